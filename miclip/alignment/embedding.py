@@ -1,0 +1,41 @@
+"""Which vector is a unit's embedding: the encoder's filter, the pattern it responds to, or what it causes.
+
+All three are closed forms over the probe set once the encoder is trained. ``filter`` is the paper's ``E_n(e_i)``.
+``pattern`` is the covariance of the unit with the images' embeddings (Haufe et al. 2014: a filter also cancels what
+correlated units carry, a pattern does not). ``causal`` is the same covariance with the unit's *attribution* in place of
+its activation: what the images in which the unit drives the prediction are about.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miclip.alignment.encoder import NeuronEncoder
+
+Float32 = NDArray[np.float32]
+UNIT_EMBEDDINGS = ("filter", "pattern", "causal")
+
+
+def pattern_embedding(encoder: NeuronEncoder, activations: Float32) -> Float32:
+    """Return ``cov_j(a_ij / sd_i, z_j)``, float32 ``[d, D]``, for activations ``[N, d]``."""
+    spread = np.maximum(activations.std(axis=0), 1e-12)
+    return _covariance((activations - activations.mean(axis=0)) / spread, encoder.embed_images(activations))
+
+
+def causal_embedding(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> Float32:
+    """Return ``cov_j(r_ij, z_j)``, float32 ``[d, D]``, for activations and attributions ``[N, d]``."""
+    return _covariance(attributions - attributions.mean(axis=0), encoder.embed_images(activations))
+
+
+def unit_embeddings(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> dict[str, Float32]:
+    """Return every kind of unit embedding of a layer, each float32 ``[d, D]``, not normalised."""
+    return {
+        "filter": np.ascontiguousarray(encoder.weight.T),
+        "pattern": pattern_embedding(encoder, activations),
+        "causal": causal_embedding(encoder, activations, attributions),
+    }
+
+
+def _covariance(units: Float32, embedded: Float32) -> Float32:
+    return (units.T @ (embedded - embedded.mean(axis=0)) / len(units)).astype(np.float32)

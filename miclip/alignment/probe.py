@@ -1,0 +1,196 @@
+"""Probe sets, and the activation store: what a target model and CLIP make of every probe image, on disk.
+
+The store is resumable (a run that stops goes on where it was) and memory-mapped (its size is the disk's affair, not the
+memory's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from miclip.errors import InvalidInput
+from miclip.images import decode_image
+from miclip.models.clip import Clip
+from miclip.models.target import TargetModel
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+CHUNK = 64
+"""Images per forward and backward pass, and between two records of progress."""
+
+Progress = Callable[[str, int, int, float | None], None]
+"""Called with stage, done, in all, and the loss where there is one."""
+
+
+class ProbeSet(Protocol):
+    """Images that a model is aligned on.
+
+    Attributes:
+        name: Short name, kept in the atlas.
+        names: Name of every image, in order; with several views, all images of the first view come first.
+        views: Views per source image; 1 when images are taken as they are.
+        sha256: Hash of everything that determines the pixels.
+        licence: Licence note of the images, kept in the atlas.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    views: int
+    sha256: str
+    licence: str
+
+    def load(self, start: int, stop: int) -> list[Tensor]:
+        """Return images ``start`` to ``stop``, each uint8 ``[3, H, W]``."""
+        ...
+
+
+class DirectoryProbe:
+    """Every image file under a directory, in the order of their relative paths.
+
+    Args:
+        directory: Searched recursively for PNG, JPEG, WebP, BMP and GIF files.
+        limit: Keep at most this many, evenly spread; 0 keeps all.
+
+    Raises:
+        InvalidInput: the directory does not exist or holds fewer than 16 images.
+    """
+
+    views = 1
+    licence = "the user's images"
+
+    def __init__(self, directory: Path, limit: int = 0) -> None:
+        if not directory.is_dir():
+            raise InvalidInput(f"images: there is no directory {directory.name!r}.", field="images")
+        paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if limit and len(paths) > limit:
+            paths = [paths[i * len(paths) // limit] for i in range(limit)]
+        if len(paths) < 16:
+            kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+            raise InvalidInput(
+                f"images: found {len(paths)} images; an alignment needs at least 16 ({kinds}) and is good from some "
+                "thousands on.", field="images", allowed="16 or more",
+            )  # fmt: skip
+        self._paths = paths
+        self.name = directory.name
+        self.names = tuple(str(p.relative_to(directory)) for p in paths)
+        listing = [(name, path.stat().st_size, _file_hash(path)) for name, path in zip(self.names, paths, strict=True)]
+        self.sha256 = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+    def load(self, start: int, stop: int) -> list[Tensor]:
+        """Return images ``start`` to ``stop``; raises InvalidInput naming the file that is no image."""
+        return [decode_image(path.read_bytes(), field=path.name) for path in self._paths[start:stop]]
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """What the store holds, memory-mapped.
+
+    Attributes:
+        logits: float32 ``[N, K]``.
+        image_embeddings: ``E_i`` of every image, normalised, float16 ``[N, D]``.
+        activations: Pooled activations by layer, float32 ``[N, d]``.
+        attributions: Gradient of the predicted margin with respect to a gain on every unit, by layer, float32 ``[N, d]``.
+    """
+
+    logits: NDArray[np.float32]
+    image_embeddings: NDArray[np.float16]
+    activations: dict[str, NDArray[np.float32]]
+    attributions: dict[str, NDArray[np.float32]]
+
+
+class ActivationStore:
+    """One pass of a target model and CLIP over a probe set.
+
+    Args:
+        root: Directory of all stores; this one's folder is named by the hash of its inputs.
+        model: The target model.
+        clip: The CLIP model.
+        probe: The probe set.
+        layers: Layers to capture.
+    """
+
+    def __init__(self, root: Path, model: TargetModel, clip: Clip, probe: ProbeSet, layers: Sequence[str]) -> None:
+        self._model, self._clip, self._probe, self._layers = model, clip, probe, tuple(layers)
+        inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers)]
+        self.directory = root / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+
+    @property
+    def done(self) -> int:
+        """Images already recorded."""
+        mark = self.directory / "done.json"
+        return int(json.loads(mark.read_text())["done"]) if mark.exists() else 0
+
+    def fill(self, progress: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Record every image that is not recorded yet; returns early, keeping what is done, once ``cancelled``."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        total = len(self._probe.names)
+        arrays: dict[str, np.memmap] | None = None
+        for start in range(self.done, total, CHUNK):
+            if cancelled():
+                return
+            stop = min(start + CHUNK, total)
+            rows = self._compute(self._probe.load(start, stop))
+            arrays = arrays or {key: self._array(key, values.shape[1], values.dtype) for key, values in rows.items()}
+            for key, values in rows.items():
+                arrays[key][start:stop] = values
+                arrays[key].flush()
+            self._mark(stop)
+            if progress:
+                progress("activations", stop, total, None)
+
+    def read(self) -> ProbeRecord:
+        """Return the finished store, memory-mapped; raises InvalidInput when it is not finished."""
+        if self.done < len(self._probe.names):
+            raise InvalidInput(f"The activation store holds {self.done} of {len(self._probe.names)} images; fill it first.")
+        return ProbeRecord(
+            self._read("logits"),
+            self._read("images"),
+            {layer: self._read(f"activations.{layer}") for layer in self._layers},
+            {layer: self._read(f"attributions.{layer}") for layer in self._layers},
+        )
+
+    def _compute(self, images: list[Tensor]) -> dict[str, NDArray]:  # type: ignore[type-arg]
+        batch = torch.stack([self._model.preprocess(image) for image in images])
+        logits, activations, attributions = self._model.attribute(batch, self._layers)
+        rows = {
+            "logits": logits.float().cpu().numpy(),
+            "images": self._clip.embed_images(images).astype(np.float16),
+        }
+        rows |= {f"activations.{layer}": values.float().cpu().numpy() for layer, values in activations.items()}
+        rows |= {f"attributions.{layer}": values.float().cpu().numpy() for layer, values in attributions.items()}
+        return rows
+
+    def _array(self, key: str, width: int, dtype: np.dtype) -> np.memmap:  # type: ignore[type-arg]
+        path, shape = self.directory / f"{key}.npy", (len(self._probe.names), width)
+        if path.exists() and self.done:
+            return np.lib.format.open_memmap(path, mode="r+")
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+    def _read(self, key: str) -> NDArray:  # type: ignore[type-arg]
+        return np.load(self.directory / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+
+    def _mark(self, done: int) -> None:
+        temporary = self.directory / "done.json.tmp"
+        temporary.write_text(json.dumps({"done": done}))
+        os.replace(temporary, self.directory / "done.json")
+
+
+def batches(probe: ProbeSet, size: int = CHUNK) -> Iterator[list[Tensor]]:
+    """Yield the probe set's images in lists of at most ``size``."""
+    for start in range(0, len(probe.names), size):
+        yield probe.load(start, min(start + size, len(probe.names)))
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,201 @@
+"""Align a target model: probe pass, one encoder per layer, unit embeddings and statistics, written as an atlas."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from miclip.alignment.embedding import unit_embeddings
+from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
+from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet, Progress
+from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
+from miclip.errors import InvalidInput, MiclipError
+from miclip.models.clip import Clip
+from miclip.models.target import TargetModel
+
+
+class Cancelled(MiclipError):
+    """The alignment was cancelled; what it had done stays in its store."""
+
+    status = "CANCELLED"
+    reason = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """What is aligned, and how.
+
+    Attributes:
+        layers: Layers to align; empty means all of the model's.
+        encoder: Settings of the encoders.
+        probe_rows: Probe rows kept in the atlas for localisation, evenly spread; 0 keeps all.
+        text_template: Wraps a label for the CLIP text tower.
+    """
+
+    layers: tuple[str, ...] = ()
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    probe_rows: int = 0
+    text_template: str = "{}"
+
+
+def align_model(
+    model: TargetModel,
+    clip: Clip,
+    probe: ProbeSet,
+    config: AlignmentConfig,
+    *,
+    store: Path,
+    atlas_root: Path,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> str:
+    """Align ``model`` and write its atlas; a stopped run goes on where it stopped.
+
+    Args:
+        model: The target model.
+        clip: The CLIP model whose space the units are put in.
+        probe: Images to align on.
+        config: See :class:`AlignmentConfig`.
+        store: Directory of activation stores and trained encoders.
+        atlas_root: Directory that receives the atlas.
+        progress: Called with stage (``activations``, ``encoder <layer>``, ``atlas``), done, in all, loss.
+        cancelled: Asked between steps; once true, the run stops.
+
+    Returns:
+        The id of the atlas: the SHA-256 of its manifest.
+
+    Raises:
+        InvalidInput: a layer is unknown.
+        Cancelled: ``cancelled`` became true.
+    """
+    layers = _layers(model, config)
+    activation_store = ActivationStore(store, model, clip, probe, layers)
+    activation_store.fill(progress, cancelled)
+    _stop_if(cancelled)
+    record = activation_store.read()
+    labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
+    rows = _kept_rows(probe, config.probe_rows)
+    tensors: dict[str, dict[str, NDArray[Any]]] = {}
+    manifest_layers = []
+    for name in layers:
+        _stop_if(cancelled)
+        encoder = _encoder(activation_store.directory, name, record, labels, config.encoder, progress)
+        tensors[name], metrics = _layer_tensors(name, encoder, record, labels, rows, config)
+        layer = model.layers[name]
+        manifest_layers.append({"name": name, "kind": str(layer.kind), "units": layer.units,
+                                "unit_embedding": default_embedding(str(layer.kind)), "metrics": metrics})  # fmt: skip
+    if progress:
+        progress("atlas", 0, 1, None)
+    tensors["shared"] = {
+        "image_embeddings": np.asarray(record.image_embeddings[rows]),
+        "predicted": record.logits.argmax(axis=1).astype(np.int32)[rows],
+        "label_embeddings": labels.astype(np.float32),
+    }
+    manifest = {
+        "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
+        "clip_id": clip.clip_id, "clip_dim": clip.dim, "labels": list(model.labels), "layers": manifest_layers,
+        "probe": {"set": probe.name, "images": len(probe.names) // probe.views, "views": probe.views,
+                  "sha256": probe.sha256},
+        "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
+                     "probe_rows": len(rows)},
+        "licence": probe.licence,
+    }  # fmt: skip
+    atlas_id = write_atlas(atlas_root, manifest, tensors, probe_images=[probe.names[i] for i in rows])
+    if progress:
+        progress("atlas", 1, 1, None)
+    return atlas_id
+
+
+def default_embedding(kind: str) -> str:
+    """Return the unit embedding that describes a layer of ``kind`` best (chosen on the validation style)."""
+    return "filter" if kind == "logits" else "causal"
+
+
+def _layers(model: TargetModel, config: AlignmentConfig) -> tuple[str, ...]:
+    unknown = [name for name in config.layers if name not in model.layers]
+    if unknown:
+        allowed = ", ".join(model.layers)
+        raise InvalidInput(f"layers: {unknown[0]!r} is not a layer of {model.name}; it has {allowed}.",
+                           field="layers", allowed=allowed)  # fmt: skip
+    return config.layers or tuple(model.layers)
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise Cancelled("The alignment was cancelled; start it again with the same inputs and it goes on.")
+
+
+def _encoder(
+    directory: Path,
+    layer: str,
+    record: ProbeRecord,
+    labels: NDArray[np.float32],
+    settings: EncoderSettings,
+    progress: Progress | None,
+) -> NeuronEncoder:
+    """Train the layer's encoder, or read the one that an earlier run of the same settings finished."""
+    inputs = [dataclasses.asdict(settings), layer, hashlib.sha256(labels.tobytes()).hexdigest()]
+    path = directory / f"encoder-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
+    if path.exists():
+        saved = load_file(path)
+        return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
+    report = (lambda done, total, loss: progress(f"encoder {layer}", done, total, loss)) if progress else None
+    encoder = train_encoder(
+        np.asarray(record.activations[layer]), record.logits.argmax(axis=1).astype(np.int64), labels,
+        np.asarray(record.image_embeddings, dtype=np.float32), settings, progress=report,
+    )  # fmt: skip
+    temporary = path.with_suffix(".tmp")
+    save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
+    temporary.replace(path)
+    return encoder
+
+
+def _layer_tensors(
+    name: str,
+    encoder: NeuronEncoder,
+    record: ProbeRecord,
+    labels: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    config: AlignmentConfig,
+) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    activations, attributions = np.asarray(record.activations[name]), np.asarray(record.attributions[name])
+    embeddings = unit_embeddings(encoder, activations, attributions)
+    tensors = {
+        "encoder": encoder.weight,
+        "centre": encoder.centre,
+        "pattern": _half(_unit_scale(embeddings["pattern"])),
+        "causal": _half(_unit_scale(embeddings["causal"])),
+        "activations": _half(activations[rows]),
+        "attributions": _half(attributions[rows]),
+        **compute_statistics(activations[rows]),
+        **null_statistics(encoder.weight, labels, seed=config.encoder.seed),
+    }
+    return tensors, {"final_loss": round(encoder.loss, 6)}
+
+
+def _kept_rows(probe: ProbeSet, kept: int) -> NDArray[np.int64]:
+    """Rows that stay in the atlas: whole views where there are several (rows are ordered by view), else evenly spread."""
+    total = len(probe.names)
+    if not kept or kept >= total:
+        return np.arange(total)
+    images = total // probe.views
+    return np.arange(kept // images * images) if kept >= images else (np.arange(kept) * images) // kept
+
+
+def _unit_scale(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale the whole matrix to unit mean row length: float16 has few digits below 6e-5."""
+    return embedding / max(float(np.linalg.norm(embedding, axis=1).mean()), 1e-30)
+
+
+def _half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    limit = np.finfo(np.float16).max
+    return np.clip(values, -limit, limit).astype(np.float16)

@@ -1,0 +1,132 @@
+"""Train a demo target model: first on every concept, then on the classes it will serve.
+
+Pretraining on all concepts gives features that carry over to drawing styles never seen; the served head knows only
+the classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from miclip.demo.architectures import ARCHITECTURES, IMAGE_SIZE
+from miclip.demo.augment import training_views
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Drawings with what they show.
+
+    Attributes:
+        pixels: uint8 ``[N, 4, S, S]`` RGBA.
+        labels: int64 ``[N]``.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage: ``images`` seen in all, at a peak learning rate of ``rate``."""
+
+    images: int
+    rate: float
+
+
+def train_target(
+    architecture: str,
+    concepts: Drawings,
+    classes: Drawings,
+    stages: tuple[Stage, Stage],
+    checkpoint: Path,
+    report: Callable[[str, int, int, float], None],
+    seed: int = 0,
+) -> nn.Module:
+    """Return a trained model in evaluation mode; an interrupted run goes on from ``checkpoint``.
+
+    Args:
+        architecture: Key of ``ARCHITECTURES``.
+        concepts: Pretraining set, labelled by concept.
+        classes: Training set of the served head, labelled by class.
+        stages: Pretraining and fine-tuning.
+        checkpoint: File that holds the state of the run.
+        report: Called with stage, images done, images in all, running loss.
+        seed: Seed of initialisation, sampling and views.
+    """
+    torch.manual_seed(seed)
+    build = ARCHITECTURES[architecture]
+    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"stage": 0}
+    model = build(int(concepts.labels.max()) + 1)
+    if state["stage"] == 0:
+        _fit("pretrain", model, concepts, stages[0], checkpoint, state, 0, report, seed)
+        state = {"stage": 1, "model": model.state_dict()}
+        torch.save(state, checkpoint)
+    served = build(int(classes.labels.max()) + 1)
+    body = {key: value for key, value in state["model"].items() if served.state_dict()[key].shape == value.shape}
+    served.load_state_dict(body if "step" not in state else state["model"], strict="step" in state)
+    _fit("fine-tune", served, classes, stages[1], checkpoint, state, 1, report, seed + 1)
+    return served.eval()
+
+
+def _fit(  # noqa: PLR0913
+    name: str,
+    model: nn.Module,
+    data: Drawings,
+    stage: Stage,
+    checkpoint: Path,
+    state: dict,
+    index: int,
+    report: Callable[[str, int, int, float], None],
+    seed: int,
+) -> None:
+    model.train().to(memory_format=torch.channels_last)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
+    steps = stage.images // BATCH
+    start = state.get("step", 0)
+    if start:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+    views = training_views(IMAGE_SIZE)
+    running = float("nan")
+    for step in range(start, steps):
+        rate = stage.rate * min(1.0, (step + 1) / (0.05 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chosen = torch.randint(len(data.labels), (BATCH,), generator=generator)
+        images = (views(data.pixels[chosen], generator) - 0.5) / 0.5
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+        loss = cross_entropy(logits.float(), data.labels[chosen], label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
+        if step % 50 == 0 or step + 1 == steps:
+            report(name, (step + 1) * BATCH, steps * BATCH, running)
+        if step % 500 == 499:
+            torch.save({"stage": index, "step": step + 1, "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict()}, checkpoint)  # fmt: skip
+
+
+@torch.no_grad()
+def top1(model: nn.Module, views: Tensor, labels: Tensor) -> float:
+    """Return the share of views, float32 ``[N,3,H,W]`` in 0..1, whose strongest logit is their label."""
+    model.eval()
+    hits = [
+        (model((batch - 0.5) / 0.5).argmax(dim=1) == wanted).float().sum().item()
+        for batch, wanted in zip(views.split(256), labels.split(256), strict=True)
+    ]
+    return sum(hits) / len(labels)

@@ -1,0 +1,90 @@
+"""Every limit and default, in one place; each can be set by an environment variable ``MICLIP_<NAME>``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the library, the services and the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="MICLIP_", extra="ignore", frozen=True)
+
+    # Where things are
+    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("miclip")))
+    """Keys, logs and the run file of a local server."""
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("miclip")))
+    """Atlases and activation stores made here."""
+    redis_url: str = ""
+    """Redis to use, ``redis://host:port/db`` or ``unix:///path``; empty starts an embedded server."""
+    catalogue: Path | None = None
+    """JSON file of further target models; the demo's are always there."""
+
+    # Server
+    host: str = "127.0.0.1"
+    """Host that clients of a local server dial."""
+    grpc_port: int = Field(default=9000, ge=0, le=65535)
+    """Port of the gRPC ingress; 0 picks a free one."""
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    """Port of Serve's HTTP ingress, which answers ``/-/healthz``; 0 picks a free one."""
+    ingress: str = Field(default="haproxy", pattern="^(haproxy|python)$")
+    """``haproxy`` (throughput-optimised) or ``python`` (Serve's own proxy)."""
+    api_key: str = ""
+    """Key that clients and the command line send; empty means the one ``miclip serve`` made."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    faiss_gpu: bool = False
+    """Keep FAISS indices on the GPU (needs the ``gpu`` extra)."""
+
+    # Limits, published by GetModel
+    max_message_bytes: int = Field(default=32 * 2**20, ge=2**16)
+    """Largest gRPC message."""
+    max_images: int = Field(default=64, ge=1)
+    """Images per request."""
+    max_image_bytes: int = Field(default=16 * 2**20, ge=1)
+    """Encoded size of one image."""
+    max_image_pixels: int = Field(default=32_000_000, ge=1)
+    """Width × height of one image, read from its header."""
+    max_image_edge: int = Field(default=16_384, ge=1)
+    """Longest edge of one image in pixels."""
+    max_top_k: int = Field(default=1000, ge=1)
+    """Largest top-k of any list."""
+    max_units: int = Field(default=1000, ge=1)
+    """Units per DescribeUnits or EmbedUnits."""
+    max_texts: int = Field(default=256, ge=1)
+    """Texts per request."""
+    max_text_chars: int = Field(default=512, ge=1)
+    """Characters of one text."""
+    max_vocabulary: int = Field(default=100_000, ge=1)
+    """Concepts of one vocabulary."""
+    max_edits: int = Field(default=1024, ge=1)
+    """Edits of one request or policy."""
+    max_strength: float = Field(default=100.0, gt=0)
+    """Largest magnitude of a scale factor; additive strengths are limited to this multiple of the unit's maximum."""
+    max_policies: int = Field(default=1000, ge=1)
+    """Policies that may exist at a time."""
+    max_page_size: int = Field(default=1000, ge=1)
+    """Largest page of a list."""
+    request_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest time of one unary call in seconds."""
+    max_batch: int = Field(default=32, ge=1)
+    """Images in one forward pass of the activation service."""
+    batch_wait_s: float = Field(default=0.005, ge=0)
+    """Longest wait for batch mates in seconds."""
+    max_queued: int = Field(default=256, ge=1)
+    """Requests that may wait per service; more are refused as RESOURCE_EXHAUSTED."""
+
+    # Method defaults (see docs of miclip.alignment and miclip.retrieval)
+    temperature: float = Field(default=0.03, gt=0)
+    """τ of the attribution store's softmax over probe images."""
+
+
+@lru_cache
+def settings() -> Settings:
+    """Return the process's settings, read once from the environment."""
+    return Settings()
