@@ -1,0 +1,53 @@
+# make setup | serve | test | lint | proto       (make help says more)
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# CPU builds of torch are a tenth of the CUDA ones; used when reachable and no GPU is wanted (GPU=1).
+GPU         ?= $(if $(shell command -v nvidia-smi 2>/dev/null),1,0)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve stop test lint format proto
+
+help: ## Show these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(STAMP) ## Make .venv and install everything, exact versions (GPU=1 for CUDA builds)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
+		echo "miclip needs Python 3.11 or 3.12, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+		echo "Name another one: make setup PYTHON=python3.11"; exit 1; }
+	@echo "Setting up $(VENV): about 2 GB with CPU builds, some minutes; details in $(VENV)/setup.log"
+	@$(PYTHON) -m venv $(VENV)
+	@GPU=$(GPU) TORCH_INDEX=$(TORCH_INDEX) ./tools/install.sh $(BIN)/python > $(VENV)/setup.log 2>&1 || { \
+		grep -v '^WARNING' $(VENV)/setup.log | tail -n 20; echo "Set-up failed; all of it: $(VENV)/setup.log"; exit 1; }
+	@touch $@
+	@echo "Ready: $(BIN)/miclip --help"
+
+serve: $(STAMP) ## Start the four services in the background, then take a short tour
+	@$(BIN)/miclip serve --detach
+	@$(BIN)/miclip tour
+
+stop: $(STAMP) ## Stop what `make serve` started
+	@$(BIN)/miclip stop
+
+test: $(STAMP) ## Run all tests against the real system (PYTEST_ARGS="-m unit" for a part)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style, types and protos
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+
+format: $(STAMP) ## Sort imports and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+
+proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
