@@ -1,0 +1,1 @@
+"""Generated stubs of ``protos/miclip/v1``; ``make proto`` renews them."""

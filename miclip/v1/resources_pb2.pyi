@@ -1,0 +1,107 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class LayerKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAYER_KIND_UNSPECIFIED: _ClassVar[LayerKind]
+    LAYER_KIND_CHANNELS: _ClassVar[LayerKind]
+    LAYER_KIND_TOKENS: _ClassVar[LayerKind]
+    LAYER_KIND_LOGITS: _ClassVar[LayerKind]
+
+class UnitEmbedding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNIT_EMBEDDING_UNSPECIFIED: _ClassVar[UnitEmbedding]
+    UNIT_EMBEDDING_FILTER: _ClassVar[UnitEmbedding]
+    UNIT_EMBEDDING_PATTERN: _ClassVar[UnitEmbedding]
+    UNIT_EMBEDDING_CAUSAL: _ClassVar[UnitEmbedding]
+
+class LocalizationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOCALIZATION_METHOD_UNSPECIFIED: _ClassVar[LocalizationMethod]
+    LOCALIZATION_METHOD_ATTRIBUTION: _ClassVar[LocalizationMethod]
+    LOCALIZATION_METHOD_FILTER: _ClassVar[LocalizationMethod]
+    LOCALIZATION_METHOD_PATTERN: _ClassVar[LocalizationMethod]
+    LOCALIZATION_METHOD_CAUSAL: _ClassVar[LocalizationMethod]
+LAYER_KIND_UNSPECIFIED: LayerKind
+LAYER_KIND_CHANNELS: LayerKind
+LAYER_KIND_TOKENS: LayerKind
+LAYER_KIND_LOGITS: LayerKind
+UNIT_EMBEDDING_UNSPECIFIED: UnitEmbedding
+UNIT_EMBEDDING_FILTER: UnitEmbedding
+UNIT_EMBEDDING_PATTERN: UnitEmbedding
+UNIT_EMBEDDING_CAUSAL: UnitEmbedding
+LOCALIZATION_METHOD_UNSPECIFIED: LocalizationMethod
+LOCALIZATION_METHOD_ATTRIBUTION: LocalizationMethod
+LOCALIZATION_METHOD_FILTER: LocalizationMethod
+LOCALIZATION_METHOD_PATTERN: LocalizationMethod
+LOCALIZATION_METHOD_CAUSAL: LocalizationMethod
+
+class Edit(_message.Message):
+    __slots__ = ("layer", "unit", "scale", "add", "clamp", "relative_to_max")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    CLAMP_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_TO_MAX_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    unit: int
+    scale: float
+    add: float
+    clamp: float
+    relative_to_max: bool
+    def __init__(self, layer: _Optional[str] = ..., unit: _Optional[int] = ..., scale: _Optional[float] = ..., add: _Optional[float] = ..., clamp: _Optional[float] = ..., relative_to_max: _Optional[bool] = ...) -> None: ...
+
+class EditList(_message.Message):
+    __slots__ = ("edits",)
+    EDITS_FIELD_NUMBER: _ClassVar[int]
+    edits: _containers.RepeatedCompositeFieldContainer[Edit]
+    def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
+
+class LabeledConcept(_message.Message):
+    __slots__ = ("concept", "index", "score")
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    concept: str
+    index: int
+    score: float
+    def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Embedding(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("stage", "seconds")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    seconds: float
+    def __init__(self, stage: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class Provenance(_message.Message):
+    __slots__ = ("atlas", "clip_id", "vocabulary_sha256", "probe_sha256", "encoder_sha256", "layers", "weights_sha256")
+    ATLAS_FIELD_NUMBER: _ClassVar[int]
+    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PROBE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    atlas: str
+    clip_id: str
+    vocabulary_sha256: str
+    probe_sha256: str
+    encoder_sha256: _containers.RepeatedScalarFieldContainer[str]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    weights_sha256: str
+    def __init__(self, atlas: _Optional[str] = ..., clip_id: _Optional[str] = ..., vocabulary_sha256: _Optional[str] = ..., probe_sha256: _Optional[str] = ..., encoder_sha256: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[str]] = ..., weights_sha256: _Optional[str] = ...) -> None: ...
