@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     max_edits: int = Field(default=1024, ge=1)
     """Edits of one request or policy."""
     max_strength: float = Field(default=100.0, gt=0)
-    """Largest magnitude of a scale factor; additive strengths are limited to this multiple of the unit's maximum."""
+    """Largest magnitude of a scale factor."""
+    max_offset: float = Field(default=1e4, gt=0)
+    """Largest magnitude of an added or clamped value, in units of the activation."""
     max_policies: int = Field(default=1000, ge=1)
     """Policies that may exist at a time."""
     max_page_size: int = Field(default=1000, ge=1)

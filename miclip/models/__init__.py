@@ -1,0 +1,1 @@
+"""Target models, CLIP models, and the loaders that build them."""

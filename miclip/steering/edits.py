@@ -1,0 +1,198 @@
+"""Edits of single units, and their compilation to the tensors of one batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from miclip.errors import InvalidInput, NotFound, TooLarge
+from miclip.settings import settings
+
+
+class Op(StrEnum):
+    """What an edit does to an activation ``a`` with its value ``β``."""
+
+    SCALE = "scale"
+    """``ã = β·a``"""
+    ADD = "add"
+    """``ã = a + β``"""
+    CLAMP = "clamp"
+    """``ã = β``"""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One operation on one unit, at every token or spatial position of its layer.
+
+    Attributes:
+        layer: Name of a layer of the target model.
+        unit: Index of the unit, from 0.
+        op: The operation.
+        value: ``β``: a factor for ``SCALE``, in units of the activation for ``ADD`` and ``CLAMP``.
+    """
+
+    layer: str
+    unit: int
+    op: Op
+    value: float
+
+
+@dataclass
+class LayerEdits:
+    """The edits of one layer in one batch: ``ã = gain·a + bias`` on the given rows, nothing on the others.
+
+    Attributes:
+        rows: int64 ``[R]``, the batch rows that have edits, ascending.
+        gain: ``[R, d]``.
+        bias: ``[R, d]``.
+    """
+
+    rows: Tensor
+    gain: Tensor
+    bias: Tensor
+
+    def to(self, device: torch.device | str) -> LayerEdits:
+        """Return the same edits on ``device``."""
+        return LayerEdits(self.rows.to(device), self.gain.to(device), self.bias.to(device))
+
+
+@dataclass
+class EditBatch:
+    """The edits of one batch, by layer; a layer that nobody edits is absent.
+
+    Attributes:
+        layers: Edits by layer name.
+    """
+
+    layers: dict[str, LayerEdits] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether any row has an edit that changes something."""
+        return bool(self.layers)
+
+    def to(self, device: torch.device | str) -> EditBatch:
+        """Return the same edits on ``device``."""
+        return EditBatch({name: edits.to(device) for name, edits in self.layers.items()})
+
+
+def validate_edits(edits: Sequence[Edit], layer_sizes: Mapping[str, int], *, field: str = "edits") -> None:
+    """Check every edit against the model's layers and the limits of ``settings()``.
+
+    Args:
+        edits: Edits of one sample or policy.
+        layer_sizes: Units by layer name.
+        field: Path of the list in the request; errors name ``{field}[i].unit`` and so on.
+
+    Raises:
+        TooLarge: there are more than ``max_edits``.
+        NotFound: a layer does not exist; the text lists those that do.
+        InvalidInput: a unit or value is out of range; ``allowed`` holds the range.
+    """
+    limit = settings().max_edits
+    if len(edits) > limit:
+        raise TooLarge(f"{field}: {len(edits)} edits; at most {limit} are allowed.", field=field, allowed=f"0 to {limit}")
+    for index, edit in enumerate(edits):
+        _validate(edit, layer_sizes, f"{field}[{index}]")
+
+
+def _validate(edit: Edit, layer_sizes: Mapping[str, int], path: str) -> None:
+    units = layer_sizes.get(edit.layer)
+    if units is None:
+        names = ", ".join(layer_sizes)
+        shown = edit.layer if len(edit.layer) <= 80 else edit.layer[:77] + "..."
+        raise NotFound(f"{path}.layer: no layer {shown!r}; the layers are {names}.", field=f"{path}.layer", allowed=names)
+    if not 0 <= edit.unit < units:
+        allowed = f"0 to {units - 1}"
+        text = f"{path}.unit: {edit.unit} is not a unit of {edit.layer!r}; units are {allowed}."
+        raise InvalidInput(text, field=f"{path}.unit", allowed=allowed)
+    bound = settings().max_strength if edit.op is Op.SCALE else settings().max_offset
+    if not (math.isfinite(edit.value) and abs(edit.value) <= bound):
+        allowed = f"-{bound:g} to {bound:g}"
+        text = f"{path}.value: {edit.value:g} is out of range for {edit.op.value}; allowed is {allowed}."
+        raise InvalidInput(text, field=f"{path}.value", allowed=allowed)
+
+
+def compile_edits(
+    per_sample: Sequence[Sequence[Edit]],
+    layer_sizes: Mapping[str, int],
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> EditBatch:
+    """Compile the edits of each sample of a batch to gain and bias rows.
+
+    Edits on one unit act in order. What comes out as the identity (scale 1, add 0) is dropped, so that it leaves the
+    batch untouched to the last bit.
+
+    Args:
+        per_sample: One list of valid edits per batch row; may be empty lists.
+        layer_sizes: Units by layer name.
+        device: Where the tensors go; CPU by default.
+        dtype: Of gain and bias.
+
+    Returns:
+        Only layers and rows that have an effect.
+    """
+    folded: dict[int, _Affine] = {}  # samples under one policy often share the list
+    cells: dict[str, dict[int, dict[int, tuple[float, float]]]] = {}
+    for row, edits in enumerate(per_sample):
+        if id(edits) not in folded:
+            folded[id(edits)] = _fold(edits)
+        for layer, units in folded[id(edits)].items():
+            cells.setdefault(layer, {})[row] = units
+    return EditBatch(
+        {layer: _layer_edits(rows, layer_sizes[layer], dtype, device) for layer, rows in sorted(cells.items())}
+    )
+
+
+_Affine = dict[str, dict[int, tuple[float, float]]]
+"""Layer → unit → (gain, bias)."""
+
+
+def _fold(edits: Sequence[Edit]) -> _Affine:
+    units: dict[tuple[str, int], tuple[float, float]] = {}
+    for edit in edits:
+        gain, bias = units.get((edit.layer, edit.unit), (1.0, 0.0))
+        match edit.op:
+            case Op.SCALE:
+                gain, bias = gain * edit.value, bias * edit.value
+            case Op.ADD:
+                bias += edit.value
+            case Op.CLAMP:
+                gain, bias = 0.0, edit.value
+        units[edit.layer, edit.unit] = (gain, bias)
+    layers: _Affine = {}
+    for (layer, unit), affine in units.items():
+        if affine != (1.0, 0.0):
+            layers.setdefault(layer, {})[unit] = affine
+    return layers
+
+
+def _layer_edits(
+    rows: dict[int, dict[int, tuple[float, float]]], units: int, dtype: torch.dtype, device: torch.device | str | None
+) -> LayerEdits:
+    gain, bias = torch.ones(len(rows), units, dtype=dtype), torch.zeros(len(rows), units, dtype=dtype)
+    for position, edited in enumerate(rows.values()):
+        index = list(edited)
+        values = torch.tensor(list(edited.values()), dtype=dtype)
+        gain[position, index], bias[position, index] = values[:, 0], values[:, 1]
+    return LayerEdits(torch.tensor(list(rows)), gain, bias).to(device or "cpu")
+
+
+def fingerprint(edits: Sequence[Edit]) -> str:
+    """Return the SHA-256 (hex) of the edits' canonical form; ``""`` for no edits.
+
+    The order of edits on different units does not matter; the order on one unit does.
+    """
+    if not edits:
+        return ""
+    ordered = sorted(edits, key=lambda edit: (edit.layer, edit.unit))
+    # adding 0.0 turns -0.0 into 0.0 and integers into floats
+    plain = [[edit.layer, edit.unit, edit.op.value, edit.value + 0.0] for edit in ordered]
+    return hashlib.sha256(json.dumps(plain, separators=(",", ":")).encode()).hexdigest()
