@@ -1,0 +1,59 @@
+"""The atlas: everything known about one target model's units, as immutable, content-addressed files.
+
+Alignment writes it, retrieval reads it. A directory named by the SHA-256 of its ``manifest.json`` holds the manifest,
+one safetensors file per layer, one for what the layers share, and the names of the probe images. No pickle anywhere.
+"""
+
+from miclip.atlas.geometry import centre_texts, normalise
+from miclip.atlas.manifest import (
+    LAYER_TENSORS,
+    SCHEMA_VERSION,
+    SHARED,
+    SHARED_TENSORS,
+    AtlasManifest,
+    FileEntry,
+    LayerEntry,
+    ProbeEntry,
+    UnitEmbedding,
+)
+from miclip.atlas.read import Atlas, LayerAtlas, is_atlas_id, read_manifest, verify
+from miclip.atlas.statistics import compute_statistics, null_statistics
+from miclip.atlas.store import (
+    activate_atlas,
+    active_atlas_id,
+    atlas_root,
+    find_atlas,
+    list_atlases,
+    locate_atlas,
+    packaged_root,
+)
+from miclip.atlas.write import write_atlas
+
+__all__ = [
+    "LAYER_TENSORS",
+    "SCHEMA_VERSION",
+    "SHARED",
+    "SHARED_TENSORS",
+    "Atlas",
+    "AtlasManifest",
+    "FileEntry",
+    "LayerAtlas",
+    "LayerEntry",
+    "ProbeEntry",
+    "UnitEmbedding",
+    "activate_atlas",
+    "active_atlas_id",
+    "atlas_root",
+    "centre_texts",
+    "compute_statistics",
+    "find_atlas",
+    "is_atlas_id",
+    "list_atlases",
+    "locate_atlas",
+    "normalise",
+    "null_statistics",
+    "packaged_root",
+    "read_manifest",
+    "verify",
+    "write_atlas",
+]

@@ -1,0 +1,223 @@
+"""What an atlas's ``manifest.json`` says, and which tensors its files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from miclip.errors import BadArtefact
+
+SCHEMA_VERSION = 1
+"""Schema this program writes, and the newest it reads."""
+
+MANIFEST = "manifest.json"
+PROBE = "probe.json"
+SHARED = "shared"
+HISTOGRAM_BINS = 32
+TOP_IMAGES = 16
+NULL_QUANTILES = 101
+
+UnitEmbedding = Literal["filter", "pattern", "causal"]
+"""Which vector stands for a unit in the shared space; see ``miclip.retrieval``."""
+
+SHARED_TENSORS: dict[str, tuple[DTypeLike, tuple[str | int, ...]]] = {
+    "image_embeddings": (np.float16, ("views", "dim")),
+    "predicted": (np.int32, ("views",)),
+    "label_embeddings": (np.float32, ("labels", "dim")),
+}
+"""Name → dtype and shape of the tensors of ``shared.safetensors``."""
+
+LAYER_TENSORS: dict[str, tuple[DTypeLike, tuple[str | int, ...]]] = {
+    "encoder": (np.float32, ("dim", "units")),
+    "centre": (np.float32, ("units",)),
+    "pattern": (np.float16, ("units", "dim")),
+    "causal": (np.float16, ("units", "dim")),
+    "activations": (np.float16, ("views", "units")),
+    "attributions": (np.float16, ("views", "units")),
+    "mean": (np.float32, ("units",)),
+    "std": (np.float32, ("units",)),
+    "maximum": (np.float32, ("units",)),
+    "fraction_nonzero": (np.float32, ("units",)),
+    "histogram_counts": (np.int32, ("units", HISTOGRAM_BINS)),
+    "histogram_edges": (np.float32, ("units", HISTOGRAM_BINS + 1)),
+    "top_images": (np.int32, ("units", TOP_IMAGES)),
+    "top_values": (np.float32, ("units", TOP_IMAGES)),
+    "null_mean": (np.float32, ()),
+    "null_std": (np.float32, ()),
+    "null_quantiles": (np.float32, (NULL_QUANTILES,)),
+}
+"""Name → dtype and shape of the tensors of a layer's file."""
+
+_SHA256 = r"^[0-9a-f]{64}$"
+_FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.(?:safetensors|json)", re.ASCII)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Frozen):
+    """Checksum and size in bytes of one file of the atlas."""
+
+    sha256: str = Field(pattern=_SHA256)
+    bytes: int = Field(ge=1)
+
+
+class ProbeEntry(_Frozen):
+    """The images that the alignment looked at.
+
+    Attributes:
+        set: Name of the probe set.
+        images: Number of distinct images.
+        views: Number of rows (images, or augmented views of them) in every per-image tensor.
+        sha256: Hash of the images.
+    """
+
+    set: str = Field(min_length=1)
+    images: int = Field(ge=1)
+    views: int = Field(ge=1)
+    sha256: str = Field(pattern=_SHA256)
+
+
+class LayerEntry(_Frozen):
+    """One aligned layer.
+
+    Attributes:
+        name: Layer of the target model.
+        kind: ``channels``, ``tokens`` or ``logits``.
+        units: Number of units d.
+        unit_embedding: Default embedding of a unit for descriptions.
+        metrics: What the alignment measured on this layer.
+        file: The layer's file, a key of ``AtlasManifest.files``.
+    """
+
+    name: str = Field(min_length=1, max_length=128)
+    kind: Literal["channels", "tokens", "logits"]
+    units: int = Field(ge=1)
+    unit_embedding: UnitEmbedding
+    metrics: dict[str, float] = {}
+    file: str
+
+
+class AtlasManifest(_Frozen):
+    """Everything about an atlas but its tensors. Holds no date, so that equal content has an equal id.
+
+    Attributes:
+        schema_version: Version of this layout.
+        model: Key of the target model in the catalogue.
+        weights_sha256: Hash of the target model's weights (``TargetModel.weights_sha256``).
+        clip_id: Hash of the CLIP model's weights and configuration.
+        clip_dim: Dimension D of the shared space.
+        probe: The images used.
+        labels: The target model's class names, in order.
+        settings: Settings of the alignment (losses' weights, temperature, steps, seed, …).
+        metrics: What the alignment measured on the whole model.
+        layers: The aligned layers, from input to output.
+        files: Checksum of every file but the manifest.
+        licence: Licence notes of model, CLIP and probe images.
+    """
+
+    schema_version: Literal[1] = 1
+    model: str = Field(min_length=1)
+    weights_sha256: str = Field(pattern=_SHA256)
+    clip_id: str = Field(min_length=1)
+    clip_dim: int = Field(ge=1)
+    probe: ProbeEntry
+    labels: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, str | int | float | bool | None] = {}
+    metrics: dict[str, float] = {}
+    layers: tuple[LayerEntry, ...] = Field(min_length=1)
+    files: dict[str, FileEntry]
+    licence: str = ""
+
+    @field_validator("files")
+    @classmethod
+    def _file_names_stay_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
+                raise ValueError(f"{name!r} is not a file name that an atlas may hold")
+        return files
+
+    @model_validator(mode="after")
+    def _layers_and_files_match(self) -> AtlasManifest:
+        expected = [shared_file(), PROBE, *(layer.file for layer in self.layers)]
+        if len({layer.name for layer in self.layers}) != len(self.layers):
+            raise ValueError("a layer is listed twice")
+        if sorted(expected) != sorted(self.files):
+            raise ValueError("the files listed are not those of the layers")
+        return self
+
+    def layer(self, name: str) -> LayerEntry | None:
+        """Return the entry of layer ``name``, or None."""
+        return next((layer for layer in self.layers if layer.name == name), None)
+
+    def shape(self, dims: tuple[str | int, ...], units: int = 0) -> tuple[int, ...]:
+        """Resolve the symbolic dimensions of ``SHARED_TENSORS`` and ``LAYER_TENSORS``."""
+        sizes = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), "units": units}
+        return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in dims)
+
+
+def shared_file() -> str:
+    """File name of the tensors that belong to no layer."""
+    return f"{SHARED}.safetensors"
+
+
+def layer_file(index: int) -> str:
+    """File name of the ``index``-th layer: layer names never become paths."""
+    return f"layer-{index:03d}.safetensors"
+
+
+def to_bytes(manifest: AtlasManifest) -> bytes:
+    """Serialise canonically: the same content is the same bytes."""
+    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def from_bytes(data: bytes, atlas_id: str) -> AtlasManifest:
+    """Parse a manifest and check that ``atlas_id`` is its hash and that this program can read it.
+
+    Raises:
+        BadArtefact: it was changed, is not a manifest, or is of a newer schema.
+    """
+    if hashlib.sha256(data).hexdigest() != atlas_id:
+        raise BadArtefact(
+            f"Atlas {short(atlas_id)}: its manifest does not match the atlas's id, so it was changed or damaged. "
+            "Restore it, or align the model again."
+        )
+    return _validate(_parse(data, atlas_id), atlas_id)
+
+
+def short(atlas_id: str) -> str:
+    """Return the first 12 digits of an id, for messages."""
+    return atlas_id[:12]
+
+
+def _parse(data: bytes, atlas_id: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadArtefact(f"Atlas {short(atlas_id)}: its manifest is not JSON.") from error
+    if not isinstance(content, dict):
+        raise BadArtefact(f"Atlas {short(atlas_id)}: its manifest is not a JSON object.")
+    return content
+
+
+def _validate(content: dict[str, Any], atlas_id: str) -> AtlasManifest:
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BadArtefact(
+            f"Atlas {short(atlas_id)} has schema version {version}; this program reads up to {SCHEMA_VERSION}. "
+            "Upgrade miclip, or align the model again with this version."
+        )
+    try:
+        return AtlasManifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BadArtefact(f"Atlas {short(atlas_id)}: its manifest is not valid ({where}: {first['msg']}).") from error

@@ -1,0 +1,278 @@
+"""Reading an atlas: everything is verified when it is opened, and nothing is copied into memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miclip.atlas.geometry import normalise
+from miclip.atlas.manifest import (
+    LAYER_TENSORS,
+    MANIFEST,
+    PROBE,
+    SHARED_TENSORS,
+    AtlasManifest,
+    LayerEntry,
+    UnitEmbedding,
+    from_bytes,
+    shared_file,
+    short,
+)
+from miclip.atlas.tensors import TensorFile, map_verified
+from miclip.errors import BadArtefact, NotAligned
+
+Float32 = NDArray[np.float32]
+Float16 = NDArray[np.float16]
+Int32 = NDArray[np.int32]
+
+_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MAX_MANIFEST = 2**26
+
+
+def is_atlas_id(value: str) -> bool:
+    """Whether ``value`` has the form of an atlas id: 64 lower-case hexadecimal digits."""
+    return _ID.fullmatch(value) is not None
+
+
+def verify(path: Path) -> AtlasManifest:
+    """Check an atlas directory wholly: id, schema, every checksum, every tensor's dtype and shape.
+
+    Args:
+        path: Directory named by the atlas's id.
+
+    Raises:
+        BadArtefact: it is broken, truncated, changed, swapped, missing or newer than this program.
+    """
+    return Atlas.open(path.parent, path.name).manifest
+
+
+def read_manifest(path: Path) -> AtlasManifest:
+    """Read and check the manifest of the atlas directory ``path``, without its tensors; raises BadArtefact."""
+    if not is_atlas_id(path.name):
+        raise BadArtefact(f"{path.name[:80]!r} is not an atlas id: 64 hexadecimal digits are.")
+    try:
+        with (path / MANIFEST).open("rb") as file:
+            data = file.read(_MAX_MANIFEST)
+    except OSError as error:
+        raise BadArtefact(f"Atlas {short(path.name)} does not exist or has no manifest.") from error
+    return from_bytes(data, path.name)
+
+
+class LayerAtlas:
+    """What is known of one layer's d units; arrays are read-only views into memory maps.
+
+    Attributes:
+        entry: The layer's entry in the manifest.
+    """
+
+    def __init__(self, entry: LayerEntry, file: TensorFile) -> None:
+        self.entry, self._file = entry, file
+
+    @property
+    def encoder(self) -> Float32:
+        """Neuron encoder E_n [D, d]: ``z = encoder @ (a - centre)``."""
+        return self._file["encoder"]
+
+    @property
+    def centre(self) -> Float32:
+        """Mean activation [d] that centres z."""
+        return self._file["centre"]
+
+    @property
+    def filter(self) -> Float32:
+        """Filter embedding of every unit [d, D], ``E_n(e_i)``, not normalised."""
+        return self.encoder.T
+
+    @property
+    def pattern(self) -> Float16:
+        """Pattern embedding of every unit [d, D], ``cov_j(a_ij, z_j)``, not normalised."""
+        return self._file["pattern"]
+
+    @property
+    def causal(self) -> Float16:
+        """Causal embedding of every unit [d, D], ``cov_j(r_ij, z_j)``, not normalised."""
+        return self._file["causal"]
+
+    def embedding(self, kind: UnitEmbedding | None = None) -> Float32:
+        """Return the unit embeddings [d, D] of ``kind`` (default: the layer's); rows have length 1, or 0 if dead."""
+        return normalise(getattr(self, kind or self.entry.unit_embedding))
+
+    @property
+    def activations(self) -> Float16:
+        """Pooled activation of every probe row [N, d]."""
+        return self._file["activations"]
+
+    @property
+    def attributions(self) -> Float16:
+        """Attribution of every unit to the prediction on every probe row [N, d], in logits."""
+        return self._file["attributions"]
+
+    @property
+    def mean(self) -> Float32:
+        """Mean activation [d]."""
+        return self._file["mean"]
+
+    @property
+    def std(self) -> Float32:
+        """Standard deviation of the activation [d]."""
+        return self._file["std"]
+
+    @property
+    def maximum(self) -> Float32:
+        """Largest activation [d]."""
+        return self._file["maximum"]
+
+    @property
+    def fraction_nonzero(self) -> Float32:
+        """Share of probe rows with an activation other than 0 [d], 0 to 1."""
+        return self._file["fraction_nonzero"]
+
+    @property
+    def histogram_counts(self) -> Int32:
+        """Probe rows per bin of the activation [d, 32]."""
+        return self._file["histogram_counts"]
+
+    @property
+    def histogram_edges(self) -> Float32:
+        """Edges of the bins [d, 33], increasing."""
+        return self._file["histogram_edges"]
+
+    @property
+    def top_images(self) -> Int32:
+        """Probe rows that activate the unit most [d, 16], strongest first; -1 where there are fewer."""
+        return self._file["top_images"]
+
+    @property
+    def top_values(self) -> Float32:
+        """Activations of ``top_images`` [d, 16]."""
+        return self._file["top_values"]
+
+    @property
+    def null_mean(self) -> float:
+        """Mean over random directions of the best label's cosine."""
+        return float(self._file["null_mean"])
+
+    @property
+    def null_std(self) -> float:
+        """Standard deviation over random directions of the best label's cosine."""
+        return float(self._file["null_std"])
+
+    @property
+    def null_quantiles(self) -> Float32:
+        """Percentiles 0 to 100 [101] of the best label's cosine over random directions."""
+        return self._file["null_quantiles"]
+
+
+class Atlas:
+    """An opened, verified atlas. Immutable; safe to share between threads.
+
+    Attributes:
+        atlas_id: SHA-256 of the manifest.
+        manifest: What the atlas says of itself.
+        probe_images: Name of the probe image of every row.
+    """
+
+    def __init__(
+        self,
+        atlas_id: str,
+        manifest: AtlasManifest,
+        shared: TensorFile,
+        layers: dict[str, LayerAtlas],
+        images: list[str],
+    ) -> None:
+        self.atlas_id, self.manifest, self.probe_images = atlas_id, manifest, images
+        self._shared, self._layers = shared, layers
+
+    @classmethod
+    def open(cls, root: Path, atlas_id: str, *, model_weights_sha256: str | None = None) -> Atlas:
+        """Open and verify the atlas ``atlas_id`` below ``root``.
+
+        Args:
+            root: Directory of atlases.
+            atlas_id: SHA-256 of the manifest, the name of the atlas's directory.
+            model_weights_sha256: Refuse the atlas unless it was made for these weights.
+
+        Raises:
+            BadArtefact: it is broken, truncated, changed, swapped, missing, too new, or of other weights.
+        """
+        manifest = read_manifest(root / atlas_id)
+        if model_weights_sha256 is not None and manifest.weights_sha256 != model_weights_sha256:
+            raise BadArtefact(
+                f"Atlas {short(atlas_id)} was made for other weights of model {manifest.model}. "
+                "Align the model again, or activate the atlas of these weights."
+            )
+        return cls(atlas_id, manifest, *_contents(root / atlas_id, manifest))
+
+    def layer(self, name: str) -> LayerAtlas:
+        """Return layer ``name``; raises NotAligned naming the layers there are."""
+        if name not in self._layers:
+            there = ", ".join(self._layers)
+            raise NotAligned(
+                f"Layer {name[:80]!r} of model {self.manifest.model} is not in its atlas. Aligned layers: {there}.",
+                field="layer",
+                allowed=there,
+            )
+        return self._layers[name]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Aligned layers, from input to output."""
+        return tuple(self._layers)
+
+    @property
+    def image_embeddings(self) -> Float16:
+        """CLIP image embeddings of the probe rows [N, D], normalised."""
+        return self._shared["image_embeddings"]
+
+    @property
+    def predicted(self) -> Int32:
+        """Label that the target model predicted for every probe row [N], an index into ``manifest.labels``."""
+        return self._shared["predicted"]
+
+    @property
+    def label_embeddings(self) -> Float32:
+        """CLIP text embeddings of the labels [K, D]."""
+        return self._shared["label_embeddings"]
+
+    @cached_property
+    def label_mean(self) -> Float32:
+        """Mean of the label embeddings [D], which centres texts."""
+        mean: Float32 = self.label_embeddings.mean(axis=0)
+        return mean
+
+
+def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str, LayerAtlas], list[str]]:
+    spec = {name: (dtype, manifest.shape(dims)) for name, (dtype, dims) in SHARED_TENSORS.items()}
+    shared = TensorFile(path / shared_file(), manifest.files[shared_file()], spec)
+    _check_range(shared["predicted"], 0, len(manifest.labels), "predicted labels", path)
+    layers = {}
+    for entry in manifest.layers:
+        spec = {name: (dtype, manifest.shape(dims, entry.units)) for name, (dtype, dims) in LAYER_TENSORS.items()}
+        file = TensorFile(path / entry.file, manifest.files[entry.file], spec)
+        _check_range(file["top_images"], -1, manifest.probe.views, "top images", path)
+        layers[entry.name] = LayerAtlas(entry, file)
+    return shared, layers, _probe_images(path, manifest)
+
+
+def _check_range(values: NDArray[np.generic], low: int, end: int, what: str, path: Path) -> None:
+    if values.min() < low or values.max() >= end:
+        raise BadArtefact(f"Atlas {short(path.name)}: its {what} lie outside {low} to {end - 1}.")
+
+
+def _probe_images(path: Path, manifest: AtlasManifest) -> list[str]:
+    try:
+        images = json.loads(map_verified(path / PROBE, manifest.files[PROBE])[:])
+    except ValueError as error:
+        raise BadArtefact(f"Atlas {short(path.name)}: its list of probe images is not JSON.") from error
+    if (
+        not isinstance(images, list)
+        or len(images) != manifest.probe.views
+        or not all(isinstance(n, str) for n in images)
+    ):
+        raise BadArtefact(f"Atlas {short(path.name)}: its list of probe images does not name one image per row.")
+    return images

@@ -1,0 +1,130 @@
+"""Where atlases lie, and which one a model uses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from miclip.atlas.manifest import AtlasManifest
+from miclip.atlas.read import Atlas, is_atlas_id, read_manifest, verify
+from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
+from miclip.settings import settings
+
+_ACTIVE = "active.json"
+
+
+def atlas_root() -> Path:
+    """Directory that new atlases are written to."""
+    return settings().data_dir / "atlases"
+
+
+def packaged_root() -> Path:
+    """Directory of the atlases that ship with the package; read-only."""
+    return Path(str(resources.files("miclip"))) / "demo" / "assets" / "atlases"
+
+
+def list_atlases() -> dict[str, AtlasManifest]:
+    """Return id → manifest of every atlas there is, own ones first; those with an unreadable manifest are left out."""
+    found: dict[str, AtlasManifest] = {}
+    for root in (atlas_root(), packaged_root()):
+        for path in sorted(root.iterdir()) if root.is_dir() else ():
+            if is_atlas_id(path.name) and path.name not in found:
+                try:
+                    found[path.name] = read_manifest(path)
+                except BadArtefact:
+                    continue
+    return found
+
+
+def locate_atlas(atlas_id: str) -> Path:
+    """Return the directory of an atlas; raises InvalidInput when it is no id, NotFound when there is none."""
+    if not is_atlas_id(atlas_id):
+        raise InvalidInput(
+            f"{atlas_id[:80]!r} is not an atlas id.", field="name", allowed="64 lower-case hexadecimal digits"
+        )
+    for root in (atlas_root(), packaged_root()):
+        if (root / atlas_id).is_dir():
+            return root / atlas_id
+    raise NotFound(f"There is no atlas {atlas_id}. List the atlases to see those there are.", field="name")
+
+
+def active_atlas_id(model: str) -> str:
+    """Return the id of the atlas that ``model`` uses: the one activated last, else the packaged one.
+
+    Raises:
+        NotAligned: the model has none.
+    """
+    if chosen := _read_active().get(model):
+        return chosen
+    root = packaged_root()
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if is_atlas_id(path.name) and read_manifest(path).model == model:
+            return path.name
+    raise NotAligned(
+        f"Model {model[:80]!r} has no atlas yet. Align it first: miclip align --model {model[:80]}.", field="model"
+    )
+
+
+def find_atlas(model: str, *, model_weights_sha256: str | None = None) -> Atlas:
+    """Open the atlas that ``model`` uses.
+
+    Raises:
+        NotAligned: the model has none.
+        BadArtefact: it is broken or was made for other weights.
+    """
+    atlas_id = active_atlas_id(model)
+    return Atlas.open(_root_of(atlas_id), atlas_id, model_weights_sha256=model_weights_sha256)
+
+
+def activate_atlas(atlas_id: str) -> AtlasManifest:
+    """Make an atlas the one that its model uses, after verifying it wholly.
+
+    Raises:
+        InvalidInput: not an atlas id.
+        NotFound: no such atlas.
+        BadArtefact: it is broken; the model keeps the one it has.
+    """
+    manifest = verify(locate_atlas(atlas_id))
+    with _locked(settings().data_dir):
+        active = {**_read_active(), manifest.model: atlas_id}
+        target = settings().data_dir / _ACTIVE
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(active, file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    return manifest
+
+
+def _root_of(atlas_id: str) -> Path:
+    try:
+        return locate_atlas(atlas_id).parent
+    except NotFound as error:
+        raise BadArtefact(f"The active atlas {atlas_id[:12]} is missing. Activate another, or align again.") from error
+
+
+def _read_active() -> dict[str, str]:
+    path = settings().data_dir / _ACTIVE
+    try:
+        active = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BadArtefact("The list of active atlases is damaged. Activate the atlases again.") from error
+    if not isinstance(active, dict) or not all(isinstance(i, str) and is_atlas_id(i) for i in active.values()):
+        raise BadArtefact("The list of active atlases is damaged. Activate the atlases again.")
+    return active
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".active.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,130 @@
+"""Writing an atlas: to a temporary name, flushed to disk, then renamed to the hash of its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from miclip.atlas.manifest import (
+    LAYER_TENSORS,
+    MANIFEST,
+    PROBE,
+    SCHEMA_VERSION,
+    SHARED,
+    SHARED_TENSORS,
+    AtlasManifest,
+    FileEntry,
+    layer_file,
+    shared_file,
+    to_bytes,
+)
+from miclip.atlas.read import verify
+from miclip.atlas.tensors import Array, conform, save
+from miclip.errors import BadArtefact
+
+_PLACEHOLDER = FileEntry(sha256="0" * 64, bytes=1)
+
+
+def write_atlas(
+    root: Path,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Array]],
+    probe_images: Sequence[str],
+) -> str:
+    """Write an atlas below ``root`` and return its id.
+
+    Args:
+        root: Directory of atlases; made when missing.
+        manifest: Fields of ``AtlasManifest`` without ``schema_version``, ``files`` and the layers' ``file``.
+        tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS``); they are cast
+            to the dtypes named there.
+        probe_images: Name of the probe image of every row, length ``probe.views``.
+
+    Returns:
+        The SHA-256 of the manifest: the same content gives the same id. An intact atlas of that id is left alone.
+
+    Raises:
+        BadArtefact: the manifest or a tensor does not have the form above.
+    """
+    draft = _draft(manifest)
+    if len(probe_images) != draft.probe.views:
+        raise BadArtefact(f"probe_images has {len(probe_images)} names for {draft.probe.views} views.")
+    contents = _conforming(draft, tensors)
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".tmp-{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        return _publish(root, temporary, draft, contents, probe_images)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
+    layers = [{**layer, "file": layer_file(index)} for index, layer in enumerate(manifest.get("layers", ()))]
+    names = [shared_file(), PROBE, *(layer["file"] for layer in layers)]
+    files = dict.fromkeys(names, _PLACEHOLDER)
+    try:
+        return AtlasManifest.model_validate(
+            {**manifest, "schema_version": SCHEMA_VERSION, "layers": layers, "files": files}
+        )
+    except ValidationError as error:
+        raise BadArtefact(f"The manifest is not valid: {error}") from error
+
+
+def _conforming(draft: AtlasManifest, tensors: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
+    if odd := {SHARED, *(layer.name for layer in draft.layers)} ^ set(tensors):
+        raise BadArtefact(f"Tensors and layers of the manifest differ in {', '.join(sorted(odd))}.")
+    shared = {name: (dtype, draft.shape(dims)) for name, (dtype, dims) in SHARED_TENSORS.items()}
+    contents = {shared_file(): conform(tensors[SHARED], shared, SHARED)}
+    for layer in draft.layers:
+        spec = {name: (dtype, draft.shape(dims, layer.units)) for name, (dtype, dims) in LAYER_TENSORS.items()}
+        contents[layer.file] = conform(tensors[layer.name], spec, layer.name)
+    return contents
+
+
+def _publish(
+    root: Path, temporary: Path, draft: AtlasManifest, contents: dict[str, dict[str, Array]], images: Sequence[str]
+) -> str:
+    for name, content in contents.items():
+        save(temporary / name, content)
+    (temporary / PROBE).write_text(json.dumps(list(images), ensure_ascii=False), encoding="utf-8")
+    files = {name: _entry(temporary / name) for name in draft.files}
+    data = to_bytes(draft.model_copy(update={"files": files}))
+    (temporary / MANIFEST).write_bytes(data)
+    atlas_id = hashlib.sha256(data).hexdigest()
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
+    _move(temporary, root / atlas_id)
+    _sync(root)
+    return atlas_id
+
+
+def _move(temporary: Path, target: Path) -> None:
+    if target.exists():
+        try:
+            verify(target)
+            return
+        except BadArtefact:
+            shutil.rmtree(target)
+    temporary.rename(target)
+
+
+def _entry(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
