@@ -1,0 +1,73 @@
+"""Who calls: the key of the ``authorization`` metadata against the live keys of the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from miclip.errors import NotReady, PermissionDenied, Unauthenticated
+from services.keys import KeyRecord, Scope, match
+
+_MAX_TOKEN = 256
+_REFRESH_S = 2.0
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who calls: the id of the key (never the key) and its scopes."""
+
+    key_id: str
+    scopes: frozenset[Scope]
+
+    def require(self, scope: Scope) -> None:
+        """Raise PermissionDenied unless the key has ``scope``."""
+        if scope not in self.scopes:
+            held = ", ".join(sorted(self.scopes)) or "none"
+            raise PermissionDenied(
+                f"The API key has no scope '{scope}' (it has: {held}). Use a key that was made with it.",
+                allowed=f"scope {scope}",
+            )
+
+
+def bearer(metadata: Iterable[tuple[str, str]]) -> str:
+    """The key in ``authorization: Bearer KEY``; raises Unauthenticated."""
+    values = [value for name, value in metadata if name == "authorization"]
+    scheme, _, key = (str(values[0]) if values else "").partition(" ")
+    if len(values) != 1 or scheme.lower() != "bearer" or not 0 < len(key) <= _MAX_TOKEN:
+        raise Unauthenticated("No API key. Send one metadata entry 'authorization: Bearer KEY'.")
+    return key
+
+
+class KeyRing:
+    """The live keys, read from the store at most every two seconds.
+
+    While the store cannot be reached, the keys that were known last go on working.
+    """
+
+    def __init__(self, load: Callable[[], Awaitable[list[KeyRecord]]], refresh_s: float = _REFRESH_S) -> None:
+        self._load, self._refresh_s = load, refresh_s
+        self._records: list[KeyRecord] | None = None
+        self._read_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def authenticate(self, metadata: Iterable[tuple[str, str]], scope: Scope) -> Principal:
+        """The caller; raises Unauthenticated or PermissionDenied."""
+        record = match(bearer(metadata), await self._fresh())
+        if record is None:
+            raise Unauthenticated("The API key is not valid. `miclip status` shows where the server keeps its key.")
+        principal = Principal(record.key_id, frozenset(record.scopes))
+        principal.require(scope)
+        return principal
+
+    async def _fresh(self) -> list[KeyRecord]:
+        async with self._lock:
+            if self._records is None or time.monotonic() - self._read_at > self._refresh_s:
+                try:
+                    self._records = await self._load()
+                except NotReady:
+                    if self._records is None:
+                        raise
+                self._read_at = time.monotonic()
+            return self._records

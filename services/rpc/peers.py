@@ -1,0 +1,53 @@
+"""Calls from one service to another: the same protos, by Serve handle, without leaving the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from miclip.errors import MiclipError, NotReady
+
+
+class Peer:
+    """Another service of this cluster.
+
+    Args:
+        application: ``activation``, ``aligner``, ``retrieval`` or ``steering``.
+    """
+
+    def __init__(self, application: str) -> None:
+        self.application = application
+        self._handle: Any = None
+
+    async def call(self, method: str, request: Message) -> Any:
+        """Call a unary RPC.
+
+        Raises:
+            MiclipError: the peer's own error, or NotReady when it cannot be reached.
+        """
+        try:
+            return await getattr(self._connected(), method).remote(request)
+        except MiclipError as error:
+            raise _unwrapped(error) from None
+        except (RayError, RayServeException) as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, MiclipError):
+                raise cause from None
+            if cause is not None:
+                raise
+            raise NotReady(f"The {self.application} service cannot be reached; try again.") from error
+
+    def _connected(self) -> Any:
+        if self._handle is None:
+            # by value over gRPC also behind Serve's own proxy, where by reference (plasma) is the default
+            self._handle = serve.get_app_handle(self.application).options(_by_reference=False)
+        return self._handle
+
+
+def _unwrapped(error: MiclipError) -> MiclipError:
+    cause = getattr(error, "cause", None)  # Ray's wrapper inherits from the class of its cause
+    return cause if isinstance(cause, MiclipError) else error

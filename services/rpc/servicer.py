@@ -1,0 +1,198 @@
+"""The base of all servicers and the one decorator around every RPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+
+from miclip.errors import DeadlineExceeded, MiclipError, NotFound, Overloaded
+from miclip.settings import Settings, settings
+from services.keys import ALL_SCOPES, Scope
+from services.rpc import status
+from services.rpc.auth import KeyRing, Principal
+from services.rpc.observe import CallObserver
+from services.rpc.peers import Peer
+from services.store import Store
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a method may know about its call beside the request."""
+
+    rpc: str
+    request_id: str
+    principal: Principal
+    external: bool
+    """False when another service of this cluster called."""
+
+
+class Servicer:
+    """Base of the four servicers: connects the store, authenticates, answers health checks.
+
+    Subclasses set ``application`` and ``descriptor`` and override ``start``.
+    """
+
+    application: ClassVar[str]
+    descriptor: ClassVar[ServiceDescriptor]
+
+    async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
+        self.settings: Settings = settings()
+        self.store = Store(self.settings.redis_url)
+        self.keys = KeyRing(self.store.keys)
+        self.observer = CallObserver(self.application)
+        self._peers: dict[str, Peer] = {}
+        self._in_flight = 0
+        await self.start()
+
+    async def start(self) -> None:
+        """Load what the service needs; runs before the first request."""
+
+    def peer(self, application: str) -> Peer:
+        """Another service of this cluster."""
+        return self._peers.setdefault(application, Peer(application))
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, grpc_context: Any = None) -> Message:
+        """``grpc.health.v1.Health.Check``; needs no key and tells nothing but SERVING."""
+        if request.service not in ("", self.application, self.descriptor.full_name):
+            error = NotFound("No such service here.", field="service", allowed=f"empty, or {self.descriptor.full_name}")
+            if grpc_context is None:
+                raise error
+            status.apply(grpc_context, error, _request_id(grpc_context))
+            return health_pb2.HealthCheckResponse()
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    def response_type(self, rpc_name: str) -> type[Message]:
+        """The class of an RPC's response."""
+        output: type[Message] = self.descriptor.methods_by_name[rpc_name].output_type._concrete_class
+        return output
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a call in, or refuse it when the queue is full."""
+        if self._in_flight >= self.settings.max_queued:
+            raise Overloaded(
+                f"{self._in_flight} requests wait for the {self.application} service; try again in a second.",
+                allowed=f"{self.settings.max_queued} requests at a time",
+            )
+        self._in_flight += 1
+        self.observer.in_flight(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self.observer.in_flight(self._in_flight)
+
+
+def rpc(scope: Scope) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Wrap ``async def Method(self, request, call)`` into what Serve calls: ``Method(self, request, grpc_context)``.
+
+    Args:
+        scope: The scope that the caller's key must have.
+
+    Unary methods are coroutines; server-streaming methods are async generators. In order: request id, authentication,
+    admission, deadline, the method, status, log and metrics.
+    """
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        wrapped = _streaming(method, scope) if inspect.isasyncgenfunction(method) else _unary(method, scope)
+        # not functools.wraps: Serve looks for the parameter grpc_context in the signature
+        wrapped.__name__, wrapped.__qualname__, wrapped.__doc__ = method.__name__, method.__qualname__, method.__doc__
+        return wrapped
+
+    return decorate
+
+
+def _unary(method: Callable[..., Any], scope: Scope) -> Callable[..., Awaitable[Message]]:
+    name = method.__name__
+
+    async def serve_unary(self: Servicer, request: Message, grpc_context: Any = None) -> Message:
+        if grpc_context is None:
+            inner: Message = await method(self, request, _internal_call(name))
+            return inner
+        async with _guarded(self, name, scope, grpc_context) as (answered, enter):
+            call = await enter()
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                answered.append(await method(self, request, call))
+        response: Message = answered[0] if answered else self.response_type(name)()
+        return response
+
+    return serve_unary
+
+
+def _streaming(method: Callable[..., Any], scope: Scope) -> Callable[..., AsyncIterator[Message]]:
+    name = method.__name__
+
+    async def serve_stream(self: Servicer, request: Message, grpc_context: Any = None) -> AsyncIterator[Message]:
+        if grpc_context is None:
+            async for message in method(self, request, _internal_call(name)):
+                yield message
+            return
+        async with _guarded(self, name, scope, grpc_context) as (_, enter):
+            call = await enter()
+            async for message in method(self, request, call):
+                yield message
+
+    return serve_stream
+
+
+@contextlib.asynccontextmanager
+async def _guarded(
+    servicer: Servicer, name: str, scope: Scope, context: Any
+) -> AsyncIterator[tuple[list[Message], Callable[[], Awaitable[Call]]]]:
+    """Everything around one call from outside; an error is put on the context and swallowed, never raised."""
+    started, request_id, key_id, code = time.perf_counter(), _request_id(context), "", "OK"
+    admission = contextlib.ExitStack()
+
+    async def enter() -> Call:
+        nonlocal key_id
+        principal = await servicer.keys.authenticate(context.invocation_metadata(), scope)
+        key_id = principal.key_id
+        admission.enter_context(servicer.admitted())
+        return Call(name, request_id, principal, external=True)
+
+    try:
+        yield [], enter
+    except (asyncio.CancelledError, GeneratorExit):
+        code = "CANCELLED"
+        raise
+    except Exception as error:
+        known = _known(error, servicer, name, request_id)
+        code = known.status
+        status.apply(context, known, request_id)
+    finally:
+        admission.close()
+        servicer.observer.finished(name, code, started, request_id=request_id, key_id=key_id)
+
+
+def _known(error: Exception, servicer: Servicer, name: str, request_id: str) -> MiclipError:
+    if isinstance(error, MiclipError):
+        return error
+    if isinstance(error, TimeoutError):
+        seconds = servicer.settings.request_timeout_s
+        return DeadlineExceeded(f"The call took longer than {seconds:g} s; ask for less at a time.")
+    servicer.observer.unexpected(name, request_id)
+    return status.internal(request_id)
+
+
+def _internal_call(name: str) -> Call:
+    return Call(name, uuid.uuid4().hex, Principal("internal", ALL_SCOPES), external=False)
+
+
+def _request_id(context: grpc.ServicerContext | Any) -> str:
+    """The caller's request id where it is a plain token, else a new one."""
+    given = next((str(v) for k, v in context.invocation_metadata() if k == "request_id"), "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,255 @@
+"""What the replicas share, in Redis: keys, policies and their change stream, the kill switch, jobs, cached embeddings.
+
+One code path for an embedded and a real server. Every write of a policy is one Lua script, so the value, its change
+entry and its audit entry appear together or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+from pydantic import BaseModel, ConfigDict
+from redis import exceptions as redis_errors
+
+from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
+from miclip.steering.policy import Policy
+from services.keys import KeyRecord
+
+# one hash tag, so that all keys share a slot of a Redis cluster
+_KEYS: Final = "{miclip}:keys"
+_POLICIES: Final = "{miclip}:policies"
+_STOPS: Final = "{miclip}:stops"
+_CHANGES: Final = "{miclip}:changes"
+_AUDIT: Final = "{miclip}:audit"
+_JOBS: Final = "{miclip}:jobs:"
+_EMBEDDINGS: Final = "{miclip}:embeddings:"
+
+_CHANGES_KEPT: Final = 10_000
+_AUDIT_KEPT: Final = 1_000_000
+_KEYS_PER_NAME: Final = 2
+
+# KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expected etag ('' = must not exist, '*' = any),
+# most entries of the hash, audit entry.
+_WRITE = """
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[3] == '' then
+  if now then return 'exists' end
+  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
+else
+  if not now then return 'missing' end
+  if ARGV[3] ~= '*' and cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
+end
+if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', %d, '*', 'id', ARGV[1])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'entry', ARGV[5])
+return 'ok'
+""" % (_CHANGES_KEPT, _AUDIT_KEPT)
+
+
+class Stop(BaseModel):
+    """That steering is stopped, of one model or of all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    stopped_at: float
+    """Seconds since the epoch."""
+    stopped_by: str
+    """Id of the API key."""
+
+
+@dataclass(frozen=True)
+class SteeringState:
+    """All policies and stops at one moment."""
+
+    policies: Mapping[str, Policy]
+    stops: Mapping[str, Stop]
+    """By model id; ``""`` is the stop of all models."""
+    cursor: str
+    """Position in the change stream, for ``wait_for_change``."""
+
+
+class Store:
+    """Asynchronous access to the shared state; every method raises NotReady while Redis cannot be reached.
+
+    Args:
+        url: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = aioredis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
+        self._write_script = self._redis.register_script(_WRITE)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        async with _reachable():
+            await self._redis.ping()
+
+    # keys
+
+    async def keys(self) -> list[KeyRecord]:
+        """All live keys."""
+        async with _reachable():
+            return [KeyRecord.model_validate_json(value) for value in await self._redis.hvals(_KEYS)]
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Make a key live; each name may have two, so that one can be rotated in before the other goes."""
+        held = [key for key in await self.keys() if key.name == record.name]
+        if len(held) >= _KEYS_PER_NAME:
+            raise AlreadyExists(f"{record.name} has {_KEYS_PER_NAME} live keys; remove one first.", field="name")
+        async with _reachable():
+            await self._redis.hset(_KEYS, record.key_id, record.model_dump_json())
+
+    async def remove_key(self, key_id: str) -> None:
+        """End a key."""
+        async with _reachable():
+            if not await self._redis.hdel(_KEYS, key_id):
+                raise NotFound("There is no key of that id.", field="key_id")
+
+    # policies
+
+    async def steering(self) -> SteeringState:
+        """All policies and stops, read at one moment."""
+        async with _reachable(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hvals(_POLICIES).hgetall(_STOPS).xrevrange(_CHANGES, count=1)
+            values, stops, last = await pipe.execute()
+        policies = [Policy.from_json(value.decode()) for value in values]
+        return SteeringState(
+            policies={policy.policy_id: policy for policy in policies},
+            stops={model.decode(): Stop.model_validate_json(stop) for model, stop in stops.items()},
+            cursor=last[0][0].decode() if last else "0-0",
+        )
+
+    async def policy(self, policy_id: str) -> Policy:
+        """One policy; raises NotFound."""
+        async with _reachable():
+            value = await self._redis.hget(_POLICIES, policy_id)
+        if value is None:
+            raise _no_policy(policy_id)
+        return Policy.from_json(value.decode())
+
+    async def create_policy(self, policy: Policy, audit: Mapping[str, Any], limit: int) -> None:
+        """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
+        outcome = await self._write(policy.policy_id, policy.to_json(), "", audit, limit)
+        if outcome == "exists":
+            raise AlreadyExists(f"policies/{policy.policy_id} exists; choose another id.", field="policy_id")
+        if outcome == "full":
+            raise Overloaded(f"There are {limit} policies already; delete one first.", allowed=f"{limit} policies")
+
+    async def replace_policy(self, policy: Policy, expected_etag: str, audit: Mapping[str, Any]) -> None:
+        """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
+        _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), expected_etag, audit))
+
+    async def delete_policy(self, policy_id: str, expected_etag: str, audit: Mapping[str, Any]) -> None:
+        """Delete a policy; an empty ``expected_etag`` matches any."""
+        _settle(policy_id, await self._write(policy_id, "", expected_etag or "*", audit))
+
+    async def _write(self, policy_id: str, value: str, etag: str, audit: Mapping[str, Any], limit: int = 0) -> str:
+        async with _reachable():
+            outcome = await self._write_script(
+                keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, etag, limit, json.dumps(audit)]
+            )
+        return str(outcome.decode())
+
+    async def wait_for_change(self, cursor: str, timeout_s: float) -> bool:
+        """Wait for a change after ``cursor``; False when ``timeout_s`` (under 10) passed without one."""
+        async with _reachable():
+            return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
+
+    # kill switch
+
+    async def set_stop(self, model: str, stop: Stop | None, audit: Mapping[str, Any]) -> None:
+        """Stop all steering of a model, or of all models (``""``); ``None`` resumes."""
+        async with _reachable(), self._redis.pipeline(transaction=True) as pipe:
+            if stop is None:
+                pipe.hdel(_STOPS, model)
+            else:
+                pipe.hset(_STOPS, model, stop.model_dump_json())
+            pipe.xadd(_CHANGES, {"id": ""}, maxlen=_CHANGES_KEPT, approximate=True)
+            pipe.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
+            await pipe.execute()
+
+    async def audit(self, count: int = 100) -> list[dict[str, Any]]:
+        """The newest audit entries, newest first."""
+        async with _reachable():
+            return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
+
+    # jobs
+
+    async def put_job(self, kind: str, job_id: str, state: Mapping[str, Any]) -> None:
+        """Write the state of a job, JSON values only."""
+        async with _reachable():
+            await self._redis.hset(_JOBS + kind, job_id, json.dumps(state))
+
+    async def job(self, kind: str, job_id: str) -> dict[str, Any]:
+        """The state of a job; raises NotFound."""
+        async with _reachable():
+            value = await self._redis.hget(_JOBS + kind, job_id)
+        if value is None:
+            raise NotFound(f"There is no {kind}/{job_id}.", field="name")
+        state: dict[str, Any] = json.loads(value)
+        return state
+
+    async def jobs(self, kind: str) -> dict[str, dict[str, Any]]:
+        """All jobs of a kind by id."""
+        async with _reachable():
+            return {key.decode(): json.loads(v) for key, v in (await self._redis.hgetall(_JOBS + kind)).items()}
+
+    async def delete_job(self, kind: str, job_id: str) -> None:
+        """Forget a job; nothing happens when there is none."""
+        async with _reachable():
+            await self._redis.hdel(_JOBS + kind, job_id)
+
+    # embedding cache: never worth failing a call for, so an unreachable Redis is a miss
+
+    async def cached(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Cached values in the order of ``keys``; None where there is none."""
+        if not keys:
+            return []
+        try:
+            async with _reachable():
+                values: list[bytes | None] = await self._redis.mget([_EMBEDDINGS + key for key in keys])
+                return values
+        except NotReady:
+            return [None] * len(keys)
+
+    async def cache(self, items: Iterable[tuple[str, bytes]], ttl_s: int = 7 * 24 * 3600) -> None:
+        """Cache values for ``ttl_s`` seconds."""
+        try:
+            async with _reachable(), self._redis.pipeline(transaction=False) as pipe:
+                for key, value in items:
+                    pipe.set(_EMBEDDINGS + key, value, ex=ttl_s)
+                await pipe.execute()
+        except NotReady:
+            return
+
+
+def _settle(policy_id: str, outcome: str) -> None:
+    if outcome == "missing":
+        raise _no_policy(policy_id)
+    if outcome == "conflict":
+        raise Conflict(
+            f"policies/{policy_id} changed since that etag was read. Get it again, reapply your change, send its etag.",
+            field="etag",
+        )
+
+
+def _no_policy(policy_id: str) -> NotFound:
+    return NotFound(f"There is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
+
+
+@asynccontextmanager
+async def _reachable() -> AsyncIterator[None]:
+    try:
+        yield
+    except (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError, OSError) as error:
+        raise NotReady("The state store cannot be reached; nothing was changed. Try again.") from error
