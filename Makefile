@@ -50,4 +50,4 @@ format: $(STAMP) ## Sort imports and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 
 proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
+	@$(BIN)/python tools/generate_protos.py
