@@ -1,0 +1,113 @@
+"""``miclip describe``: what units mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from miclip.cli import output
+from miclip.cli.answers import Backend, Description, default_layer
+from miclip.cli.connect import backend
+from miclip.cli.options import DEFAULT_MODEL, Layer, Local, Model, TopK
+from miclip.cli.specs import parse_ranges, parse_units
+from miclip.errors import InvalidInput, NotFound
+from miclip.names import UnitName, parse_unit
+
+_BATCH = 1000
+
+Units = Annotated[list[str] | None, typer.Argument(help="Units: LAYER/UNIT, MODEL/LAYER/UNIT or the full name.")]
+Ranges = Annotated[str, typer.Option("--units", "-u", help="Units of the layer: 0-9,12.")]
+Vocabulary = Annotated[
+    str, typer.Option("--vocabulary", help="Concepts to choose from: model-labels, emoji, imagenet, or one you made.")
+]
+Concepts = Annotated[list[str] | None, typer.Option("--concept", "-c", help="A concept to choose from; repeat it.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Units to show when none are named.")]
+Embedding = Annotated[str, typer.Option("--embedding", help="filter, pattern or causal; default: the layer's best.")]
+
+
+def describe(
+    units: Units = None,
+    model: Model = DEFAULT_MODEL,
+    layer: Layer = "",
+    ranges: Ranges = "",
+    vocabulary: Vocabulary = "model-labels",
+    concepts: Concepts = None,
+    top_k: TopK = 3,
+    limit: Limit = 10,
+    embedding: Embedding = "",
+    local: Local = False,
+    as_json: output.Json = False,
+) -> None:
+    """Say what units mean: the nearest concepts, and how far to trust them.
+
+    Without units, the most clearly labelled units of a layer are shown.
+
+    Examples:
+        miclip describe layer4/12 logits/3
+
+        miclip describe --layer layer3 --units 0-9 --vocabulary emoji
+
+        miclip describe layer4/12 -c fur -c water -c wheel
+    """
+    if units and (ranges or layer):
+        raise InvalidInput("Give either units (layer4/12) or --layer with --units, not both.", field="UNIT")
+    with backend(local) as service:
+        chosen = parse_units(units, model) if units else _of_layer(service, model, layer, ranges)
+        answers = _describe(service, chosen, vocabulary, concepts or [], top_k, embedding)
+    if not (units or ranges):
+        answers = strongest(answers, limit)
+    output.emit(answers, as_json, lambda: show(answers))
+
+
+def strongest(answers: Sequence[Description], limit: int) -> list[Description]:
+    """Return the units with the highest score, those that abstain last."""
+    return sorted(answers, key=lambda answer: (answer["abstained"], -answer["concepts"][0]["score"]))[:limit]
+
+
+def show(answers: Sequence[Description]) -> None:
+    """Print descriptions as a table."""
+    names = [parse_unit(answer["unit"]) for answer in answers]
+    models = ", ".join(sorted({name.model for name in names}))
+    caption = "score: cosine of unit and concept · margin: lead over the next · null: share of random directions beaten"
+    shown = output.table(
+        f"What units of {models} mean", "unit", "means", ">score", ">margin", ">null %", "then", caption=caption
+    )
+    for name, answer in zip(names, answers, strict=True):
+        best, *rest = answer["concepts"]
+        label = output.text(best["concept"])
+        shown.add_row(
+            output.text(f"{name.layer}/{name.unit}"),
+            f"[dim]({label}) abstains[/]" if answer["abstained"] else f"[bold]{label}[/]",
+            output.number(best["score"]),
+            output.number(answer["margin"]),
+            output.number(answer["null_percentile"], 1),
+            output.text(", ".join(concept["concept"] for concept in rest)),
+        )
+    output.out.print(shown)
+
+
+def _of_layer(service: Backend, model: str, layer: str, ranges: str) -> list[UnitName]:
+    info = service.model(model)
+    layer = layer or default_layer(info)
+    sizes = {known["layer"]: known["units"] for known in info["layers"]}
+    if layer not in sizes:
+        names = ", ".join(sizes)
+        raise NotFound(f"--layer: {model} has no layer {layer!r}; it has {names}.", field="--layer", allowed=names)
+    indices = parse_ranges(ranges) if ranges else range(sizes[layer])
+    return [UnitName(model, layer, index) for index in indices]
+
+
+def _describe(
+    service: Backend, units: Sequence[UnitName], vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str
+) -> list[Description]:
+    """Ask in batches of one model and at most a thousand units; the order stays."""
+    answers: dict[UnitName, Description] = {}
+    for model in dict.fromkeys(unit.model for unit in units):
+        mine = [unit for unit in dict.fromkeys(units) if unit.model == model]
+        for start in range(0, len(mine), _BATCH):
+            batch = mine[start : start + _BATCH]
+            found = service.describe(batch, vocabulary=vocabulary, concepts=concepts, top_k=top_k, embedding=embedding)
+            answers.update(zip(batch, found, strict=True))
+    return [answers[unit] for unit in units]

@@ -1,0 +1,58 @@
+"""``miclip localize``: where concepts are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from miclip.cli import output
+from miclip.cli.answers import Backend, Localization, default_layer
+from miclip.cli.connect import backend
+from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
+from miclip.names import parse_unit
+
+Texts = Annotated[list[str], typer.Argument(help='Concepts in any words: "dog", "something with wheels".')]
+
+
+def localize(
+    concepts: Texts,
+    model: Model = DEFAULT_MODEL,
+    layers: Layers = None,
+    top_k: TopK = 5,
+    method: Method = "attribution",
+    local: Local = False,
+    as_json: output.Json = False,
+) -> None:
+    """Find the units of concepts: which units carry what the text says.
+
+    Examples:
+        miclip localize dog "something with wheels"
+
+        miclip localize dog --layer layer3 --top-k 10
+    """
+    with backend(local) as service:
+        where = search_layers(service, model, layers or [])
+        answers = service.localize(model, concepts, layers=where, top_k=top_k, method=method)
+    output.emit(answers, as_json, lambda: show(answers, where))
+
+
+def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[str]:
+    """Return the layers to search: those named, all for ``all``, and the last before the logits for none."""
+    if "all" in layers:
+        return []
+    return list(layers) or [default_layer(service.model(model))]
+
+
+def show(answers: Sequence[Localization], layers: Sequence[str]) -> None:
+    """Print localizations, one table a concept."""
+    where = ", ".join(layers) or "all layers but the logits"
+    for answer in answers:
+        unit = "attribution, in logits" if answer["method"] == "attribution" else "cosine"
+        title = f'Where {answer["model"]} keeps "{answer["concept"]}"'
+        shown = output.table(title, ">rank", "unit", ">score", caption=f"searched {where} · score: {unit}")
+        for rank, located in enumerate(answer["units"], 1):
+            name = parse_unit(located["unit"])
+            shown.add_row(str(rank), output.text(f"{name.layer}/{name.unit}"), output.number(located["score"]))
+        output.out.print(shown)

@@ -1,0 +1,93 @@
+"""How commands speak: tables and sentences for people, one JSON value for programs, errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from miclip.errors import MiclipError
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(highlight=False, stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
+
+
+class Commands(TyperGroup):
+    """A group of commands whose expected errors end as a message on standard error and exit code 1."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
+        """Run the command; turn a MiclipError into its text and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except MiclipError as error:
+            fail(error)
+            raise typer.Exit(1) from error
+        except BrokenPipeError:
+            _silence_stdout()
+            raise typer.Exit(0) from None
+
+
+def fail(error: MiclipError) -> None:
+    """Print an error's text, and what is allowed when the text does not already say it."""
+    err.print(f"[bold red]Error:[/] {_plain(error.message)}", soft_wrap=True)
+    if error.allowed and error.allowed not in error.message:
+        err.print(f"Allowed: {_plain(error.allowed)}", soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a remark for the person at the terminal; never on standard output."""
+    err.print(f"[dim]{_plain(text)}[/]", soft_wrap=True)
+
+
+def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
+    """Print ``value`` as JSON, or let ``render`` show it to a person."""
+    if as_json:
+        typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        render()
+
+
+def table(title: str, *columns: str, caption: str = "") -> Table:
+    """Return an empty table; a column whose name starts with ``>`` is aligned to the right."""
+    made = Table(
+        title=_plain(title),
+        title_justify="left",
+        title_style="bold",
+        caption=_plain(caption) or None,
+        caption_justify="left",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+    return made
+
+
+def text(value: object) -> str:
+    """Escape ``value`` for a table cell: brackets in names and labels are not markup."""
+    return _plain(str(value))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Format a number for a cell; a missing one is a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _plain(value: str) -> str:
+    return value.replace("[", "\\[")
+
+
+def _silence_stdout() -> None:
+    """Point standard output nowhere, so that the interpreter's last flush does not complain about a closed pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

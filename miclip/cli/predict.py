@@ -1,0 +1,150 @@
+"""``miclip predict``: classify an image, with and without steering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import typer
+
+from miclip.cli import output
+from miclip.cli.answers import Backend, Label, Prediction
+from miclip.cli.connect import backend
+from miclip.cli.localize import search_layers
+from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
+from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer, UnitSteer, parse_steer
+from miclip.errors import InvalidInput, NotFound
+from miclip.names import parse_unit
+
+Image = Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP file.")]
+Steers = Annotated[list[str] | None, typer.Option("--steer", "-s", help=f"Repeat for several: {STEER_FORMS}.")]
+UnitCount = Annotated[int, typer.Option("--units-per-concept", min=1, max=1000, help='Units that "CONCEPT=2.0" turns.')]
+
+
+class Steering(TypedDict):
+    """What is asked for: edits of single units, or a policy."""
+
+    edits: list[UnitSteer]
+    policy: str
+
+
+def predict(
+    image: Image,
+    steer: Steers = None,
+    model: Model = DEFAULT_MODEL,
+    layers: Layers = None,
+    units_per_concept: UnitCount = 5,
+    method: Method = "attribution",
+    top_k: TopK = 5,
+    local: Local = False,
+    as_json: output.Json = False,
+) -> None:
+    """Classify an image; with --steer, show the answer before and after side by side.
+
+    Examples:
+        miclip predict photo.png
+
+        miclip predict photo.png --steer "dog=2.0"
+
+        miclip predict photo.png --steer "layer4:12*0" --steer "layer4:7+0.5"
+
+        miclip predict photo.png --steer policies/more-dogs
+    """
+    wanted = [parse_steer(value) for value in steer or []]
+    data = read_image(image)
+    with backend(local) as service:
+        steering = resolve(service, model, wanted, layers or [], units_per_concept, method)
+        answer = service.predict(model, data, top_k=top_k, **steering)
+    value = as_value(model, str(image), steering, answer)
+    output.emit(value, as_json, lambda: show(value))
+
+
+def read_image(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        NotFound: the file cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFound(f"IMAGE: cannot read {path}: {error.strerror}.", field="IMAGE") from error
+
+
+def resolve(
+    service: Backend, model: str, wanted: Sequence[Steer], layers: Sequence[str], top_k: int, method: str
+) -> Steering:
+    """Turn what was asked for into edits of single units, or one policy.
+
+    Raises:
+        InvalidInput: a policy together with anything else.
+    """
+    policies = [one.policy_id for one in wanted if isinstance(one, PolicySteer)]
+    if policies and len(wanted) > 1:
+        raise InvalidInput("--steer: a policy stands alone; leave out the other --steer options.", field="--steer")
+    edits: list[UnitSteer] = []
+    for one in wanted:
+        if isinstance(one, ConceptSteer):
+            edits.extend(_units_of(service, model, one, layers, top_k, method))
+        elif isinstance(one, UnitSteer):
+            edits.append(one)
+    return Steering(edits=edits, policy=policies[0] if policies else "")
+
+
+def as_value(model: str, image: str, steering: Steering, answer: Prediction) -> dict[str, Any]:
+    """Return the JSON value of a prediction."""
+    edits = [vars(edit) for edit in steering["edits"]]
+    return {"model": model, "image": image, "edits": edits, **answer}
+
+
+def show(value: dict[str, Any]) -> None:
+    """Print a prediction; before and after side by side where it was steered."""
+    title = f"What {value['model']} sees in {Path(value['image']).name}"
+    if not (value["edits"] or value["applied"]["policy"]):
+        shown = output.table(title, "label", ">%")
+        for label in value["baseline"]:
+            shown.add_row(output.text(label["label"]), _percent(label))
+        output.out.print(shown)
+        return
+    shown = output.table(title, "unsteered", ">%", "→ steered", ">%", ">change", caption=_caption(value))
+    before = {label["label"]: label["probability"] for label in value["baseline"]}
+    for left, right in zip_longest(value["baseline"], value["steered"]):
+        shown.add_row(*_cells(left), *_cells(right), _change(right, before))
+    output.out.print(shown)
+
+
+def _units_of(
+    service: Backend, model: str, steer: ConceptSteer, layers: Sequence[str], top_k: int, method: str
+) -> list[UnitSteer]:
+    where = search_layers(service, model, layers)
+    (found,) = service.localize(model, [steer.concept], layers=where, top_k=top_k, method=method)
+    names = [parse_unit(located["unit"]) for located in found["units"]]
+    return [UnitSteer(name.layer, name.unit, "scale", steer.factor) for name in names]
+
+
+_SIGNS = {"scale": "×", "add": "+", "clamp": "="}
+
+
+def _caption(value: dict[str, Any]) -> str:
+    applied = value["applied"]
+    what = applied["policy"] or ", ".join(
+        f"{edit['layer']}/{edit['unit']} {_SIGNS[edit['op']]}{edit['value']:g}" for edit in value["edits"]
+    )
+    how = "" if applied["outcome"] == "applied" else f" · not applied: {applied['outcome'].replace('_', ' ')}"
+    return f"steered by {what}{how}"
+
+
+def _cells(label: Label | None) -> tuple[str, str]:
+    return (output.text(label["label"]), _percent(label)) if label else ("", "")
+
+
+def _percent(label: Label) -> str:
+    return f"{100 * label['probability']:.1f}"
+
+
+def _change(label: Label | None, before: dict[str, float]) -> str:
+    if label is None or label["label"] not in before:
+        return ""
+    return f"{100 * (label['probability'] - before[label['label']]):+.1f}"

@@ -1,0 +1,114 @@
+"""The small languages of the command line: which units, and which steering."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from miclip.errors import InvalidInput
+from miclip.names import UnitName, check_id, parse_unit
+
+UNIT_FORMS = "LAYER/UNIT, MODEL/LAYER/UNIT or models/MODEL/layers/LAYER/units/UNIT"
+STEER_FORMS = (
+    '"CONCEPT=2.0" (turn a concept\'s units up; 0 removes them), '
+    '"LAYER:UNIT*2.0" (scale), "LAYER:UNIT+0.5" (add), "LAYER:UNIT=0" (clamp), or "policies/ID"'
+)
+Operation = Literal["scale", "add", "clamp"]
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
+_OPS: dict[str, Operation] = {"*": "scale", "+": "add", "-": "add", "=": "clamp"}
+
+
+@dataclass(frozen=True)
+class ConceptSteer:
+    """Scale the units of ``concept`` by ``factor``."""
+
+    concept: str
+    factor: float
+
+
+@dataclass(frozen=True)
+class PolicySteer:
+    """Apply a stored policy."""
+
+    policy_id: str
+
+
+@dataclass(frozen=True)
+class UnitSteer:
+    """Change one unit: ``scale`` it by, ``add`` to it, or ``clamp`` it to ``value``."""
+
+    layer: str
+    unit: int
+    op: Operation
+    value: float
+
+
+Steer = ConceptSteer | PolicySteer | UnitSteer
+
+
+def parse_units(units: list[str], model: str) -> list[UnitName]:
+    """Parse unit arguments; ``model`` fills in what the short form leaves out.
+
+    Raises:
+        InvalidInput: an argument has none of the forms.
+    """
+    return [_unit(value, model, f"UNIT {position}") for position, value in enumerate(units, 1)]
+
+
+def parse_ranges(ranges: str, *, field: str = "--units") -> list[int]:
+    """Parse ``"0-9,12"`` into unit indices in the order given, both ends included.
+
+    Raises:
+        InvalidInput: not of that form, or an end lies before its start.
+    """
+    indices: list[int] = []
+    for part in ranges.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        if found is None:
+            raise _bad(field, ranges, "numbers and ranges such as 0-9,12")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first or last - first >= 100_000:
+            raise _bad(field, part, "ranges from a smaller to a larger number, up to 100000 units")
+        indices.extend(range(first, last + 1))
+    return indices
+
+
+def parse_steer(value: str) -> Steer:
+    """Parse one ``--steer`` argument; see STEER_FORMS.
+
+    Raises:
+        InvalidInput: none of the forms, or a strength that is not finite.
+    """
+    if value.startswith("policies/"):
+        return PolicySteer(check_id(value.removeprefix("policies/"), field="--steer"))
+    if found := re.fullmatch(rf"([A-Za-z0-9_.-]+):(\d{{1,9}})([*+=-])({_NUMBER})", value, re.ASCII):
+        strength = -float(found[4]) if found[3] == "-" else float(found[4])
+        return UnitSteer(found[1], int(found[2]), _OPS[found[3]], _finite(strength, value))
+    if found := re.fullmatch(rf"\s*(.*\S)\s*[=*]\s*({_NUMBER})\s*", value, re.ASCII | re.DOTALL):
+        return ConceptSteer(found[1], _finite(float(found[2]), value))
+    raise _bad("--steer", value, STEER_FORMS)
+
+
+def _unit(value: str, model: str, field: str) -> UnitName:
+    parts = value.split("/")
+    if len(parts) == 2:
+        value = f"models/{model}/layers/{parts[0]}/units/{parts[1]}"
+    elif len(parts) == 3:
+        value = f"models/{parts[0]}/layers/{parts[1]}/units/{parts[2]}"
+    try:
+        return parse_unit(value, field=field)
+    except InvalidInput:
+        raise _bad(field, "/".join(parts), UNIT_FORMS) from None
+
+
+def _finite(strength: float, value: str) -> float:
+    if not math.isfinite(strength):
+        raise _bad("--steer", value, "a finite strength")
+    return strength
+
+
+def _bad(field: str, value: str, allowed: str) -> InvalidInput:
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return InvalidInput(f"{field}: {shown!r} cannot be read. Use {allowed}.", field=field, allowed=allowed)
