@@ -15,15 +15,15 @@ _declared: list[torch.library.Library] = []
 
 def _ensure_importable() -> None:
     try:
-        import torchvision  # noqa: F401, PLC0415
+        import torchvision
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "DEF")
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for operator in ("nms", "qnms"):
-            library.define(operator + _SCHEMA)
+            library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
         _declared.append(library)  # the declarations live as long as the library object
-        import torchvision  # noqa: F401, PLC0415
+        import torchvision  # noqa: F401
 
 
 _ensure_importable()

@@ -20,8 +20,8 @@ class Preprocessing:
 
     Attributes:
         size: Edge of the square input in pixels.
-        resize: ``"shortest"`` (short edge to ``resize_size``, centre crop), ``"longest"`` (long edge to ``resize_size``,
-            padded with ``fill``) or ``"squash"`` (both edges to ``resize_size``, centre crop).
+        resize: ``"shortest"`` (short edge to ``resize_size``, centre crop), ``"longest"`` (long edge to
+            ``resize_size``, padded with ``fill``) or ``"squash"`` (both edges to ``resize_size``, centre crop).
         resize_size: Edge before the crop in pixels; 0 means ``size``.
         interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
         mean: Per channel, on the scale 0 to 1.
@@ -81,7 +81,10 @@ class Preprocessing:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Build from the fields of ``to_json``."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**fields)
 
 
 def _trim(image: Tensor) -> Tensor:

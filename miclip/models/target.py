@@ -101,7 +101,7 @@ class TargetModel:
         InvalidInput: labels and outputs differ in number, or a layer's output is not a batch of units.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         name: str,
         model: nn.Module,
@@ -109,7 +109,7 @@ class TargetModel:
         labels: Sequence[str],
         modules: Sequence[str],
         preprocessing: Preprocessing,
-        layout: Layout = Layout(),  # noqa: B008 (frozen)
+        layout: Layout = Layout(),
         device: torch.device | str = "cpu",
     ) -> None:
         self.name, self.labels, self.preprocess = name, tuple(labels), preprocessing
@@ -165,9 +165,7 @@ class TargetModel:
         # copies made outside inference mode are ordinary tensors, which may take part in training
         return Output(_plain(logits), {layer: _plain(kept[layer]) for layer in capture})
 
-    def attribute(
-        self, images: Tensor, layers: Sequence[str]
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def attribute(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Attribute the margin of the predicted label to the units of some layers, to first order.
 
         The attribution of a unit is ``∂(logit_ĉ − mean_k logit_k)/∂g`` at ``g = 1``, where ``g`` multiplies the unit at
@@ -215,14 +213,14 @@ class TargetModel:
     def _pool(self, x: Tensor) -> Tensor:
         """Return float32 ``[B, d]``."""
         x = x.float()
-        if x.ndim == 4:  # noqa: PLR2004
+        if x.ndim == 4:
             return x.mean(dim=(1, 2) if self._layout.channels_last else (2, 3))
-        if x.ndim == 3:  # noqa: PLR2004
+        if x.ndim == 3:
             return x[:, 0].clone() if self._layout.class_token else x[:, self._layout.prefix_tokens :].mean(dim=1)
         return x.clone()  # the model may go on to change it in place
 
     def _unit_axis(self, x: Tensor) -> int:
-        return 1 if x.ndim == 4 and not self._layout.channels_last else x.ndim - 1  # noqa: PLR2004
+        return 1 if x.ndim == 4 and not self._layout.channels_last else x.ndim - 1
 
     def _check_layers(self, names: Sequence[str]) -> None:
         for name in names:
@@ -244,21 +242,22 @@ class TargetModel:
             for path, module in self._modules.items():
                 hooks.enter_context(_hooked(module, path, _recorder(shapes)))
             logits = self.module(images)
-        if logits.ndim != 2 or logits.shape[1] != len(self.labels):  # noqa: PLR2004
-            text = f"{self.name!r} gives {tuple(logits.shape[1:])} outputs per image, but there are {len(self.labels)} labels."
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+            outputs = " × ".join(str(size) for size in logits.shape[1:])
+            text = f"{self.name!r} gives {outputs} outputs per image, but there are {len(self.labels)} labels."
             raise InvalidInput(text, field="labels", allowed="one label per output")
         layers = {path: Layer(path, self._kind(path, shapes.get(path)), self._units(shapes[path]), path)
                   for path in self._modules}  # fmt: skip
         return layers | {LOGITS: Layer(LOGITS, LayerKind.LOGITS, logits.shape[1], "")}
 
     def _kind(self, path: str, shape: tuple[int, ...] | None) -> LayerKind:
-        if shape is None or len(shape) not in (2, 3, 4) or shape[0] != 2:  # noqa: PLR2004
+        if shape is None or len(shape) not in (2, 3, 4) or shape[0] != 2:
             text = f"{path!r} cannot be a layer: its output is {shape}, not a batch of vectors, tokens or feature maps."
             raise InvalidInput(text, field="layers", allowed="modules that give [B,d], [B,T,d] or [B,d,H,W]")
-        return LayerKind.TOKENS if len(shape) == 3 else LayerKind.CHANNELS  # noqa: PLR2004
+        return LayerKind.TOKENS if len(shape) == 3 else LayerKind.CHANNELS
 
     def _units(self, shape: tuple[int, ...]) -> int:
-        return shape[1] if len(shape) == 4 and not self._layout.channels_last else shape[-1]  # noqa: PLR2004
+        return shape[1] if len(shape) == 4 and not self._layout.channels_last else shape[-1]
 
 
 def state_sha256(state: dict[str, Tensor]) -> str:

@@ -97,7 +97,9 @@ def validate_edits(edits: Sequence[Edit], layer_sizes: Mapping[str, int], *, fie
     """
     limit = settings().max_edits
     if len(edits) > limit:
-        raise TooLarge(f"{field}: {len(edits)} edits; at most {limit} are allowed.", field=field, allowed=f"0 to {limit}")
+        raise TooLarge(
+            f"{field}: {len(edits)} edits; at most {limit} are allowed.", field=field, allowed=f"0 to {limit}"
+        )
     for index, edit in enumerate(edits):
         _validate(edit, layer_sizes, f"{field}[{index}]")
 
@@ -107,7 +109,9 @@ def _validate(edit: Edit, layer_sizes: Mapping[str, int], path: str) -> None:
     if units is None:
         names = ", ".join(layer_sizes)
         shown = edit.layer if len(edit.layer) <= 80 else edit.layer[:77] + "..."
-        raise NotFound(f"{path}.layer: no layer {shown!r}; the layers are {names}.", field=f"{path}.layer", allowed=names)
+        raise NotFound(
+            f"{path}.layer: no layer {shown!r}; the layers are {names}.", field=f"{path}.layer", allowed=names
+        )
     if not 0 <= edit.unit < units:
         allowed = f"0 to {units - 1}"
         text = f"{path}.unit: {edit.unit} is not a unit of {edit.layer!r}; units are {allowed}."
