@@ -1,0 +1,84 @@
+"""The small languages of the command line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer, parse_ranges, parse_steer, parse_units
+from miclip.errors import InvalidInput
+from miclip.names import UnitName
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    "given_form", ["layer4/12", "emoji-resnet/layer4/12", "models/emoji-resnet/layers/layer4/units/12"]
+)
+def test_all_three_forms_name_the_same_unit(given_form: str) -> None:
+    assert parse_units([given_form], "emoji-resnet") == [UnitName("emoji-resnet", "layer4", 12)]
+
+
+def test_dots_of_a_layer_stay() -> None:
+    assert parse_units(["blocks.3/0"], "emoji-vit") == [UnitName("emoji-vit", "blocks.3", 0)]
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "layer4", "layer4/-1", "layer4/x", "a/b/c/d", "../etc/passwd", "layer4/01", "/", "//"]
+)
+def test_what_is_no_unit_is_refused_with_the_forms_that_are(bad: str) -> None:
+    with pytest.raises(InvalidInput, match="LAYER/UNIT") as caught:
+        parse_units(["layer4/1", bad], "emoji-resnet")
+    assert caught.value.field == "UNIT 2"
+
+
+def test_ranges_hold_both_ends_and_keep_their_order() -> None:
+    assert parse_ranges("12,0-3, 7") == [12, 0, 1, 2, 3, 7]
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
+def test_a_list_of_numbers_reads_as_itself(numbers: list[int]) -> None:
+    assert parse_ranges(",".join(map(str, numbers))) == numbers
+
+
+@pytest.mark.parametrize("bad", ["", "a", "3-1", "1-", "-1", "1,,2", "0-99999999", "1.5", "٣"])
+def test_what_is_no_range_is_refused(bad: str) -> None:
+    with pytest.raises(InvalidInput, match="--units"):
+        parse_ranges(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("dog=2.0", ConceptSteer("dog", 2.0)),
+        ("hot dog = 0", ConceptSteer("hot dog", 0.0)),
+        ("dog*-1", ConceptSteer("dog", -1.0)),
+        ("1+1=2=3", ConceptSteer("1+1=2", 3.0)),
+        ("layer4:12*2", UnitSteer("layer4", 12, "scale", 2.0)),
+        ("blocks.3:7+0.5", UnitSteer("blocks.3", 7, "add", 0.5)),
+        ("layer4:7-0.5", UnitSteer("layer4", 7, "add", -0.5)),
+        ("layer4:7+-.5e1", UnitSteer("layer4", 7, "add", -5.0)),
+        ("layer4:7=0", UnitSteer("layer4", 7, "clamp", 0.0)),
+        ("policies/more-dogs", PolicySteer("more-dogs")),
+    ],
+)
+def test_every_form_of_steering_is_understood(text: str, meaning: object) -> None:
+    assert parse_steer(text) == meaning
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "dog", "dog=", "=2", "dog=nan", "dog=inf", "dog=1e999", "layer4:7*", "policies/", "policies/../x"]
+)
+def test_what_is_no_steering_is_refused(bad: str) -> None:
+    with pytest.raises(InvalidInput, match="--steer") as caught:
+        parse_steer(bad)
+    assert caught.value.allowed
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_either_steering_or_refused(text: str) -> None:
+    try:
+        parse_steer(text)
+    except InvalidInput as error:
+        assert "--steer" in error.message
