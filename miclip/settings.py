@@ -41,6 +41,20 @@ class Settings(BaseSettings):
     faiss_gpu: bool = False
     """Keep FAISS indices on the GPU (needs the ``gpu`` extra)."""
 
+    # Alignment jobs
+    probe_sets: dict[str, Path] = Field(default_factory=dict)
+    """Directories of images by the name that requests give them, as JSON; ``demo`` is always there."""
+    max_running_alignments: int = Field(default=1, ge=1)
+    """Alignments that run at a time; more wait in order."""
+    alignment_cpus: float = Field(default=1.0, ge=0)
+    """CPUs that Ray reserves for one alignment."""
+    alignment_gpus: float = Field(default=0.0, ge=0)
+    """GPUs that Ray reserves for one alignment."""
+    alignment_attempts: int = Field(default=3, ge=1)
+    """Times that an alignment is started when its worker is lost; each goes on where the one before stopped."""
+    alignment_lease_s: float = Field(default=15.0, ge=2)
+    """A worker that has not been heard of for so many seconds is taken for lost."""
+
     # Limits, published by GetModel
     max_message_bytes: int = Field(default=32 * 2**20, ge=2**16)
     """Largest gRPC message."""
@@ -70,6 +84,10 @@ class Settings(BaseSettings):
     """Largest magnitude of an added or clamped value, in units of the activation."""
     max_policies: int = Field(default=1000, ge=1)
     """Policies that may exist at a time."""
+    max_vocabularies: int = Field(default=100, ge=1)
+    """Vocabularies that users may keep at a time."""
+    max_open_alignments: int = Field(default=16, ge=1)
+    """Alignments that may run or wait at a time."""
     max_page_size: int = Field(default=1000, ge=1)
     """Largest page of a list."""
     request_timeout_s: float = Field(default=60.0, gt=0)
@@ -84,6 +102,22 @@ class Settings(BaseSettings):
     # Method defaults (see docs of miclip.alignment and miclip.retrieval)
     temperature: float = Field(default=0.03, gt=0)
     """τ of the attribution store's softmax over probe images."""
+    localize_mechanism: float = Field(default=0.5, ge=0)
+    """Weight of cos(E_n(a_j), query) in a probe image's relevance to a query; the three weights are scaled to sum 1."""
+    localize_input: float = Field(default=0.0, ge=0)
+    """Weight of cos(E_i(x_j), query) in the same."""
+    localize_output: float = Field(default=0.5, ge=0)
+    """Weight of cos(E_c(ĉ_j), query) in the same."""
+    localize_rows: int = Field(default=512, ge=1)
+    """Probe rows that a localisation gathers first; more when they carry less than ``localize_mass`` of the softmax."""
+    localize_max_rows: int = Field(default=8192, ge=1)
+    """Probe rows that a localisation gathers at most."""
+    localize_mass: float = Field(default=0.99, gt=0, le=1)
+    """Share of the softmax's weight that the gathered rows should carry."""
+    abstain_percentile: float = Field(default=95.0, ge=0, le=100)
+    """A label whose score is below this percentile of random directions abstains."""
+    null_directions: int = Field(default=1000, ge=100)
+    """Random directions behind the percentile of a label from a vocabulary other than the model's labels."""
 
 
 @lru_cache
