@@ -1,4 +1,4 @@
-"""What the replicas share, in Redis: keys, policies and their change stream, the kill switch, jobs, cached embeddings.
+"""What the replicas share, in Redis: keys, policies and their change stream, the kill switch, cached embeddings.
 
 One code path for an embedded and a real server. Every write of a policy is one Lua script, so the value, its change
 entry and its audit entry appear together or not at all.
@@ -26,7 +26,6 @@ _POLICIES: Final = "{miclip}:policies"
 _STOPS: Final = "{miclip}:stops"
 _CHANGES: Final = "{miclip}:changes"
 _AUDIT: Final = "{miclip}:audit"
-_JOBS: Final = "{miclip}:jobs:"
 _EMBEDDINGS: Final = "{miclip}:embeddings:"
 
 _CHANGES_KEPT: Final = 10_000
@@ -82,7 +81,7 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = aioredis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
+        self._redis = connect(url)
         self._write_script = self._redis.register_script(_WRITE)
 
     async def close(self) -> None:
@@ -91,14 +90,14 @@ class Store:
 
     async def ping(self) -> None:
         """Return if Redis answers."""
-        async with _reachable():
+        async with reachable():
             await self._redis.ping()
 
     # keys
 
     async def keys(self) -> list[KeyRecord]:
         """All live keys."""
-        async with _reachable():
+        async with reachable():
             return [KeyRecord.model_validate_json(value) for value in await self._redis.hvals(_KEYS)]
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -106,12 +105,12 @@ class Store:
         held = [key for key in await self.keys() if key.name == record.name]
         if len(held) >= _KEYS_PER_NAME:
             raise AlreadyExists(f"{record.name} has {_KEYS_PER_NAME} live keys; remove one first.", field="name")
-        async with _reachable():
+        async with reachable():
             await self._redis.hset(_KEYS, record.key_id, record.model_dump_json())
 
     async def remove_key(self, key_id: str) -> None:
         """End a key."""
-        async with _reachable():
+        async with reachable():
             if not await self._redis.hdel(_KEYS, key_id):
                 raise NotFound("There is no key of that id.", field="key_id")
 
@@ -119,7 +118,7 @@ class Store:
 
     async def steering(self) -> SteeringState:
         """All policies and stops, read at one moment."""
-        async with _reachable(), self._redis.pipeline(transaction=True) as pipe:
+        async with reachable(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(_POLICIES).hgetall(_STOPS).xrevrange(_CHANGES, count=1)
             values, stops, last = await pipe.execute()
         policies = [Policy.from_json(value.decode()) for value in values]
@@ -131,7 +130,7 @@ class Store:
 
     async def policy(self, policy_id: str) -> Policy:
         """One policy; raises NotFound."""
-        async with _reachable():
+        async with reachable():
             value = await self._redis.hget(_POLICIES, policy_id)
         if value is None:
             raise _no_policy(policy_id)
@@ -154,7 +153,7 @@ class Store:
         _settle(policy_id, await self._write(policy_id, "", expected_etag or "*", audit))
 
     async def _write(self, policy_id: str, value: str, etag: str, audit: Mapping[str, Any], limit: int = 0) -> str:
-        async with _reachable():
+        async with reachable():
             outcome = await self._write_script(
                 keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, etag, limit, json.dumps(audit)]
             )
@@ -162,14 +161,14 @@ class Store:
 
     async def wait_for_change(self, cursor: str, timeout_s: float) -> bool:
         """Wait for a change after ``cursor``; False when ``timeout_s`` (under 10) passed without one."""
-        async with _reachable():
+        async with reachable():
             return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
 
     # kill switch
 
     async def set_stop(self, model: str, stop: Stop | None, audit: Mapping[str, Any]) -> None:
         """Stop all steering of a model, or of all models (``""``); ``None`` resumes."""
-        async with _reachable(), self._redis.pipeline(transaction=True) as pipe:
+        async with reachable(), self._redis.pipeline(transaction=True) as pipe:
             if stop is None:
                 pipe.hdel(_STOPS, model)
             else:
@@ -180,34 +179,8 @@ class Store:
 
     async def audit(self, count: int = 100) -> list[dict[str, Any]]:
         """The newest audit entries, newest first."""
-        async with _reachable():
+        async with reachable():
             return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
-
-    # jobs
-
-    async def put_job(self, kind: str, job_id: str, state: Mapping[str, Any]) -> None:
-        """Write the state of a job, JSON values only."""
-        async with _reachable():
-            await self._redis.hset(_JOBS + kind, job_id, json.dumps(state))
-
-    async def job(self, kind: str, job_id: str) -> dict[str, Any]:
-        """The state of a job; raises NotFound."""
-        async with _reachable():
-            value = await self._redis.hget(_JOBS + kind, job_id)
-        if value is None:
-            raise NotFound(f"There is no {kind}/{job_id}.", field="name")
-        state: dict[str, Any] = json.loads(value)
-        return state
-
-    async def jobs(self, kind: str) -> dict[str, dict[str, Any]]:
-        """All jobs of a kind by id."""
-        async with _reachable():
-            return {key.decode(): json.loads(v) for key, v in (await self._redis.hgetall(_JOBS + kind)).items()}
-
-    async def delete_job(self, kind: str, job_id: str) -> None:
-        """Forget a job; nothing happens when there is none."""
-        async with _reachable():
-            await self._redis.hdel(_JOBS + kind, job_id)
 
     # embedding cache: never worth failing a call for, so an unreachable Redis is a miss
 
@@ -216,7 +189,7 @@ class Store:
         if not keys:
             return []
         try:
-            async with _reachable():
+            async with reachable():
                 values: list[bytes | None] = await self._redis.mget([_EMBEDDINGS + key for key in keys])
                 return values
         except NotReady:
@@ -225,7 +198,7 @@ class Store:
     async def cache(self, items: Iterable[tuple[str, bytes]], ttl_s: int = 7 * 24 * 3600) -> None:
         """Cache values for ``ttl_s`` seconds."""
         try:
-            async with _reachable(), self._redis.pipeline(transaction=False) as pipe:
+            async with reachable(), self._redis.pipeline(transaction=False) as pipe:
                 for key, value in items:
                     pipe.set(_EMBEDDINGS + key, value, ex=ttl_s)
                 await pipe.execute()
@@ -247,8 +220,14 @@ def _no_policy(policy_id: str) -> NotFound:
     return NotFound(f"There is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
 
 
+def connect(url: str) -> aioredis.Redis:
+    """A client that gives up on a silent server within seconds."""
+    return aioredis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
+
+
 @asynccontextmanager
-async def _reachable() -> AsyncIterator[None]:
+async def reachable() -> AsyncIterator[None]:
+    """Turn what redis-py raises when the server is away into NotReady."""
     try:
         yield
     except (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError, OSError) as error:
