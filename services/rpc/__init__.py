@@ -22,6 +22,8 @@ A servicer is a plain class; each method is wrapped once and only translates bet
         async def WatchSomething(self, request, call):
             yield pb.Something()
 
+    app = serve.deployment(name="retrieval")(RetrievalServicer).bind()    # what serve.yaml imports
+
 Raise the errors of ``miclip.errors``; anything else becomes INTERNAL with a fixed text. What Serve sees is
 ``async def DescribeUnits(self, request, grpc_context=None)``. Without ``grpc_context`` the call came from another
 service by handle: it was authenticated where it entered, and errors are raised as they are.

@@ -22,6 +22,7 @@ from miclip.settings import Settings, settings
 from services.keys import ALL_SCOPES, Scope
 from services.rpc import status
 from services.rpc.auth import KeyRing, Principal
+from services.rpc.foreign import refuse_foreign
 from services.rpc.observe import CallObserver
 from services.rpc.peers import Peer
 from services.store import Store
@@ -48,6 +49,9 @@ class Servicer:
 
     application: ClassVar[str]
     descriptor: ClassVar[ServiceDescriptor]
+
+    def __init_subclass__(cls) -> None:
+        refuse_foreign(cls)
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
         self.settings: Settings = settings()

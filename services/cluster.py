@@ -1,0 +1,313 @@
+"""The server process: embedded Redis, a private Ray cluster, the four applications. Started by ``services.server``.
+
+``python -m services.cluster`` runs until SIGTERM or SIGINT, says in ``starting.json`` how far it is, and writes
+``server.json`` when all four services answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import psutil
+
+from miclip.errors import MiclipError, NotReady
+from miclip.settings import Settings, settings
+from services.app import APPLICATIONS, serve_config, serve_environment
+from services.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
+
+_READY_S = 300.0
+_OBJECT_STORE_BYTES = 100 * 2**20
+_MAX_TEMP_DIR = 27  # Serve appends 70 characters to reach a socket of HAProxy, which takes paths of 97
+
+log = logging.getLogger("miclip.server")
+
+
+def main() -> int:
+    """Run the server; the exit status is 0 after a clean stop."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    config = settings()
+    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stopped = threading.Event()
+    _on_signals(stopped)
+    try:
+        with _only_one(config.state_dir), _running(config, stopped) as info:
+            write_private(config.state_dir / SERVER_FILE, info.model_dump_json())
+            _say(config, "ready")
+            _on_signals(stopped)  # Ray has put its own handlers
+            stopped.wait()
+            log.info("stopping")
+    except _Stopped:
+        log.info("stopped while starting")
+    except MiclipError as error:
+        log.error("%s", error.message)
+        _say(config, "failed", error=error.message)
+        return 1
+    except Exception:
+        log.exception("the server failed")
+        _say(config, "failed", error="The server failed to start.")
+        return 1
+    return 0
+
+
+class _Stopped(BaseException):
+    """A signal came while starting."""
+
+
+def _on_signals(stopped: threading.Event) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        first = not stopped.is_set()
+        stopped.set()
+        if first and not _ready.is_set():
+            raise _Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+_ready = threading.Event()
+
+
+@contextlib.contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory's lock; clear away what a killed server left."""
+    with (state_dir / LOCK_FILE).open("w") as lock:
+        _take(lock)
+        _clear_stale(state_dir)
+        try:
+            yield
+        finally:
+            (state_dir / SERVER_FILE).unlink(missing_ok=True)
+
+
+def _take(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise NotReady("A server of this state directory is running already; `miclip stop` ends it.") from None
+
+
+def _clear_stale(state_dir: Path) -> None:
+    stale = read_json(state_dir / SERVER_FILE) or {}
+    with contextlib.suppress(psutil.Error, KeyError, TypeError):
+        process = psutil.Process(stale["redis_pid"])
+        if process.name().startswith("redis-server"):
+            process.terminate()
+            process.wait(10)
+    if str(stale.get("temp_dir", "")).startswith(_temp_root()):
+        shutil.rmtree(stale["temp_dir"], ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]:
+    """Everything up; everything down again at the end, in the reverse order."""
+    with contextlib.ExitStack() as stack:
+        temp_dir = Path(tempfile.mkdtemp(prefix="miclip-", dir=_temp_root()))
+        stack.callback(shutil.rmtree, temp_dir, ignore_errors=True)
+        redis_url, redis_pid = _redis(config, temp_dir, stack)
+        asyncio.run(_ensure_key(config, redis_url))
+        grpc_port = _port(config, "grpc_port")
+        http_port = _port(config, "http_port")
+        os.environ.update(_environment(config, temp_dir, redis_url))
+        stack.callback(_keep_logs, temp_dir, config.state_dir)
+        _say(config, "starting Ray")
+        gpus = _start_ray(temp_dir, stack)
+        _on_signals(stopped)
+        _say(config, "starting the services")
+        _deploy(serve_config(config, grpc_port=grpc_port, http_port=http_port, gpus=gpus))
+        _wait_until_ready(config, grpc_port)
+        _ready.set()
+        yield ServerInfo(
+            grpc=f"{config.host}:{grpc_port}",
+            http=f"{config.host}:{http_port}",
+            pid=os.getpid(),
+            started_at=time.time(),
+            ingress=config.ingress,
+            redis_url=redis_url,
+            redis_pid=redis_pid,
+            temp_dir=str(temp_dir),
+        )
+
+
+def _temp_root() -> str:
+    root = tempfile.gettempdir()
+    return root if len(root) <= _MAX_TEMP_DIR - len("/miclip-12345678") else "/tmp"
+
+
+def _redis(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> tuple[str, int]:
+    if config.redis_url:
+        return config.redis_url, 0
+    from services.redis_server import EmbeddedRedis
+
+    server = stack.enter_context(EmbeddedRedis(temp_dir, config.state_dir / "redis"))
+    return server.url, server.pid
+
+
+async def _ensure_key(config: Settings, redis_url: str) -> None:
+    """Make the local key at first start, and make sure that the store knows it."""
+    from services.admin import ensure_local_key
+
+    await ensure_local_key(redis_url, config.state_dir, config.api_key)
+
+
+def _port(config: Settings, name: str) -> int:
+    """The port that was set; a free one for 0, or when the default is taken."""
+    port = int(getattr(config, name))
+    if port and _is_free(port):
+        return port
+    if port and name in config.model_fields_set:
+        variable = f"MICLIP_{name.upper()}"
+        raise NotReady(f"Port {port} is taken by another program. Set {variable} to another one, or to 0 for any.")
+    return free_port()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, str]:
+    """What every process of this cluster inherits; all paths and ports are private to it."""
+    root = Path(__file__).resolve().parent.parent
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    return {
+        **serve_environment(config),
+        "PYTHONPATH": path,
+        "MICLIP_REDIS_URL": redis_url,
+        "MICLIP_API_KEY": "",  # replicas know the hash only
+        "RAY_TMPDIR": str(temp_dir),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(temp_dir / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(temp_dir / "haproxy.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(temp_dir),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(temp_dir / "haproxy-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(temp_dir / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+
+
+def _start_ray(temp_dir: Path, stack: contextlib.ExitStack) -> float:
+    """Start Ray in this process's environment; returns the number of GPUs."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=max(2, os.cpu_count() or 1),
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(temp_dir),
+        namespace="serve",
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    stack.callback(_end_processes, psutil.Process().children(recursive=True))
+    stack.callback(ray.shutdown)
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _deploy(config: dict[str, Any]) -> None:
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(config)
+    serve.start(
+        proxy_location=schema.proxy_location,
+        http_options=schema.http_options.model_dump(),
+        grpc_options=schema.grpc_options.model_dump(),
+    )
+    _get_global_client().deploy_apps(schema)
+
+
+def _wait_until_ready(config: Settings, grpc_port: int) -> None:
+    """Return when all four services answer; raise NotReady with the reason when one cannot start."""
+    from services.server import answers
+
+    deadline = time.monotonic() + _READY_S
+    waiting = list(APPLICATIONS)
+    while waiting:
+        ready = [name for name in waiting if answers(f"127.0.0.1:{grpc_port}", name)]
+        for name in ready:
+            log.info("%s answers", name)
+        waiting = [name for name in waiting if name not in ready]
+        if ready:
+            _say(config, "waiting for " + ", ".join(waiting))
+        _raise_if_failed()
+        if time.monotonic() > deadline:
+            raise NotReady(f"Not ready after {_READY_S:.0f} s: {', '.join(waiting)}.")
+        if waiting:
+            time.sleep(0.25)
+
+
+def _raise_if_failed() -> None:
+    from ray import serve
+
+    for name, application in serve.status().applications.items():
+        if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            log.error("%s: %s", name, application.message)
+            for deployment in application.deployments.values():
+                log.error("%s: %s", name, deployment.message)
+            raise NotReady(f"The {name} service cannot start; the server's log says why.")
+
+
+def _keep_logs(temp_dir: Path, state_dir: Path) -> None:
+    """Keep the last run's replica logs, which would go with the temporary directory."""
+    kept = state_dir / "logs" / "replicas"
+    shutil.rmtree(kept, ignore_errors=True)
+    source = temp_dir / "session_latest" / "logs"
+    with contextlib.suppress(OSError, shutil.Error):
+        kept.mkdir(parents=True)
+        for path in (*source.glob("worker-*.err"), *source.glob("serve/*.log"), *source.glob("raylet.err")):
+            if path.stat().st_size:
+                shutil.copy(path, kept)
+
+
+def _end_processes(processes: list[psutil.Process]) -> None:
+    """End what Ray should have ended."""
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _say(config: Settings, stage: str, error: str = "") -> None:
+    log.info("%s", stage)
+    write_private(config.state_dir / STARTING_FILE, json.dumps({"pid": os.getpid(), "stage": stage, "error": error}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The files of a local server in its state directory, readable by their owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+SERVER_FILE = "server.json"
+STARTING_FILE = "starting.json"
+LOCK_FILE = "server.lock"
+KEY_FILE = "api_key"
+LOG_FILE = "logs/server.log"
+
+
+class ServerInfo(BaseModel):
+    """A running local server, as ``server.json`` describes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grpc: str
+    """``host:port`` of the gRPC ingress."""
+    http: str
+    """``host:port`` that answers ``/-/healthz``."""
+    pid: int
+    started_at: float
+    """Seconds since the epoch."""
+    ingress: str
+    """``haproxy`` or ``python``."""
+    redis_url: str
+    redis_pid: int
+    """0 for a Redis that was there already."""
+    temp_dir: str
+    """Ray's private directory, with the logs of the replicas."""
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file atomically, mode 0600."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file; None when there is none or it is broken."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
