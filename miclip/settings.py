@@ -23,7 +23,11 @@ class Settings(BaseSettings):
     redis_url: str = ""
     """Redis to use, ``redis://host:port/db`` or ``unix:///path``; empty starts an embedded server."""
     catalogue: Path | None = None
-    """JSON file of further target models; the demo's are always there."""
+    """JSON file of further target models; the demo's are always there. See ``miclip.catalogue``."""
+    clip: str = ""
+    """OpenCLIP model name of the shared space, for example ``ViT-B-16``; empty means the demo's CLIP."""
+    clip_weights: str = ""
+    """Local weights file of ``clip``, or ``hub:TAG``."""
 
     # Server
     host: str = "127.0.0.1"

@@ -1,0 +1,294 @@
+"""Searching an atlas: unit → concepts, concept → units, and a unit's record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miclip.atlas import Atlas, UnitEmbedding, centre_texts, null_statistics
+from miclip.errors import InvalidInput
+from miclip.retrieval._cache import Cache
+from miclip.retrieval.attribution import AttributionStore
+from miclip.retrieval.index import VectorIndex
+from miclip.retrieval.results import (
+    Description,
+    Localization,
+    LocalizationMix,
+    LocatedUnit,
+    ScoredConcept,
+    TopImage,
+    UnitRecord,
+    UnitStatistics,
+)
+from miclip.retrieval.vocabulary import Vocabulary, model_labels
+from miclip.settings import settings
+
+LocalizationMethod = Literal["attribution", "filter", "pattern", "causal"]
+"""How ``localize`` ranks units: by the attribution store, or by the cosine of one of the unit embeddings."""
+Modality = Literal["text", "image"]
+"""Kind of a query's embedding; either is centred by the mean of its own kind."""
+
+_VOCABULARIES_KEPT = 8
+_NULLS_KEPT = 256
+
+
+class AtlasSearcher:
+    """All searches of one atlas. Holds its indices, built on first use; safe to share between threads.
+
+    Texts are compared after subtracting the mean of the model's label embeddings.
+
+    Args:
+        atlas: An opened atlas.
+        mix: Weights of mechanism, input and output in localisation by attribution; default from the settings.
+
+    Attributes:
+        atlas: The atlas.
+        labels: The model's labels as a vocabulary.
+        mix: The weights.
+    """
+
+    def __init__(self, atlas: Atlas, mix: LocalizationMix | None = None) -> None:
+        config = settings()
+        self.atlas, self.labels = atlas, model_labels(atlas)
+        self.mix = mix or LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
+        self._image_mean = np.asarray(atlas.image_embeddings, np.float32).mean(axis=0)
+        self._embeddings: Cache[NDArray[np.float32]] = Cache()
+        self._unit_indices: Cache[VectorIndex] = Cache()
+        self._stores: Cache[AttributionStore] = Cache()
+        self._vocabularies: Cache[VectorIndex] = Cache(_VOCABULARIES_KEPT)
+        self._nulls: Cache[NDArray[np.float32]] = Cache(_NULLS_KEPT)
+
+    def warm(self) -> None:
+        """Build the indices that the searches use by default, so that no call waits for them."""
+        for layer in self.atlas.layer_names:
+            self._unit_index(layer, self._kind(layer, None))
+            self._store(layer)
+
+    def describe(
+        self,
+        layer: str,
+        units: Sequence[int],
+        vocabulary: Vocabulary,
+        top_k: int = 5,
+        kind: UnitEmbedding | None = None,
+    ) -> list[Description]:
+        """Find the concepts of units; a unit's answer does not depend on the other units.
+
+        Args:
+            layer: Layer of the units.
+            units: Units, each 0 to d-1.
+            vocabulary: Concepts to choose from.
+            top_k: Concepts of a unit; more than there are gives all.
+            kind: Which vector stands for a unit; default the layer's.
+
+        Raises:
+            NotAligned: the layer is not in the atlas.
+            InvalidInput: a unit or ``top_k`` is out of range, or the vocabulary is of another CLIP model.
+        """
+        chosen = self._kind(layer, kind)
+        places = self._check_units(layer, units)
+        count = min(_check_top_k(top_k), len(vocabulary.concepts))
+        index, null = self._vocabulary(vocabulary), self._null(layer, chosen, vocabulary)
+        scores, found = index.search(self._embedding(layer, chosen)[places], max(count, 2))
+        percentiles = np.interp(scores[:, 0], null, np.arange(len(null)))
+        return [
+            Description(
+                layer,
+                int(unit),
+                _concepts(vocabulary, row[:count], where[:count]),
+                margin=float(row[0] - row[1]) if len(row) > 1 else 0.0,
+                null_percentile=float(percentile),
+                abstained=bool(percentile < settings().abstain_percentile),
+                embedding=chosen,
+            )
+            for unit, row, where, percentile in zip(places, scores, found, percentiles, strict=True)
+        ]
+
+    def localize(
+        self,
+        queries: NDArray[np.floating],
+        layers: Sequence[str] = (),
+        top_k: int = 5,
+        *,
+        method: LocalizationMethod = "attribution",
+        modality: Modality = "text",
+        temperature: float | None = None,
+        rows: int | None = None,
+    ) -> list[Localization]:
+        """Find the units of queries, over all layers together; a query's answer does not depend on the others.
+
+        Args:
+            queries: CLIP embeddings [Q, D].
+            layers: Layers to search; none means every layer but the logits.
+            top_k: Units of a query; more than there are gives all.
+            method: How units are ranked. Attributions are in logits in every layer, so layers compare.
+            modality: Whether the queries are embeddings of texts or of images.
+            temperature: τ of the softmax over probe rows, for ``attribution``; default from the settings.
+            rows: Probe rows gathered first, for ``attribution``; default from the settings.
+
+        Raises:
+            NotAligned: a layer is not in the atlas.
+            InvalidInput: ``top_k`` or ``temperature`` is out of range, or the queries are of another CLIP model.
+        """
+        count, searched = _check_top_k(top_k), self._check_layers(layers)
+        centred = self.centre(queries, modality)
+        if method == "attribution":
+            return [self._by_attribution(query, searched, count, temperature, rows) for query in centred]
+        return self._by_cosine(centred, searched, count, method)
+
+    def attribution_scores(
+        self, query: NDArray[np.floating], layer: str, *, modality: Modality = "text", temperature: float | None = None
+    ) -> NDArray[np.float32]:
+        """Return the attribution of every unit of a layer [d], in logits, for one query [D]; a label's causal score."""
+        return self._attribution(self.centre(query[None], modality)[0], layer, temperature, None)[0]
+
+    def unit_record(self, layer: str, unit: int, *, neighbours: int = 10) -> UnitRecord:
+        """Return everything the atlas knows about a unit.
+
+        Args:
+            layer: The unit's layer.
+            unit: The unit, 0 to d-1.
+            neighbours: Nearest other units to list.
+
+        Raises:
+            NotAligned: the layer is not in the atlas.
+            InvalidInput: the unit is out of range.
+        """
+        (statistics,) = self.unit_statistics(layer, [unit])
+        record = self.atlas.layer(layer)
+        images = zip(record.top_images[unit], record.top_values[unit], strict=True)
+        return UnitRecord(
+            statistics,
+            tuple(map(float, record.histogram_edges[unit])),
+            tuple(map(int, record.histogram_counts[unit])),
+            tuple(TopImage(int(row), self.atlas.probe_images[row], float(value)) for row, value in images if row >= 0),
+            self._neighbours(layer, unit, neighbours),
+        )
+
+    def unit_statistics(self, layer: str, units: Sequence[int]) -> list[UnitStatistics]:
+        """Return the statistics of units; raises NotAligned or InvalidInput as ``unit_record`` does."""
+        record, places = self.atlas.layer(layer), self._check_units(layer, units)
+        columns = (record.mean, record.std, record.maximum, record.fraction_nonzero)
+        return [UnitStatistics(layer, int(at), *(float(column[at]) for column in columns)) for at in places]
+
+    def centre(self, embeddings: NDArray[np.floating], modality: Modality = "text") -> NDArray[np.float32]:
+        """Return CLIP embeddings [n, D] minus the mean of their kind, of length 1; raises InvalidInput."""
+        dim = self.atlas.manifest.clip_dim
+        vectors = np.asarray(embeddings, np.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != dim or not np.isfinite(vectors).all():
+            raise InvalidInput(f"The atlas's CLIP model gives finite vectors of dimension {dim}; others do not fit it.")
+        return centre_texts(vectors, self.atlas.label_mean if modality == "text" else self._image_mean)
+
+    def _by_cosine(
+        self, queries: NDArray[np.float32], layers: Sequence[str], count: int, kind: UnitEmbedding
+    ) -> list[Localization]:
+        found = [(layer, *self._unit_index(layer, kind).search(queries, count)) for layer in layers]
+        return [
+            Localization(_best([(layer, scores[row], units[row]) for layer, scores, units in found], count), 1.0)
+            for row in range(len(queries))
+        ]
+
+    def _by_attribution(
+        self, query: NDArray[np.float32], layers: Sequence[str], count: int, temperature: float | None, rows: int | None
+    ) -> Localization:
+        found, masses = [], []
+        for layer in layers:
+            scores, mass = self._attribution(query, layer, temperature, rows)
+            best = np.argsort(-scores, kind="stable")[:count]
+            found.append((layer, scores[best], best))
+            masses.append(mass)
+        return Localization(_best(found, count), min(masses))
+
+    def _attribution(
+        self, query: NDArray[np.float32], layer: str, temperature: float | None, rows: int | None
+    ) -> tuple[NDArray[np.float32], float]:
+        config = settings()
+        tau = config.temperature if temperature is None else temperature
+        if not 1e-3 <= tau <= 10:
+            raise InvalidInput(
+                f"temperature is {tau}; 0.001 to 10 is allowed.", field="temperature", allowed="0.001 to 10"
+            )
+        first = config.localize_rows if rows is None else rows
+        last = max(first, config.localize_max_rows)
+        return self._store(layer).scores(query, tau, rows=first, max_rows=last, mass=config.localize_mass)
+
+    def _neighbours(self, layer: str, unit: int, count: int) -> tuple[LocatedUnit, ...]:
+        kind = self._kind(layer, None)
+        scores, found = self._unit_index(layer, kind).search(self._embedding(layer, kind)[[unit]], count + 1)
+        others = [(at, score) for at, score in zip(found[0], scores[0], strict=True) if at != unit]
+        return tuple(LocatedUnit(layer, int(at), float(score)) for at, score in others[:count])
+
+    def _kind(self, layer: str, kind: UnitEmbedding | None) -> UnitEmbedding:
+        return kind or self.atlas.layer(layer).entry.unit_embedding
+
+    def _embedding(self, layer: str, kind: UnitEmbedding) -> NDArray[np.float32]:
+        return self._embeddings.get((layer, kind), lambda: self.atlas.layer(layer).embedding(kind))
+
+    def _unit_index(self, layer: str, kind: UnitEmbedding) -> VectorIndex:
+        return self._unit_indices.get((layer, kind), lambda: VectorIndex(self._embedding(layer, kind)))
+
+    def _store(self, layer: str) -> AttributionStore:
+        return self._stores.get(layer, lambda: AttributionStore(self.atlas, layer, self.mix))
+
+    def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
+        return self._vocabularies.get(vocabulary.fingerprint, lambda: VectorIndex(self.centre(vocabulary.embeddings)))
+
+    def _null(self, layer: str, kind: UnitEmbedding, vocabulary: Vocabulary) -> NDArray[np.float32]:
+        """Percentiles 0 to 100 [101] of the best score of random directions of the layer over the vocabulary."""
+        record = self.atlas.layer(layer)
+        if kind == record.entry.unit_embedding and vocabulary.fingerprint == self.labels.fingerprint:
+            return record.null_quantiles
+        return self._nulls.get((layer, kind, vocabulary.fingerprint), lambda: self._new_null(layer, kind, vocabulary))
+
+    def _new_null(self, layer: str, kind: UnitEmbedding, vocabulary: Vocabulary) -> NDArray[np.float32]:
+        directions, mean = settings().null_directions, self.atlas.label_mean
+        null = null_statistics(self._embedding(layer, kind).T, vocabulary.embeddings, directions, text_mean=mean)
+        return null["null_quantiles"]
+
+    def _check_units(self, layer: str, units: Sequence[int]) -> NDArray[np.int64]:
+        size = self.atlas.layer(layer).entry.units
+        for place, unit in enumerate(units):
+            if not 0 <= unit < size:
+                raise InvalidInput(
+                    f"units[{place}] is {unit}; layer {layer} has units 0 to {size - 1}.",
+                    field=f"units[{place}]",
+                    allowed=f"0 to {size - 1}",
+                )
+        return np.asarray(units, np.int64)
+
+    def _check_layers(self, layers: Sequence[str]) -> Sequence[str]:
+        if len(set(layers)) != len(layers):
+            raise InvalidInput("A layer is listed twice.", field="layers", allowed="each layer once")
+        entries = self.atlas.manifest.layers
+        hidden = [entry.name for entry in entries if entry.kind != "logits"]
+        searched = layers or hidden or self.atlas.layer_names
+        for layer in searched:
+            self.atlas.layer(layer)
+        return searched
+
+
+def _check_top_k(top_k: int) -> int:
+    limit = settings().max_top_k
+    if not 1 <= top_k <= limit:
+        raise InvalidInput(f"top_k is {top_k}; 1 to {limit} is allowed.", field="top_k", allowed=f"1 to {limit}")
+    return top_k
+
+
+def _concepts(
+    vocabulary: Vocabulary, scores: NDArray[np.float32], places: NDArray[np.int64]
+) -> tuple[ScoredConcept, ...]:
+    pairs = zip(places, scores, strict=True)
+    return tuple(ScoredConcept(int(place), vocabulary.concepts[place], float(score)) for place, score in pairs)
+
+
+def _best(found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int) -> tuple[LocatedUnit, ...]:
+    """Merge the best units of several layers."""
+    units = [
+        LocatedUnit(layer, int(unit), float(score))
+        for layer, scores, places in found
+        for score, unit in zip(scores, places, strict=True)
+    ]
+    return tuple(sorted(units, key=lambda unit: -unit.score)[:count])

@@ -1,0 +1,145 @@
+"""Vocabularies: named, ordered sets of concepts and their embeddings in the shared space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miclip.atlas import Atlas, normalise
+from miclip.errors import InvalidInput, NotFound
+from miclip.settings import settings
+
+MODEL_LABELS = "model-labels"
+"""Id of the vocabulary that stands for the labels of the model asked about."""
+BUILTIN_VOCABULARIES = ("emoji", "imagenet", MODEL_LABELS)
+"""Ids of the vocabularies that come with miclip."""
+
+EmbedTexts = Callable[[list[str]], NDArray[np.float32]]
+"""Texts → CLIP text embeddings [n, D]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Concepts and their CLIP text embeddings.
+
+    Attributes:
+        id: Name; empty for concepts given in a request.
+        concepts: Texts, each once.
+        embeddings: Normalised text embeddings [V, D] float32, not centred.
+    """
+
+    id: str
+    concepts: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.concepts) or not self.concepts:
+            raise InvalidInput(
+                f"A vocabulary of {len(self.concepts)} concepts needs as many embeddings and at least one, "
+                f"not an array of shape {self.embeddings.shape}.",
+                field="concepts",
+            )
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the concepts, hexadecimal: see ``concepts_sha256``."""
+        return concepts_sha256(self.concepts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of concepts and embeddings, hexadecimal: the same texts embedded by another CLIP differ here."""
+        return hashlib.sha256(self.sha256.encode() + np.ascontiguousarray(self.embeddings).tobytes()).hexdigest()
+
+
+def concepts_sha256(concepts: Sequence[str]) -> str:
+    """Return the SHA-256 of an ordered list of concepts as a JSON array in UTF-8, hexadecimal."""
+    return hashlib.sha256(json.dumps(list(concepts), ensure_ascii=False).encode()).hexdigest()
+
+
+def check_concepts(concepts: Sequence[str], *, field: str = "concepts", limit: int | None = None) -> tuple[str, ...]:
+    """Return concepts with surrounding white space removed.
+
+    Args:
+        concepts: Texts from a request.
+        field: Name of the request's field, for messages.
+        limit: Largest number; default ``settings().max_vocabulary``.
+
+    Raises:
+        InvalidInput: there are none or too many; one is empty, too long, unprintable or repeated.
+    """
+    allowed = f"1 to {limit or settings().max_vocabulary}"
+    if not 1 <= len(concepts) <= (limit or settings().max_vocabulary):
+        raise InvalidInput(
+            f"{field} holds {len(concepts)} concepts; {allowed} are allowed.", field=field, allowed=allowed
+        )
+    first_place: dict[str, int] = {}
+    for place, concept in enumerate(concepts):
+        text = _check_concept(concept, f"{field}[{place}]")
+        if (earlier := first_place.setdefault(text, place)) != place:
+            raise InvalidInput(
+                f"{field}[{place}] repeats {field}[{earlier}]; every concept may be given once.",
+                field=f"{field}[{place}]",
+                allowed="each text once",
+            )
+    return tuple(first_place)
+
+
+def builtin_concepts(vocabulary_id: str) -> tuple[str, ...]:
+    """Return the concepts of ``emoji`` (names of emoji) or ``imagenet`` (the 1000 classes of ImageNet-1k).
+
+    Raises:
+        NotFound: no other list of concepts comes with miclip. (``model-labels`` are in the model's atlas.)
+    """
+    if vocabulary_id == "emoji":
+        text = resources.files("miclip").joinpath("demo", "assets", "vocabularies", "emoji.txt").read_text("utf-8")
+        return tuple(text.splitlines())
+    if vocabulary_id == "imagenet":
+        from miclip.models import _torchvision  # noqa: F401 # isort: skip
+        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+        return tuple(dict.fromkeys(IMAGENET_CLASSNAMES))
+    names = ", ".join(BUILTIN_VOCABULARIES)
+    raise NotFound(f"There is no vocabulary {vocabulary_id[:80]!r}. miclip comes with {names}.", field="vocabulary")
+
+
+def model_labels(atlas: Atlas) -> Vocabulary:
+    """Return the labels of the atlas's model as a vocabulary; labels that repeat are kept once."""
+    places = {label: place for place, label in reversed(list(enumerate(atlas.manifest.labels)))}
+    kept = sorted(places.values())
+    labels = tuple(atlas.manifest.labels[place] for place in kept)
+    return Vocabulary(MODEL_LABELS, labels, normalise(atlas.label_embeddings[kept]))
+
+
+def embed_vocabulary(vocabulary_id: str, concepts: Sequence[str], embed: EmbedTexts, *, batch: int = 256) -> Vocabulary:
+    """Embed concepts, ``batch`` at a time.
+
+    Args:
+        vocabulary_id: Name; empty for concepts given in a request.
+        concepts: Texts, checked by ``check_concepts``.
+        embed: The CLIP text tower, for example ``Clip.embed_texts``.
+        batch: Texts per call of ``embed``.
+    """
+    parts = [embed(list(concepts[at : at + batch])) for at in range(0, len(concepts), batch)]
+    return Vocabulary(vocabulary_id, tuple(concepts), normalise(np.concatenate(parts)))
+
+
+def _check_concept(concept: str, field: str) -> str:
+    text, limit = concept.strip(), settings().max_text_chars
+    if not 1 <= len(text) <= limit:
+        raise InvalidInput(
+            f"{field} has {len(text)} characters; 1 to {limit} are allowed.",
+            field=field,
+            allowed=f"1 to {limit} characters",
+        )
+    if not text.isprintable():
+        raise InvalidInput(
+            f"{field} holds characters that cannot be printed.", field=field, allowed="printable characters"
+        )
+    return text
