@@ -1,0 +1,152 @@
+"""Plans of the aligner service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from miclip.client.plan import (
+    Image,
+    Plan,
+    Rpc,
+    as_list,
+    build,
+    enum_value,
+    every_page,
+    layer_name,
+    qualified,
+    read_images,
+)
+from miclip.client.results import Embeddings, Floats
+from miclip.v1 import aligner_pb2, resources_pb2
+
+ENDED = frozenset(
+    (
+        aligner_pb2.ALIGNMENT_STATE_SUCCEEDED,
+        aligner_pb2.ALIGNMENT_STATE_FAILED,
+        aligner_pb2.ALIGNMENT_STATE_CANCELLED,
+    )
+)
+"""States in which an alignment changes no more."""
+
+
+def embed_units(units: Sequence[str], *, embedding: str | None = None) -> Plan[Embeddings]:
+    """The embeddings of units of one model.
+
+    Args:
+        units: Names, ``models/{model}/layers/{layer}/units/{n}``.
+        embedding: ``filter``, ``pattern`` or ``causal``; default that of the layer.
+    """
+    kind = enum_value(resources_pb2.UnitEmbedding, embedding, "embedding")
+    request = build(aligner_pb2.EmbedUnitsRequest, units=as_list(units), embedding=kind)
+    response: aligner_pb2.EmbedUnitsResponse = yield Rpc("aligner", "EmbedUnits", request)
+    return Embeddings(_matrix(response.embeddings), response.provenance.clip_id, response.provenance)
+
+
+def embed_texts(texts: Sequence[str] | str) -> Plan[Embeddings]:
+    """The embeddings of texts by CLIP's text tower."""
+    request = build(aligner_pb2.EmbedTextsRequest, texts=as_list(texts))
+    response: aligner_pb2.EmbedTextsResponse = yield Rpc("aligner", "EmbedTexts", request)
+    return Embeddings(_matrix(response.embeddings), response.clip_id)
+
+
+def embed_images(images: Iterable[Image]) -> Plan[Embeddings]:
+    """The embeddings of encoded images or image files by CLIP's image tower."""
+    request = build(aligner_pb2.EmbedImagesRequest, images=read_images(images))
+    response: aligner_pb2.EmbedImagesResponse = yield Rpc("aligner", "EmbedImages", request)
+    return Embeddings(_matrix(response.embeddings), response.clip_id)
+
+
+def create_alignment(
+    model: str,
+    *,
+    probe_set: str = "",
+    layers: Sequence[str] = (),
+    seed: int | None = None,
+    steps: int | None = None,
+    output_weight: float | None = None,
+    input_weight: float | None = None,
+    temperature: float | None = None,
+    activate: bool = False,
+) -> Plan[aligner_pb2.Alignment]:
+    """Start or queue an alignment; ``watch_alignment`` follows it. Needs a key with the scope ``align``.
+
+    Args:
+        model: Target model.
+        probe_set: Name of a probe set that the server knows; default ``demo``.
+        layers: Plain or full names; default all.
+        seed: Of every random choice.
+        steps: Optimiser steps of every layer's encoder.
+        output_weight: Weight of the loss against the predicted labels' texts.
+        input_weight: Weight of the loss against the probe images.
+        temperature: Of the contrastive loss.
+        activate: Let the new atlas answer for the model as soon as it is ready.
+    """
+    chosen = build(
+        aligner_pb2.AlignmentSettings,
+        seed=seed,
+        steps=steps,
+        output_weight=output_weight,
+        input_weight=input_weight,
+        temperature=temperature,
+    )
+    request = build(
+        aligner_pb2.CreateAlignmentRequest,
+        model=qualified("models", model),
+        probe_set=probe_set,
+        layers=[layer_name(model, layer) for layer in as_list(layers)],
+        settings=chosen,
+        activate=activate,
+    )
+    response: aligner_pb2.CreateAlignmentResponse = yield Rpc("aligner", "CreateAlignment", request, False)
+    return response.alignment
+
+
+def get_alignment(name: str) -> Plan[aligner_pb2.Alignment]:
+    """An alignment as it is now; raises NotFound."""
+    request = build(aligner_pb2.GetAlignmentRequest, name=qualified("alignments", name))
+    response: aligner_pb2.GetAlignmentResponse = yield Rpc("aligner", "GetAlignment", request)
+    return response.alignment
+
+
+def list_alignments() -> Plan[tuple[aligner_pb2.Alignment, ...]]:
+    """All alignments, newest first."""
+    return (yield from every_page("aligner", "ListAlignments", aligner_pb2.ListAlignmentsRequest(), "alignments"))
+
+
+def cancel_alignment(name: str) -> Plan[aligner_pb2.Alignment]:
+    """End a queued or running alignment. Needs a key with the scope ``align``."""
+    request = build(aligner_pb2.CancelAlignmentRequest, name=qualified("alignments", name))
+    response: aligner_pb2.CancelAlignmentResponse = yield Rpc("aligner", "CancelAlignment", request)
+    return response.alignment
+
+
+def watch_request(name: str) -> Rpc:
+    """The call that streams an alignment."""
+    request = build(aligner_pb2.WatchAlignmentRequest, name=qualified("alignments", name))
+    return Rpc("aligner", "WatchAlignment", request)
+
+
+def list_atlases(model: str = "") -> Plan[tuple[aligner_pb2.Atlas, ...]]:
+    """All atlases, or those of one model."""
+    request = build(aligner_pb2.ListAtlasesRequest, model=qualified("models", model))
+    return (yield from every_page("aligner", "ListAtlases", request, "atlases"))
+
+
+def get_atlas(name: str) -> Plan[aligner_pb2.Atlas]:
+    """What an atlas covers; raises NotFound."""
+    request = build(aligner_pb2.GetAtlasRequest, name=qualified("atlases", name))
+    response: aligner_pb2.GetAtlasResponse = yield Rpc("aligner", "GetAtlas", request)
+    return response.atlas
+
+
+def activate_atlas(name: str) -> Plan[aligner_pb2.Atlas]:
+    """Let an atlas answer for its model, without downtime; raises BadArtefact. Needs a key with the scope ``align``."""
+    request = build(aligner_pb2.ActivateAtlasRequest, name=qualified("atlases", name))
+    response: aligner_pb2.ActivateAtlasResponse = yield Rpc("aligner", "ActivateAtlas", request)
+    return response.atlas
+
+
+def _matrix(embeddings: Iterable[resources_pb2.Embedding]) -> Floats:
+    return np.array([embedding.values for embedding in embeddings], dtype=np.float32)
