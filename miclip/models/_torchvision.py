@@ -19,9 +19,9 @@ def _ensure_importable() -> None:
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
-            library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
+            library.define(operator + _SCHEMA)
         _declared.append(library)  # the declarations live as long as the library object
         import torchvision  # noqa: F401
 

@@ -1,0 +1,205 @@
+"""Which models may be loaded, and from where.
+
+A model is a key of the catalogue, never a path from a request. There are three sources; the first that knows an id
+wins:
+
+* the demo's models, which come with the package;
+* models imported into ``settings().data_dir / "models"`` (``Catalogue.import_model``);
+* the JSON file ``settings().catalogue``: ``{"models": {ID: {"source": "timm/resnet50", "weights": FILE, "labels":
+  FILE, "layers": [PATH, …]}}}``. Weights are a safetensors file or ``"hub"``; labels and layers may be left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
+from miclip.models.clip import Clip, build_clip, load_open_clip
+from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
+from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
+from miclip.models.target import TargetModel
+from miclip.names import check_id
+from miclip.settings import settings
+
+DEMO_MODELS = Path(__file__).parent / "demo" / "assets" / "models"
+"""The models that come with the package."""
+DEMO_CLIP = "emoji-clip"
+"""Id of the CLIP that comes with the package."""
+
+
+class Entry(BaseModel):
+    """A model of the catalogue file.
+
+    Attributes:
+        source: ``timm/NAME``, ``torchvision/NAME`` or ``open_clip/NAME``.
+        weights: Path of a safetensors file, or ``"hub"`` (``"hub:TAG"`` for OpenCLIP).
+        labels: File of labels; empty means ImageNet-1k's.
+        layers: Module paths; empty means the family's defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    weights: str
+    labels: Path | None = None
+    layers: tuple[str, ...] = ()
+
+
+class Catalogue:
+    """The models that may be loaded.
+
+    Args:
+        demo: Folder of the demo's models; the packaged one by default.
+        imported: Folder of imported models; under ``settings().data_dir`` by default.
+        file: Catalogue file; ``settings().catalogue`` by default.
+
+    Raises:
+        BadArtefact: the catalogue file is missing or broken.
+        InvalidInput: it holds an id that is no resource id.
+    """
+
+    def __init__(self, demo: Path = DEMO_MODELS, imported: Path | None = None, file: Path | None = None) -> None:
+        self._imported = imported or settings().data_dir / "models"
+        self._folders = (demo, self._imported)
+        self._entries = _read_entries(file or settings().catalogue)
+
+    def model_ids(self) -> list[str]:
+        """Return the ids of all models: the demo's first, each source sorted."""
+        found = [path.stem for folder in self._folders for path in sorted(folder.glob("*.json")) if _is_target(path)]
+        return list(dict.fromkeys([*found, *sorted(self._entries)]))
+
+    def load_target(self, model: str, device: str | None = None) -> TargetModel:
+        """Load a target model.
+
+        Args:
+            model: Id of a model.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"``, …; ``settings().device`` by default.
+
+        Raises:
+            NotFound: no such model; the text lists those there are.
+            BadArtefact: its files are missing, broken, or do not belong together.
+        """
+        ids = self.model_ids()
+        if model not in ids:
+            shown = model if len(model) <= 80 else model[:77] + "..."
+            allowed = ", ".join(ids)
+            raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
+        where = pick_device(device)
+        for folder in self._folders:
+            if (folder / f"{model}.json").is_file():
+                spec = read_spec(folder, model, TargetSpec)
+                return build_target(model, spec, read_state(folder, model, spec), where)
+        return self._load_entry(model, self._entries[model], where)
+
+    def load_clip(self, device: str | None = None) -> Clip:
+        """Load the CLIP of the shared space: ``settings().clip``, or the demo's when that is empty.
+
+        Raises:
+            BadArtefact: the demo's files are missing or broken.
+            InvalidInput: ``settings().clip`` or its weights cannot be used.
+        """
+        where = pick_device(device)
+        if settings().clip:
+            return load_open_clip(settings().clip, settings().clip_weights, where)
+        spec = read_spec(self._folders[0], DEMO_CLIP, ClipSpec)
+        state = read_state(self._folders[0], DEMO_CLIP, spec)
+        return build_clip(spec.config, spec.preprocessing, state, text_sha256=spec.text_sha256, device=where)
+
+    def import_model(
+        self, model: str, source: str, weights: str, *, labels: Sequence[str] = (), layers: Sequence[str] = ()
+    ) -> TargetModel:
+        """Read a model, torch checkpoint or not, and keep it as safetensors under an id, ready to be served.
+
+        Args:
+            model: New id, for example ``"resnet50"``.
+            source: As for ``miclip.models.loaders.load_foreign``; so are ``weights``, ``labels`` and ``layers``.
+            weights: Local file or ``"hub"``.
+            labels: Names of the outputs.
+            layers: Module paths.
+
+        Returns:
+            The model, on the CPU.
+
+        Raises:
+            AlreadyExists: the id is taken.
+            InvalidInput: the id, source or weights cannot be used.
+        """
+        check_id(model, field="model")
+        if model in self.model_ids():
+            raise AlreadyExists(f"There is a model {model!r} already; choose another id.", field="model")
+        spec, module = load_foreign(source, weights, labels=labels, layers=layers)
+        target = as_target(model, spec, module)
+        write_model(self._imported, model, spec, module.state_dict())
+        return target
+
+    def _load_entry(self, model: str, entry: Entry, device: str) -> TargetModel:
+        if not entry.weights.startswith(HUB) and not entry.weights.endswith(".safetensors"):
+            text = f"Model {model!r} has weights that are not safetensors; import it with `miclip align` first."
+            raise InvalidInput(text, field="weights", allowed="a safetensors file or 'hub'")
+        labels = read_labels(entry.labels) if entry.labels else ()
+        spec, module = load_foreign(entry.source, entry.weights, labels=labels, layers=entry.layers)
+        return as_target(model, spec, module, device)
+
+
+def model_ids() -> list[str]:
+    """Return the ids of all models of the default catalogue."""
+    return Catalogue().model_ids()
+
+
+def load_target(model: str, device: str | None = None) -> TargetModel:
+    """Load a target model of the default catalogue; see ``Catalogue.load_target``."""
+    return Catalogue().load_target(model, device)
+
+
+def load_clip(device: str | None = None) -> Clip:
+    """Load the CLIP of the shared space; see ``Catalogue.load_clip``."""
+    return Catalogue().load_clip(device)
+
+
+def default_id(source: str) -> str:
+    """Return the id that a source gets when none is chosen: ``timm/resnet50`` → ``timm-resnet50``."""
+    return source.replace("/", "-")
+
+
+def pick_device(device: str | None = None) -> str:
+    """Resolve ``"auto"`` (and ``None``, which means ``settings().device``) to ``"cuda"`` where there is one.
+
+    Raises:
+        InvalidInput: CUDA is asked for and not there.
+    """
+    wanted = device or settings().device
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if available else "cpu"
+    if wanted.startswith("cuda") and not available:
+        text = f"device: {wanted!r} is not available here; use 'auto' or 'cpu'."
+        raise InvalidInput(text, field="device", allowed="auto, cpu")
+    return wanted
+
+
+def _read_entries(file: Path | None) -> dict[str, Entry]:
+    if file is None:
+        return {}
+    try:
+        models = json.loads(file.read_bytes())["models"]
+        entries = {name: Entry.model_validate(entry) for name, entry in models.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        text = (
+            f'The catalogue file {file.name!r} is missing or not {{"models": {{ID: {{"source": …, "weights": …}}}}}}.'
+        )
+        raise BadArtefact(text) from error
+    for name in entries:
+        check_id(name, field="models")
+    return entries
+
+
+def _is_target(path: Path) -> bool:
+    try:
+        return "architecture" in json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,219 @@
+"""What differs between model families: how one is built, its default layers, layout and preprocessing."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from miclip.errors import InvalidInput
+from miclip.models import _torchvision  # noqa: F401  (before timm, torchvision and open_clip)
+from miclip.models.clip import open_clip_preprocessing
+from miclip.models.preprocessing import Preprocessing
+from miclip.models.target import Layout
+
+SOURCES = "timm/NAME, torchvision/NAME or open_clip/NAME"
+_STEM = ("act", "bn", "conv", "stem")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a freshly built model needs to become a target.
+
+    Attributes:
+        module: Maps ``[B,3,S,S]`` to ``[B,K]``; random weights.
+        layers: Default layers in order of depth, the penultimate one last.
+        preprocessing: As the model's authors evaluate it.
+        layout: How it lays out its activations.
+    """
+
+    module: nn.Module
+    layers: tuple[str, ...]
+    preprocessing: Preprocessing
+    layout: Layout
+
+
+class ZeroShot(nn.Module):
+    """An OpenCLIP image tower whose logits are its scaled cosines to label embeddings.
+
+    Args:
+        visual: Maps images to embeddings ``[B, D]``.
+        outputs: Number of labels ``K``.
+        dim: ``D``.
+    """
+
+    labels: Tensor
+    scale: Tensor
+
+    def __init__(self, visual: nn.Module, outputs: int, dim: int) -> None:
+        super().__init__()
+        self.visual = visual
+        self.register_buffer("labels", torch.zeros(outputs, dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[B, K]``."""
+        return self.scale * normalize(self.visual(images), dim=-1) @ self.labels.T
+
+
+def build_module(architecture: str, outputs: int) -> nn.Module:
+    """Build the bare module of any architecture that a spec may name, with random weights; raises InvalidInput."""
+    if ":" in architecture:
+        return _own(architecture, outputs)
+    return build_family(architecture, outputs).module
+
+
+def build_family(source: str, outputs: int) -> Family:
+    """Build a model by source.
+
+    Args:
+        source: ``timm/NAME``, ``torchvision/NAME`` or ``open_clip/NAME``.
+        outputs: Number of its outputs ``K``.
+
+    Raises:
+        InvalidInput: the source or name is unknown, or the model's input is not square.
+    """
+    library, _, name = source.partition("/")
+    builders = {"timm": _timm, "torchvision": _torchvision_family, "open_clip": _open_clip}
+    if library not in builders or not name:
+        raise InvalidInput(f"model: {source[:80]!r} is not {SOURCES}.", field="model", allowed=SOURCES)
+    return builders[library](name, outputs)
+
+
+def _own(architecture: str, outputs: int) -> nn.Module:
+    module, _, function = architecture.partition(":")
+    if not module.startswith("miclip."):
+        raise InvalidInput(f"model: {architecture[:80]!r} is not an architecture of miclip.", field="model")
+    built: nn.Module = getattr(importlib.import_module(module), function)(outputs)
+    return built
+
+
+def _timm(name: str, outputs: int) -> Family:
+    import timm
+
+    if not timm.is_model(name):
+        raise InvalidInput(f"model: timm has no {name[:80]!r}.", field="model", allowed="a name of timm.list_models()")
+    module = timm.create_model(name, pretrained=False, num_classes=outputs)
+    return Family(module, timm_layers(module), _timm_preprocessing(module), timm_layout(module))
+
+
+def timm_layers(module: nn.Module) -> tuple[str, ...]:
+    """Return the stages or blocks that timm's feature info names, and what the classifier reads if it is more."""
+    info: Any = getattr(module, "feature_info", None) or []
+    known = dict(module.named_modules())
+    found = [entry["module"] for entry in info if entry["module"] in known]
+    stages = [path for path in found if not path.startswith(_STEM)] or found or _children(module)
+    last_width = info[-1]["num_chs"] if info else None
+    ends = ["norm", "fc_norm"]
+    if last_width != getattr(module, "num_features", last_width):
+        ends.append("global_pool")
+    extra = [end for end in ends if end in known and not isinstance(known[end], nn.Identity) and end not in stages]
+    return (*stages, *extra)
+
+
+def timm_layout(module: nn.Module) -> Layout:
+    """Return the layout that a timm model's attributes tell."""
+    return Layout(
+        class_token=getattr(module, "global_pool", "") == "token",
+        prefix_tokens=int(getattr(module, "num_prefix_tokens", 0)),
+        channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
+    )
+
+
+def _timm_preprocessing(module: nn.Module) -> Preprocessing:
+    from timm.data.config import resolve_data_config
+
+    config = resolve_data_config({}, model=module)
+    _, height, width = config["input_size"]
+    _check_square(height, width)
+    crop = {"squash": "squash", "border": "longest"}.get(config.get("crop_mode", "center"), "shortest")
+    return Preprocessing(
+        size=height,
+        resize=crop,
+        resize_size=math.floor(height / config["crop_pct"]),
+        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def _torchvision_family(name: str, outputs: int) -> Family:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        allowed = "a name of torchvision.models.list_models(torchvision.models)"
+        raise InvalidInput(f"model: torchvision has no {name[:80]!r}.", field="model", allowed=allowed)
+    module = models.get_model(name, weights=None, num_classes=outputs)
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    preprocessing = Preprocessing(
+        size=preset.crop_size[0],
+        resize_size=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+    tokens = hasattr(module, "class_token")
+    layout = Layout(class_token=tokens, prefix_tokens=int(tokens), channels_last=name.startswith("swin"))
+    return Family(module, _torchvision_layers(module), preprocessing, layout)
+
+
+def _torchvision_layers(module: nn.Module) -> tuple[str, ...]:
+    known = dict(module.named_modules())
+    if "encoder.layers" in known:
+        return (*(f"encoder.layers.{child}" for child, _ in known["encoder.layers"].named_children()), "encoder.ln")
+    for prefix in ("layer", "features.", "trunk_output.block"):
+        stages = [path for path in known if path.startswith(prefix) and path.removeprefix(prefix).isdigit()]
+        stages = [path for path in stages if any(True for _ in known[path].parameters())]
+        if stages:
+            return (*stages, *(["norm"] if "norm" in known else []))
+    return tuple(_children(module))
+
+
+def _open_clip(name: str, outputs: int) -> Family:
+    import open_clip
+    from open_clip.model import _build_vision_tower
+
+    config = open_clip.get_model_config(name)
+    if config is None:
+        allowed = "a name of open_clip.list_models()"
+        raise InvalidInput(f"model: OpenCLIP has no {name[:80]!r}.", field="model", allowed=allowed)
+    vision = config["vision_cfg"] | (
+        {"timm_model_pretrained": False} if "timm_model_name" in config["vision_cfg"] else {}
+    )
+    visual = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+    preprocess = {**vars(open_clip.transform.PreprocessCfg()), "size": visual.image_size}
+    layers, layout = _open_clip_layers(visual)
+    module = ZeroShot(visual, outputs, config["embed_dim"])
+    return Family(module, layers, open_clip_preprocessing(preprocess), layout)
+
+
+def _open_clip_layers(visual: nn.Module) -> tuple[tuple[str, ...], Layout]:
+    known = dict(visual.named_modules())
+    if "trunk" in known:
+        return tuple(f"visual.trunk.{path}" for path in timm_layers(known["trunk"])), timm_layout(known["trunk"])
+    if "transformer.resblocks" in known:
+        count = len(list(known["transformer.resblocks"].children()))
+        blocks = tuple(f"visual.transformer.resblocks.{index}" for index in range(count))
+        layout = Layout(class_token=getattr(visual, "pool_type", "tok") == "tok", prefix_tokens=1)
+        return (*blocks, "visual.ln_post"), layout
+    return tuple(f"visual.{path}" for path in ("layer1", "layer2", "layer3", "layer4") if path in known), Layout()
+
+
+def _children(module: nn.Module) -> list[str]:
+    """Return the direct children that hold parameters, but for the last, which is taken for the classifier."""
+    return [name for name, child in module.named_children() if _any(child.parameters())][:-1]
+
+
+def _any(items: Iterable[object]) -> bool:
+    return next(iter(items), None) is not None
+
+
+def _check_square(height: int, width: int) -> None:
+    if height != width:
+        raise InvalidInput(f"model: its input is {width}×{height}; only square inputs are supported.", field="model")
