@@ -60,7 +60,7 @@ class AsyncMiclipClient:
         await self._channel.close()
 
     def with_options(self, **overrides: Any) -> Self:
-        """A view of this client, same connection, with other ``timeout_s``, ``attempts``, ``request_id`` or ``api_key``."""
+        """A view, on the same connection, with other ``timeout_s``, ``attempts``, ``request_id`` or ``api_key``."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__, options=self.options.varied(overrides))
         return view
