@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Port of Serve's HTTP ingress, which answers ``/-/healthz``; 0 picks a free one."""
     ingress: str = Field(default="haproxy", pattern="^(haproxy|python)$")
     """``haproxy`` (throughput-optimised) or ``python`` (Serve's own proxy)."""
+    endpoint: str = ""
+    """Server that the command line calls, ``host:port`` or ``https://host:port``; empty means the local one."""
     api_key: str = ""
     """Key that clients and the command line send; empty means the one ``miclip serve`` made."""
     device: str = "auto"
