@@ -8,12 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from miclip.errors import InvalidInput, NotFound, TooLarge
 from miclip.settings import settings
+
+if TYPE_CHECKING:  # edits as values, as policies hold them, must not cost the import of torch
+    import torch
+    from torch import Tensor
 
 
 class Op(StrEnum):
@@ -127,7 +129,7 @@ def compile_edits(
     per_sample: Sequence[Sequence[Edit]],
     layer_sizes: Mapping[str, int],
     device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> EditBatch:
     """Compile the edits of each sample of a batch to gain and bias rows.
 
@@ -138,7 +140,7 @@ def compile_edits(
         per_sample: One list of valid edits per batch row; may be empty lists.
         layer_sizes: Units by layer name.
         device: Where the tensors go; CPU by default.
-        dtype: Of gain and bias.
+        dtype: Of gain and bias; float32 by default.
 
     Returns:
         Only layers and rows that have an effect.
@@ -179,8 +181,14 @@ def _fold(edits: Sequence[Edit]) -> _Affine:
 
 
 def _layer_edits(
-    rows: dict[int, dict[int, tuple[float, float]]], units: int, dtype: torch.dtype, device: torch.device | str | None
+    rows: dict[int, dict[int, tuple[float, float]]],
+    units: int,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
 ) -> LayerEdits:
+    import torch
+
+    dtype = dtype or torch.float32
     gain, bias = torch.ones(len(rows), units, dtype=dtype), torch.zeros(len(rows), units, dtype=dtype)
     for position, edited in enumerate(rows.values()):
         index = list(edited)

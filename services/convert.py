@@ -1,0 +1,115 @@
+"""Protos to plain values and back, where two services need the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from miclip.errors import InvalidInput, NotFound, TooLarge
+from miclip.names import LayerName, parse_layer
+from miclip.settings import settings
+from miclip.steering.edits import Edit, Op, validate_edits
+from miclip.v1 import resources_pb2 as pb
+
+LAYER_KINDS = {
+    "channels": pb.LAYER_KIND_CHANNELS,
+    "tokens": pb.LAYER_KIND_TOKENS,
+    "logits": pb.LAYER_KIND_LOGITS,
+}
+UNIT_EMBEDDINGS = {
+    "filter": pb.UNIT_EMBEDDING_FILTER,
+    "pattern": pb.UNIT_EMBEDDING_PATTERN,
+    "causal": pb.UNIT_EMBEDDING_CAUSAL,
+}
+
+
+def to_edits(
+    messages: Sequence[pb.Edit],
+    model: str,
+    layer_sizes: Mapping[str, int],
+    maximum: Callable[[str, int], float],
+    *,
+    field: str,
+) -> tuple[Edit, ...]:
+    """Read and validate edits.
+
+    Args:
+        messages: The edits of one request or policy.
+        model: Id of the model that they must belong to.
+        layer_sizes: Units by layer name.
+        maximum: A unit's maximum over the probe images; asked only for edits relative to it.
+        field: Path of the list, for messages.
+
+    Raises:
+        MiclipError: an edit is out of range, or its model, layer or unit does not exist; the field is named.
+    """
+    limit = settings().max_edits
+    if len(messages) > limit:
+        allowed = f"0 to {limit}"
+        raise TooLarge(f"{field} has {len(messages)} entries; allowed is {allowed}.", field=field, allowed=allowed)
+    edits = [_edit(message, model, layer_sizes, f"{field}[{i}]") for i, message in enumerate(messages)]
+    validate_edits(edits, layer_sizes, field=field)
+    edits = [
+        _absolute(edit, maximum(edit.layer, edit.unit), f"{field}[{i}]") if message.relative_to_max else edit
+        for i, (edit, message) in enumerate(zip(edits, messages, strict=True))
+    ]
+    validate_edits(edits, layer_sizes, field=field)
+    return tuple(edits)
+
+
+def from_edit(edit: Edit, model: str) -> pb.Edit:
+    """An edit as a message, absolute."""
+    message = pb.Edit(layer=str(LayerName(model, edit.layer)), unit=edit.unit)
+    setattr(message, edit.op.value, edit.value)
+    return message
+
+
+def timestamp(moment: datetime | float) -> Timestamp:
+    """A moment, or seconds since the epoch, as a message."""
+    message = Timestamp()
+    message.FromDatetime(moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC))
+    return message
+
+
+def timings(seconds: Mapping[str, float]) -> list[pb.Timing]:
+    """Stages with the time that each took, in seconds."""
+    return [pb.Timing(stage=stage, seconds=value) for stage, value in seconds.items()]
+
+
+def layer_of(name: str, model: str, layers: Mapping[str, object], *, field: str) -> str:
+    """The layer's own name, if it is one of the model's; raises InvalidInput or NotFound."""
+    parsed = parse_layer(name, field=field)
+    allowed = ", ".join(layers)
+    if parsed.model != model:
+        raise InvalidInput(f"{field}: {name} is not a layer of models/{model}.", field=field, allowed=allowed)
+    if parsed.layer not in layers:
+        text = f"{field}: models/{model} has no layer {parsed.layer!r}; its layers are {allowed}."
+        raise NotFound(text, field=field, allowed=allowed)
+    return parsed.layer
+
+
+def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: str) -> Edit:
+    layer = layer_of(message.layer, model, layer_sizes, field=f"{field}.layer")
+    kind = message.WhichOneof("op")
+    if kind is None:
+        raise InvalidInput(f"{field} says not what to do.", field=field, allowed="one of scale, add, clamp")
+    op, value = Op(kind), getattr(message, kind)
+    if message.relative_to_max:
+        if op is Op.SCALE:
+            text = f"{field}.relative_to_max goes with add and clamp, not with scale."
+            raise InvalidInput(text, field=f"{field}.relative_to_max", allowed="false with scale")
+        bound = settings().max_strength
+        if not abs(value) <= bound:  # also refuses NaN
+            allowed = f"-{bound:g} to {bound:g} times the unit's maximum"
+            text = f"{field}.{kind} is {value:g}; allowed is {allowed}."
+            raise InvalidInput(text, field=f"{field}.{kind}", allowed=allowed)
+    return Edit(layer, message.unit, op, value)
+
+
+def _absolute(edit: Edit, maximum: float, field: str) -> Edit:
+    if not maximum > 0:
+        text = f"{field}.relative_to_max: the unit is never above 0 on the probe images; give an absolute value."
+        raise InvalidInput(text, field=f"{field}.relative_to_max", allowed="false for this unit")
+    return Edit(edit.layer, edit.unit, edit.op, edit.value * maximum)

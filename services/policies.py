@@ -1,0 +1,104 @@
+"""The policies as a replica knows them: kept fresh by the change stream, kept alive without Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+
+from miclip.errors import InvalidInput, MiclipError, NotFound
+from miclip.steering.policy import Policy
+from services.store import SteeringState, Store
+
+_BLOCK_S = 5.0
+_RETRY_S = 0.5
+_STALE_S = 15.0
+
+log = logging.getLogger("miclip.policies")
+
+
+@dataclass(frozen=True)
+class View:
+    """What a request may rely on.
+
+    Attributes:
+        state: Policies and stops, the newest that were read.
+        stale: Whether they could not be refreshed.
+    """
+
+    state: SteeringState
+    stale: bool
+
+
+class PolicyCache:
+    """Follows the store. While Redis cannot be reached, the last policies stay in force and are called stale.
+
+    Before the first successful read nothing is known; a request that needs a policy is then refused as UNAVAILABLE.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._state: SteeringState | None = None
+        self._confirmed = 0.0
+        self._reachable = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Follow the store from now on."""
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def view(self) -> View:
+        """The newest known state; raises NotReady when none was ever read."""
+        if self._state is None:
+            await self._refresh()
+        assert self._state is not None
+        return View(self._state, not self._reachable or time.monotonic() - self._confirmed > _STALE_S)
+
+    async def policy(self, policy_id: str, model: str, *, field: str) -> tuple[Policy, View]:
+        """A live policy of a model; raises NotFound or InvalidInput."""
+        view = await self.view()
+        if policy_id not in view.state.policies and not view.stale:
+            with contextlib.suppress(MiclipError):  # it may be newer than the last change that was seen
+                await self._refresh()
+            view = await self.view()
+        policy = view.state.policies.get(policy_id)
+        if policy is None or policy.expired():
+            state = "has expired" if policy else "does not exist"
+            raise NotFound(f"{field}: policies/{policy_id} {state}; ListPolicies shows what there is.", field=field)
+        if policy.model != model:
+            text = f"{field}: policies/{policy_id} steers models/{policy.model}, not models/{model}."
+            raise InvalidInput(text, field=field, allowed=f"a policy of models/{model}")
+        return policy, view
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                if self._state is None or not self._reachable:
+                    await self._refresh()
+                assert self._state is not None
+                changed = await self._store.wait_for_change(self._state.cursor, _BLOCK_S)
+                self._confirmed = time.monotonic()
+                if changed:
+                    await self._refresh()
+            except MiclipError as error:
+                if self._reachable:
+                    log.warning("policies are stale: %s", error.message)
+                self._reachable = False
+                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                log.exception("following the policies failed")
+                self._reachable = False
+                await asyncio.sleep(_RETRY_S)
+
+    async def _refresh(self) -> None:
+        self._state = await self._store.steering()
+        self._confirmed, self._reachable = time.monotonic(), True
