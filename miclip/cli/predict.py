@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -14,9 +13,13 @@ from miclip.cli.answers import Backend, Label, Prediction
 from miclip.cli.connect import backend
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
+from miclip.cli.policies import edits_text
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer, UnitSteer, parse_steer
 from miclip.errors import InvalidInput, NotFound
 from miclip.names import parse_unit
+
+EVERY_LABEL = 1000
+"""Labels asked of a prediction, so that the change of each shown one is known."""
 
 Image = Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP file.")]
 Steers = Annotated[list[str] | None, typer.Option("--steer", "-s", help=f"Repeat for several: {STEER_FORMS}.")]
@@ -56,8 +59,8 @@ def predict(
     data = read_image(image)
     with backend(local) as service:
         steering = resolve(service, model, wanted, layers or [], units_per_concept, method)
-        answer = service.predict(model, data, top_k=top_k, **steering)
-    value = as_value(model, str(image), steering, answer)
+        answer = service.predict(model, data, top_k=EVERY_LABEL, **steering)
+    value = as_value(model, str(image), steering, answer, top_k)
     output.emit(value, as_json, lambda: show(value))
 
 
@@ -93,10 +96,20 @@ def resolve(
     return Steering(edits=edits, policy=policies[0] if policies else "")
 
 
-def as_value(model: str, image: str, steering: Steering, answer: Prediction) -> dict[str, Any]:
-    """Return the JSON value of a prediction."""
-    edits = [vars(edit) for edit in steering["edits"]]
-    return {"model": model, "image": image, "edits": edits, **answer}
+def as_value(model: str, image: str, steering: Steering, answer: Prediction, top_k: int) -> dict[str, Any]:
+    """Return the JSON value of a prediction: the best labels of each side, and the change of the steered ones."""
+    before = {label["label"]: label["probability"] for label in answer["baseline"]}
+    steered = [
+        {**label, "change": label["probability"] - before.get(label["label"], 0.0)} for label in answer["steered"]
+    ]
+    return {
+        "model": model,
+        "image": image,
+        "edits": [vars(edit) for edit in steering["edits"]],
+        "baseline": answer["baseline"][:top_k],
+        "steered": steered[:top_k],
+        "applied": answer["applied"],
+    }
 
 
 def show(value: dict[str, Any]) -> None:
@@ -109,9 +122,8 @@ def show(value: dict[str, Any]) -> None:
         output.out.print(shown)
         return
     shown = output.table(title, "unsteered", ">%", "→ steered", ">%", ">change", caption=_caption(value))
-    before = {label["label"]: label["probability"] for label in value["baseline"]}
-    for left, right in zip_longest(value["baseline"], value["steered"]):
-        shown.add_row(*_cells(left), *_cells(right), _change(right, before))
+    for left, right in zip(value["baseline"], value["steered"], strict=True):
+        shown.add_row(*_cells(left), *_cells(right), f"{100 * right['change']:+.1f}")
     output.out.print(shown)
 
 
@@ -124,27 +136,16 @@ def _units_of(
     return [UnitSteer(name.layer, name.unit, "scale", steer.factor) for name in names]
 
 
-_SIGNS = {"scale": "×", "add": "+", "clamp": "="}
-
-
 def _caption(value: dict[str, Any]) -> str:
     applied = value["applied"]
-    what = applied["policy"] or ", ".join(
-        f"{edit['layer']}/{edit['unit']} {_SIGNS[edit['op']]}{edit['value']:g}" for edit in value["edits"]
-    )
+    what = applied["policy"] or edits_text(value["edits"])
     how = "" if applied["outcome"] == "applied" else f" · not applied: {applied['outcome'].replace('_', ' ')}"
     return f"steered by {what}{how}"
 
 
-def _cells(label: Label | None) -> tuple[str, str]:
-    return (output.text(label["label"]), _percent(label)) if label else ("", "")
+def _cells(label: Label) -> tuple[str, str]:
+    return output.text(label["label"]), _percent(label)
 
 
 def _percent(label: Label) -> str:
     return f"{100 * label['probability']:.1f}"
-
-
-def _change(label: Label | None, before: dict[str, float]) -> str:
-    if label is None or label["label"] not in before:
-        return ""
-    return f"{100 * (label['probability'] - before[label['label']]):+.1f}"

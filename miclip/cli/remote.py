@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from miclip.cli.answers import Applied, Concept, Description, Label, LayerInfo, Localization, Located, ModelInfo, Prediction
+from miclip.cli.answers import (
+    Applied,
+    Concept,
+    Description,
+    Label,
+    LayerInfo,
+    Localization,
+    Located,
+    ModelInfo,
+    Prediction,
+)
 from miclip.cli.specs import UnitSteer
 from miclip.client import MiclipClient
 from miclip.client import results as client_results
@@ -21,7 +31,7 @@ class RemoteBackend:
 
     def model(self, model: str) -> ModelInfo:
         """Return a model's layers; raises NotFound."""
-        return model_info(self._client.get_model(model).model)
+        return model_info(self._client.get_model(model))
 
     def describe(
         self, units: Sequence[UnitName], *, vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str

@@ -1,0 +1,65 @@
+"""The ``miclip`` program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from miclip.cli import demo, output, steer
+from miclip.cli.align import align
+from miclip.cli.describe import describe
+from miclip.cli.evaluate import evaluate
+from miclip.cli.localize import localize
+from miclip.cli.predict import predict
+from miclip.cli.server import serve, status, stop
+from miclip.cli.tour import tour
+from miclip.cli.versions import version
+
+# Locals of a traceback can hold the API key: never show them.
+app = typer.Typer(
+    cls=output.Commands,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "The server": (serve, stop, status),
+    "Ask": (tour, describe, localize, predict),
+    "Make and measure": (align, evaluate),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(steer.app, name="steer", rich_help_panel="Ask")
+app.add_typer(demo.app, name="demo", rich_help_panel="Make and measure")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version())
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")]
+
+
+@app.callback()
+def top(_version: Version = False) -> None:
+    """Say what the units of a vision model mean, find the units of a concept, and steer the model while it serves."""
+
+
+def main() -> None:
+    """Run the program; Ctrl-C ends it with exit code 130."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

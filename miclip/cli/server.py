@@ -1,0 +1,171 @@
+"""``miclip serve``, ``stop`` and ``status``: the server of this machine, and how it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from miclip.cli import output
+from miclip.cli.connect import client
+from miclip.cli.examples import example_image
+from miclip.cli.policies import policy_value, stop_value
+from miclip.cli.remote import model_info
+from miclip.cli.versions import version
+from miclip.errors import AlreadyExists, NotReady
+from miclip.settings import settings
+
+if TYPE_CHECKING:
+    from miclip.client import MiclipClient
+    from services.files import ServerInfo
+
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the server is ready; it goes on running.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes any. Default 9000, or any.")]
+HttpPort = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /-/healthz. Default 8000, or any.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Redis = Annotated[str, typer.Option(help="Redis to use, redis://HOST:PORT/DB; default an embedded one.")]
+
+
+def serve(  # the options of the command
+    detach: Detach = False,
+    port: Port = None,
+    http_port: HttpPort = None,
+    device: Device = "",
+    redis_url: Redis = "",
+    as_json: output.Json = False,
+) -> None:
+    """Start the four services and wait until all answer.
+
+    Runs until Ctrl-C; with --detach it returns when the server is ready, and `miclip stop` ends it.
+    """
+    from services import server
+
+    _configure(MICLIP_GRPC_PORT=port, MICLIP_HTTP_PORT=http_port, MICLIP_DEVICE=device, MICLIP_REDIS_URL=redis_url)
+    running = server.status()
+    if running and not detach:
+        raise AlreadyExists(f"A server runs already at {running.grpc}; `miclip stop` ends it.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        info = running or _start()
+        value = _server_value(info)
+        output.emit(value, as_json, lambda: _show_server(value, detach, bool(running)))
+        if not detach:
+            _wait(info)
+    except KeyboardInterrupt:
+        output.note("Stopping.")
+        server.stop()
+
+
+def stop(as_json: output.Json = False) -> None:
+    """End the server of this machine; running requests are finished first."""
+    from services import server
+
+    stopped = server.stop()
+    output.emit({"stopped": stopped}, as_json, lambda: output.out.print("Stopped." if stopped else "No server ran."))
+
+
+def status(as_json: output.Json = False) -> None:
+    """Show the health of the services, the models with their atlases, and the policies.
+
+    The exit code is 1 unless all four services answer.
+    """
+    with client(attempts=1) as connected:
+        value = _status(connected)
+    output.emit(value, as_json, lambda: _show_status(value))
+    if not value["ready"]:
+        raise typer.Exit(1)
+
+
+def _configure(**values: int | str | None) -> None:
+    """Hand options to the server process through its environment, and to this process's settings."""
+    for name, value in values.items():
+        if value not in (None, ""):
+            os.environ[name] = str(value)
+    settings.cache_clear()
+
+
+def _start() -> ServerInfo:
+    from services import server
+
+    if not output.err.is_terminal:
+        return server.start(output.note)
+    with output.err.status("Starting the services") as spinner:
+        return server.start(lambda stage: spinner.update(stage[:1].upper() + stage[1:]))
+
+
+def _wait(info: ServerInfo) -> None:
+    from services import server
+    from services.files import LOG_FILE
+
+    server.wait(info)
+    raise NotReady(f"The server has ended by itself. Its log: {settings().state_dir / LOG_FILE}")
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _server_value(info: ServerInfo) -> dict[str, Any]:
+    from services.files import KEY_FILE, LOG_FILE
+
+    state_dir = settings().state_dir
+    return {"grpc": info.grpc, "http": info.http, "pid": info.pid, "ingress": info.ingress,
+            "api_key_file": str(state_dir / KEY_FILE), "log": str(state_dir / LOG_FILE)}  # fmt: skip
+
+
+def _show_server(value: dict[str, Any], detach: bool, was_running: bool) -> None:
+    say = output.out.print
+    say(f"[bold green]Ready.[/] All four services answer{' (they ran already)' if was_running else ''}.\n")
+    say(f"  gRPC     {value['grpc']}", soft_wrap=True)
+    say(f"  health   http://{value['http']}/-/healthz", soft_wrap=True)
+    say(f"  API key  {output.text(value['api_key_file'])}  (the command line finds it)", soft_wrap=True)
+    say(f"  log      {output.text(value['log'])}", soft_wrap=True)
+    image = _relative(example_image())
+    say("\nTry:")
+    for command in ("describe", 'localize "dog"', f'predict {image} --steer "dog=0"'):
+        say(f"  [bold]miclip {output.text(command)}[/]", soft_wrap=True)
+    say(f"\n{'End it with `miclip stop`.' if detach else 'Ctrl-C ends it.'}")
+
+
+def _relative(path: Path) -> str:
+    """Return the shorter of the absolute path and the one from here."""
+    return min(str(path), os.path.relpath(path), key=len)
+
+
+def _status(connected: MiclipClient) -> dict[str, Any]:
+    services = connected.health()
+    ready = all(answer == "SERVING" for answer in services.values())
+    value: dict[str, Any] = {"ready": ready, "endpoint": connected.options.endpoint, "services": services,
+                             "version": version(), "models": [], "policies": [], "stops": []}  # fmt: skip
+    if ready:
+        value["models"] = [model_info(model) for model in connected.list_models()]
+        value["policies"] = [policy_value(policy) for policy in connected.list_policies()]
+        value["stops"] = [stop_value(stop) for stop in connected.list_stops()]
+    elif not any(answer == "SERVING" for answer in services.values()):
+        raise NotReady(f"The server at {connected.options.endpoint} does not answer.")
+    return value
+
+
+def _show_status(value: dict[str, Any]) -> None:
+    say = output.out.print
+    say(f"miclip {value['version']} at {output.text(value['endpoint'])}\n")
+    services = output.table("Services", "service", "health")
+    for name, answer in value["services"].items():
+        serving = answer == "SERVING"
+        services.add_row(name, "[green]serving[/]" if serving else f"[red]{output.text(answer)}[/]")
+    say(services)
+    if not value["ready"]:
+        return
+    models = output.table("\nModels", "model", "layers", "atlas")
+    for model in value["models"]:
+        layers = ", ".join(f"{layer['layer']} ({layer['units']})" for layer in model["layers"])
+        atlas = model["atlas"].removeprefix("atlases/")[:12]
+        models.add_row(output.text(model["model"]), output.text(layers), atlas or "[dim]not aligned[/]")
+    say(models)
+    say(f"\nPolicies: {', '.join(output.text(p['policy']) for p in value['policies']) or 'none'}")
+    for stop_ in value["stops"]:
+        where = stop_["model"] or "all models"
+        say(f"[yellow]Steering of {output.text(where)} is stopped:[/] {output.text(stop_['reason'])}")

@@ -1,0 +1,159 @@
+"""``miclip steer``: policies of a running server, and its kill switch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from miclip.cli import output, policies
+from miclip.cli.connect import client
+from miclip.cli.localize import search_layers
+from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model
+from miclip.cli.predict import UnitCount, read_image, resolve
+from miclip.cli.remote import RemoteBackend, edit_message
+from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
+from miclip.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from miclip.client import MiclipClient
+    from miclip.v1.steering_pb2 import Policy
+
+app = typer.Typer(
+    cls=output.Commands, no_args_is_help=True, help="Policies of the running server, and the kill switch."
+)
+
+PolicyId = Annotated[str, typer.Argument(help="Id of the policy: letters, digits, '_', '.' and '-'.")]
+What = Annotated[list[str], typer.Argument(metavar="STEER...", help=f"{STEER_FORMS}.")]
+Ttl = Annotated[int, typer.Option(min=0, help="Time to live in seconds; 0 is for ever.")]
+Share = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the requests that are steered, above 0 to 1.")]
+NormLimit = Annotated[float, typer.Option(min=0.0, help="Largest relative change of a layer; 0 is no limit.")]
+Text = Annotated[str, typer.Option("--description", help="Free text for people.")]
+Etag = Annotated[str, typer.Option(help="Only if the policy is still at this etag.")]
+Reason = Annotated[str, typer.Argument(help="Why; kept in the audit stream.")]
+OneModel = Annotated[str, typer.Option("--model", "-m", help="Only this model; default all.")]
+Images = Annotated[list[Path] | None, typer.Option("--image", help="Image to measure on; repeat it.")]
+Target = Annotated[str, typer.Option("--target", help="Label that counts as target; default that of the concept.")]
+
+
+@app.command()
+def create(  # the options of the command
+    policy_id: PolicyId,
+    steer: What,
+    model: Model = DEFAULT_MODEL,
+    layers: Layers = None,
+    units_per_concept: UnitCount = 5,
+    method: Method = "attribution",
+    ttl: Ttl = 0,
+    traffic_share: Share = 1.0,
+    norm_limit: NormLimit = 0.0,
+    description: Text = "",
+    as_json: output.Json = False,
+) -> None:
+    """Make a policy; requests that name it are steered from the next batch on.
+
+    Examples:
+        miclip steer create more-dogs "dog=2.0" --ttl 3600 --traffic-share 0.1
+
+        miclip steer create by-hand "layer4:12*2" "layer4:7=0"
+    """
+    with client() as connected:
+        policy = _policy(connected, steer, model, layers or [], units_per_concept, method)
+        policy.ttl_seconds, policy.traffic_share = ttl, traffic_share
+        policy.norm_limit, policy.description = norm_limit, description
+        value = policies.policy_value(connected.create_policy(policy_id, policy))
+    output.emit(value, as_json, lambda: policies.show_policies([value]))
+
+
+@app.command()
+def preview(  # the options of the command
+    steer: What,
+    model: Model = DEFAULT_MODEL,
+    layers: Layers = None,
+    units_per_concept: UnitCount = 5,
+    method: Method = "attribution",
+    images: Images = None,
+    target: Target = "",
+    as_json: output.Json = False,
+) -> None:
+    """Measure what a policy does before it goes live: the target, the other labels, and random units as control.
+
+    Examples:
+        miclip steer preview "dog=2.0"
+
+        miclip steer preview policies/more-dogs --target dog
+    """
+    data = [read_image(path) for path in images or []]
+    with client() as connected:
+        wanted = parse_steer(steer[0])
+        subject: str | Policy = (
+            f"policies/{wanted.policy_id}"
+            if isinstance(wanted, PolicySteer) and len(steer) == 1
+            else _policy(connected, steer, model, layers or [], units_per_concept, method)
+        )
+        answer = connected.preview_policy(subject, images=data, target_label=target)
+    edits = [policies.edit_value(edit) for edit in answer.resolved_edits]
+    value: dict[str, Any] = {**policies.receipt_value(answer.receipt), "edits": edits}
+    output.emit(value, as_json, lambda: policies.show_receipt(value))
+
+
+@app.command("list")
+def list_(model: OneModel = "", as_json: output.Json = False) -> None:
+    """List the policies."""
+    with client() as connected:
+        values = [policies.policy_value(policy) for policy in connected.list_policies(model)]
+    output.emit(values, as_json, lambda: policies.show_policies(values))
+
+
+@app.command()
+def get(policy_id: PolicyId, as_json: output.Json = False) -> None:
+    """Show one policy."""
+    with client() as connected:
+        value = policies.policy_value(connected.get_policy(policy_id))
+    output.emit(value, as_json, lambda: policies.show_policies([value]))
+
+
+@app.command()
+def delete(policy_id: PolicyId, etag: Etag = "", as_json: output.Json = False) -> None:
+    """Delete a policy."""
+    with client() as connected:
+        connected.delete_policy(policy_id, etag=etag)
+    value = {"deleted": policy_id}
+    output.emit(value, as_json, lambda: output.out.print(f"Deleted {output.text(policy_id)}."))
+
+
+@app.command()
+def stop(reason: Reason, model: OneModel = "", as_json: output.Json = False) -> None:
+    """The kill switch: no request is steered, of one model or of all, until `miclip steer resume`."""
+    with client() as connected:
+        values = [policies.stop_value(one) for one in connected.stop_steering(reason, model=model)]
+    output.emit(values, as_json, lambda: policies.show_stops(values))
+
+
+@app.command()
+def resume(reason: Reason, model: OneModel = "", as_json: output.Json = False) -> None:
+    """Let requests be steered again."""
+    with client() as connected:
+        values = [policies.stop_value(one) for one in connected.resume_steering(reason, model=model)]
+    output.emit(values, as_json, lambda: policies.show_stops(values))
+
+
+def _policy(
+    connected: MiclipClient, steer: list[str], model: str, layers: list[str], top_k: int, method: str
+) -> Policy:
+    """Make the message: one concept stays a concept, which the server resolves; anything else becomes edits."""
+    from miclip.client import make_policy
+
+    wanted = [parse_steer(value) for value in steer]
+    if any(isinstance(one, PolicySteer) for one in wanted):
+        raise InvalidInput("STEER: name concepts or units here, not a policy.", field="STEER")
+    service = RemoteBackend(connected)
+    if len(wanted) == 1 and isinstance(wanted[0], ConceptSteer):
+        where = search_layers(service, model, layers)
+        concept = wanted[0]
+        return make_policy(
+            model=model, concept=concept.concept, scale=concept.factor, top_k=top_k, layers=where, method=method
+        )
+    edits = resolve(service, model, wanted, layers, top_k, method)["edits"]
+    return make_policy(model=model, edits=[edit_message(model, edit) for edit in edits])
