@@ -70,7 +70,7 @@ def parse_ranges(ranges: str, *, field: str = "--units") -> list[int]:
             raise _bad(field, ranges, "numbers and ranges such as 0-9,12")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first or last - first >= 100_000:
-            raise _bad(field, part, "ranges from a smaller to a larger number, up to 100000 units")
+            raise _bad(field, part, "ranges from a smaller to a larger number, such as 0-9,12, of up to 100000 units")
         indices.extend(range(first, last + 1))
     return indices
 

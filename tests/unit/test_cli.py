@@ -1,0 +1,234 @@
+"""The command line without a server: parsing, JSON, messages, exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from miclip.atlas import activate_atlas
+from miclip.cli import align, evaluate, predict
+from miclip.cli.app import app
+from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer
+from miclip.errors import InvalidInput
+from miclip.settings import settings
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine on which no server runs and nothing was aligned."""
+    monkeypatch.setenv("MICLIP_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("MICLIP_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("MICLIP_ENDPOINT", raising=False)
+    monkeypatch.delenv("MICLIP_API_KEY", raising=False)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture
+def toy(recipe: Any, tmp_path: Path) -> str:
+    """An aligned model of two layers, "mid" (40 units) and "logits" (8)."""
+    activate_atlas(recipe().write(tmp_path / "data" / "atlases"))
+    return "toy"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+COMMANDS = (
+    "serve", "stop", "status", "tour", "describe", "localize", "predict", "align", "evaluate", "demo build",
+    "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_takes_json(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout.strip() not in ("", "unknown")
+
+
+NEED_A_SERVER = (
+    ("status",), ("tour",), ("describe",), ("localize", "dog"), ("steer", "list"), ("steer", "get", "x"),
+    ("steer", "create", "x", "layer4:1*2"), ("steer", "stop", "why"), ("align", "--model", "emoji-vit", "--remote"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", NEED_A_SERVER, ids=" ".join)
+def test_without_a_server_the_message_says_how_to_start_one(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "miclip serve" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("describe",), ("localize", "dog")], ids=" ".join)
+def test_without_a_server_the_message_offers_to_do_without(arguments: tuple[str, ...]) -> None:
+    assert "--local" in run(*arguments).stderr
+
+
+def test_stopping_when_nothing_runs_is_no_error() -> None:
+    result = run("stop", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"stopped": False}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("localize",), ("nonsense",), ("describe", "--nonsense"), ("localize", "dog", "--top-k", "0"), ("predict",),
+     ("localize", "dog", "--top-k", "4294967295"), ("serve", "--port", "65536"), ("steer", "create", "x")],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_ends_with_code_2_and_says_so_on_stderr(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("describe", "../../etc/passwd"), "LAYER/UNIT"),
+        (("describe", "mid/1", "--layer", "mid"), "not both"),
+        (("describe", "--model", "toy", "--layer", "mid", "--units", "9-1"), "0-9,12"),
+        (("describe", "--model", "toy", "--layer", "nowhere"), "mid"),
+        (("describe", "toy/mid/40"), "0 to 39"),
+        (("describe", "--model", "toy", "--embedding", "x"), "filter, pattern, causal"),
+        (("localize", "dog", "--model", "toy", "--method", "x"), "attribution, filter"),
+        (("describe", "--model", "unheard-of"), "unheard-of"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_bad_input_is_refused_with_what_is_allowed(toy: str, arguments: tuple[str, ...], expected: str) -> None:
+    result = run(*arguments, "--local", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_describe_prints_one_json_array_in_the_order_asked(toy: str) -> None:
+    result = run("describe", "toy/mid/9", "toy/logits/2", "toy/mid/1", "--local", "--json")
+    assert result.exit_code == 0, result.stderr
+    answers = json.loads(result.stdout)
+    assert [answer["unit"].split("/", 2)[2] for answer in answers] == [
+        "layers/mid/units/9", "layers/logits/units/2", "layers/mid/units/1",
+    ]  # fmt: skip
+    assert [answer["concepts"][0]["concept"] for answer in answers] == ["cat", "bus", "cat"]
+    assert set(answers[0]) == {"unit", "concepts", "margin", "null_percentile", "abstained", "embedding", "atlas"}
+
+
+def test_describe_without_units_shows_the_most_clearly_labelled_of_the_last_hidden_layer(toy: str) -> None:
+    answers = json.loads(run("describe", "--model", toy, "--local", "--json", "--limit", "7").stdout)
+    assert len(answers) == 7
+    assert all("/layers/mid/" in answer["unit"] for answer in answers)
+    keys = [(answer["abstained"], -answer["concepts"][0]["score"]) for answer in answers]
+    assert keys == sorted(keys)
+    every = json.loads(run("describe", "--model", toy, "--local", "--json", "--layer", "mid", "--units", "0-39").stdout)
+    best = max(answer["concepts"][0]["score"] for answer in every if not answer["abstained"])
+    assert math.isclose(answers[0]["concepts"][0]["score"], best)
+
+
+def test_describe_shows_a_table_with_every_unit(toy: str) -> None:
+    result = run("describe", "--model", toy, "--layer", "mid", "--units", "0-3", "--local")
+    assert result.exit_code == 0, result.stderr
+    for unit, label in enumerate(("dog", "cat", "bus", "tree")):
+        assert f"mid/{unit}" in result.stdout
+        assert label in result.stdout
+
+
+def test_an_image_that_cannot_be_read_is_named() -> None:
+    result = run("predict", "no-such.png", "--local", "--json")
+    assert result.exit_code == 1
+    assert "no-such.png" in result.stderr
+    assert result.stdout == ""
+
+
+class Recorder:
+    """A backend whose ``localize`` answers fixed units."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def localize(self, model: str, texts: list[str], *, layers: list[str], top_k: int, method: str) -> Any:
+        self.asked.append((model, texts, layers, top_k, method))
+        names = [f"models/{model}/layers/layer4/units/{unit}" for unit in (7, 3)]
+        return [{"units": [{"unit": name, "score": 1.0} for name in names]}]
+
+
+def test_a_concept_is_steered_by_its_units_and_edits_stay_in_order() -> None:
+    recorder = Recorder()
+    wanted = [UnitSteer("layer3", 1, "add", 0.5), ConceptSteer("dog", 2.0)]
+    steering = predict.resolve(recorder, "m", wanted, ["layer4"], 2, "causal")  # type: ignore[arg-type]
+    assert recorder.asked == [("m", ["dog"], ["layer4"], 2, "causal")]
+    assert steering == {
+        "edits": [wanted[0], UnitSteer("layer4", 7, "scale", 2.0), UnitSteer("layer4", 3, "scale", 2.0)],
+        "policy": "",
+    }
+
+
+def test_a_policy_and_edits_together_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="policy stands alone"):
+        predict.resolve(Recorder(), "m", [PolicySteer("p"), ConceptSteer("dog", 2.0)], [], 5, "causal")  # type: ignore[arg-type]
+
+
+def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -> None:
+    labels = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("a", 0.6), ("b", 0.3), ("c", 0.1))]
+    steered = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("c", 0.7), ("a", 0.2), ("b", 0.1))]
+    applied = {"outcome": "applied", "policy": "", "fingerprint": "f"}
+    answer: Any = {"baseline": labels, "steered": steered, "applied": applied}
+    edits = [UnitSteer("l", 0, "scale", 2.0)]
+    value = predict.as_value("m", "x.png", {"edits": edits, "policy": ""}, answer, top_k=1)
+    assert [label["label"] for label in value["baseline"] + value["steered"]] == ["a", "c"]
+    assert math.isclose(value["steered"][0]["change"], 0.6)
+    assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0}]
+    json.dumps(value)
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    label = {"label": "[bold]x[/]", "logit": 0.0, "probability": 0.5}
+    applied = {"outcome": "none", "policy": "", "fingerprint": ""}
+    predict.show({"model": "m", "image": "a[b].png", "edits": [], "baseline": [label], "applied": applied})
+    shown = capsys.readouterr().out
+    assert "[bold]x[/]" in shown
+    assert "a[b].png" in shown
+
+
+def test_align_asks_for_weights_before_it_loads_anything() -> None:
+    result = run("align", "--model", "timm/resnet50", "--json")
+    assert result.exit_code == 1
+    assert "--weights" in result.stderr
+    assert result.stdout == ""
+
+
+def test_align_on_the_server_takes_no_local_files(tmp_path: Path) -> None:
+    result = run("align", "--model", "timm/resnet50", "--images", str(tmp_path), "--remote")
+    assert result.exit_code == 1
+    assert "--images" in result.stderr
+
+
+def test_align_refuses_a_folder_without_images(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="16"):
+        align._probe(tmp_path, 0)
+
+
+def test_evaluate_judges_the_demo_models_alone() -> None:
+    with pytest.raises(InvalidInput, match="emoji-resnet"):
+        evaluate._subject("timm-resnet50")
