@@ -43,11 +43,13 @@ test: $(STAMP) ## Run all tests against the real system (PYTEST_ARGS="-m unit" f
 
 lint: $(STAMP) ## Check style, types and protos
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/buf lint
 
-format: $(STAMP) ## Sort imports and fix what can be fixed
+format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
 	@$(BIN)/python tools/generate_protos.py
