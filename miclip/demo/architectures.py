@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from miclip.models import _torchvision  # noqa: F401
+
+# isort: split
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn

@@ -140,6 +140,7 @@ def _timm_preprocessing(module: nn.Module) -> Preprocessing:
         interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        fill=round(255 * sum(config["mean"]) / 3),
     )
 
 

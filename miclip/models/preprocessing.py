@@ -59,8 +59,11 @@ class Preprocessing:
         edge = self.resize_size or self.size
         if self.resize == "squash":
             return edge, edge
-        reference = min(height, width) if self.resize == "shortest" else max(height, width)
-        return max(1, int(edge * height / reference)), max(1, int(edge * width / reference))
+        if self.resize == "shortest":  # rounding as in torchvision
+            short = min(height, width)
+            return max(1, int(edge * height / short)), max(1, int(edge * width / short))
+        long = max(height, width)  # rounding as in open_clip and timm
+        return max(1, round(edge * height / long)), max(1, round(edge * width / long))
 
     def _fit(self, image: Tensor) -> Tensor:
         """Crop or pad to the input's square, about the centre."""
