@@ -11,6 +11,7 @@ from ray import serve
 
 from miclip.errors import InvalidInput
 from miclip.names import ModelName, UnitName, parse_id, parse_model
+from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
 from miclip.v1 import activation_pb2 as pb
 from services import convert
 from services.policies import PolicyCache, View
@@ -19,7 +20,6 @@ from services.rpc import Call, Scope, Servicer, check_range, check_size, page_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from miclip.steering.edits import Edit
     from services.batching import Row, RowOutput
     from services.hosting import Hosted, Hosting
 
@@ -145,7 +145,7 @@ class ActivationServicer(Servicer):
             return await self._inline(request, hosted, call)
         policy_id = parse_id(request.policy, "policies", field="policy")
         policy, view = await self.policies.policy(policy_id, hosted.target.name, field="policy")
-        convert.validate_edits(policy.edits, hosted.target.layer_sizes, field="policy")
+        validate_edits(policy.edits, hosted.target.layer_sizes, field="policy")
         applied = pb.AppliedSteering(policy=request.policy, policy_version=policy.version, stale=view.stale)
         if not policy.applies_to(call.request_id):
             applied.outcome = pb.STEERING_OUTCOME_NOT_IN_SHARE
@@ -162,6 +162,8 @@ class ActivationServicer(Servicer):
         edits = convert.to_edits(messages, target.name, target.layer_sizes, maximum, field="edits.edits")
         if not edits:
             return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
+        if not call.external:  # previews measure edits also while steering is stopped
+            return _apply(edits, hosted, pb.AppliedSteering())
         view = await self.policies.view()
         return _settle(edits, hosted, view, pb.AppliedSteering(stale=view.stale))
 
@@ -185,11 +187,15 @@ def _no_maximum(_layer: str, _unit: int) -> float:
 def _settle(
     edits: tuple[Edit, ...], hosted: Hosted, view: View, applied: pb.AppliedSteering
 ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-    from miclip.steering.edits import compile_edits, fingerprint
-
     if "" in view.state.stops or hosted.target.name in view.state.stops:
         applied.outcome = pb.STEERING_OUTCOME_STOPPED
         return (), applied
+    return _apply(edits, hosted, applied)
+
+
+def _apply(
+    edits: tuple[Edit, ...], hosted: Hosted, applied: pb.AppliedSteering
+) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
     if not compile_edits([edits], hosted.target.layer_sizes):
         applied.outcome = pb.STEERING_OUTCOME_NONE
         return (), applied
@@ -219,7 +225,10 @@ def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Predi
     probabilities = output.logits.softmax(0)
     best = output.logits.topk(min(top_k, len(output.logits))).indices.tolist()
     labels = hosted.target.labels
-    return [pb.Prediction(label=labels[i], index=i, logit=output.logits[i], probability=probabilities[i]) for i in best]
+    return [
+        pb.Prediction(label=labels[i], index=i, logit=float(output.logits[i]), probability=float(probabilities[i]))
+        for i in best
+    ]
 
 
 def _activations(output: RowOutput, model: str, layers: tuple[str, ...], top_k: int) -> pb.ImageActivations:

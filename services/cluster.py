@@ -241,7 +241,7 @@ def _start_ray(temp_dir: Path, stack: contextlib.ExitStack) -> float:
 
 def _deploy(config: dict[str, Any]) -> None:
     from ray import serve
-    from ray.serve.context import _get_global_client
+    from ray.serve.context import _get_global_client  # what `serve deploy` calls in the end
     from ray.serve.schema import ServeDeploySchema
 
     schema = ServeDeploySchema.model_validate(config)
@@ -250,7 +250,9 @@ def _deploy(config: dict[str, Any]) -> None:
         http_options=schema.http_options.model_dump(),
         grpc_options=schema.grpc_options.model_dump(),
     )
-    _get_global_client().deploy_apps(schema)
+    client = _get_global_client()
+    assert client is not None
+    client.deploy_apps(schema)
 
 
 def _wait_until_ready(config: Settings, grpc_port: int) -> None:

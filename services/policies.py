@@ -9,8 +9,7 @@ import time
 from dataclasses import dataclass
 
 from miclip.errors import InvalidInput, MiclipError, NotFound
-from miclip.steering.policy import Policy
-from services.store import SteeringState, Store
+from services.store import SteeringState, Store, StoredPolicy
 
 _BLOCK_S = 5.0
 _RETRY_S = 0.5
@@ -63,7 +62,7 @@ class PolicyCache:
         assert self._state is not None
         return View(self._state, not self._reachable or time.monotonic() - self._confirmed > _STALE_S)
 
-    async def policy(self, policy_id: str, model: str, *, field: str) -> tuple[Policy, View]:
+    async def policy(self, policy_id: str, model: str, *, field: str) -> tuple[StoredPolicy, View]:
         """A live policy of a model; raises NotFound or InvalidInput."""
         view = await self.view()
         if policy_id not in view.state.policies and not view.stale:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -88,9 +89,8 @@ def answers(target: str, application: str, timeout_s: float = 2.0) -> bool:
     """Whether a service answers its health check."""
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), metadata=[("application", application)], timeout=timeout_s
-            )
+            check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]
+            answer = check(health_pb2.HealthCheckRequest(), metadata=[("application", application)], timeout=timeout_s)
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

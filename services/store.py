@@ -50,6 +50,16 @@ return 'ok'
 """ % (_CHANGES_KEPT, _AUDIT_KEPT)
 
 
+class StoredPolicy(Policy):
+    """A policy with what it was asked for.
+
+    Attributes:
+        concept_request: ``ConceptSteering`` as proto JSON; empty when the units were chosen by hand.
+    """
+
+    concept_request: str = ""
+
+
 class Stop(BaseModel):
     """That steering is stopped, of one model or of all."""
 
@@ -66,7 +76,7 @@ class Stop(BaseModel):
 class SteeringState:
     """All policies and stops at one moment."""
 
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, StoredPolicy]
     stops: Mapping[str, Stop]
     """By model id; ``""`` is the stop of all models."""
     cursor: str
@@ -81,7 +91,7 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = connect(url)
+        self._redis: Any = connect(url)  # redis-py types a client for every reply it might give
         self._write_script = self._redis.register_script(_WRITE)
 
     async def close(self) -> None:
@@ -121,22 +131,22 @@ class Store:
         async with reachable(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(_POLICIES).hgetall(_STOPS).xrevrange(_CHANGES, count=1)
             values, stops, last = await pipe.execute()
-        policies = [Policy.from_json(value.decode()) for value in values]
+        policies = [StoredPolicy.from_json(value.decode()) for value in values]
         return SteeringState(
             policies={policy.policy_id: policy for policy in policies},
             stops={model.decode(): Stop.model_validate_json(stop) for model, stop in stops.items()},
             cursor=last[0][0].decode() if last else "0-0",
         )
 
-    async def policy(self, policy_id: str) -> Policy:
+    async def policy(self, policy_id: str) -> StoredPolicy:
         """One policy; raises NotFound."""
         async with reachable():
             value = await self._redis.hget(_POLICIES, policy_id)
         if value is None:
             raise _no_policy(policy_id)
-        return Policy.from_json(value.decode())
+        return StoredPolicy.from_json(value.decode())
 
-    async def create_policy(self, policy: Policy, audit: Mapping[str, Any], limit: int) -> None:
+    async def create_policy(self, policy: StoredPolicy, audit: Mapping[str, Any], limit: int) -> None:
         """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
         outcome = await self._write(policy.policy_id, policy.to_json(), "", audit, limit)
         if outcome == "exists":
@@ -144,7 +154,7 @@ class Store:
         if outcome == "full":
             raise Overloaded(f"There are {limit} policies already; delete one first.", allowed=f"{limit} policies")
 
-    async def replace_policy(self, policy: Policy, expected_etag: str, audit: Mapping[str, Any]) -> None:
+    async def replace_policy(self, policy: StoredPolicy, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
         _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), expected_etag, audit))
 
@@ -176,6 +186,11 @@ class Store:
             pipe.xadd(_CHANGES, {"id": ""}, maxlen=_CHANGES_KEPT, approximate=True)
             pipe.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
             await pipe.execute()
+
+    async def record(self, audit: Mapping[str, Any]) -> None:
+        """Append to the audit stream what is not a change."""
+        async with reachable():
+            await self._redis.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
 
     async def audit(self, count: int = 100) -> list[dict[str, Any]]:
         """The newest audit entries, newest first."""
@@ -220,8 +235,8 @@ def _no_policy(policy_id: str) -> NotFound:
     return NotFound(f"There is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
 
 
-def connect(url: str) -> aioredis.Redis:
-    """A client that gives up on a silent server within seconds."""
+def connect(url: str) -> Any:
+    """A client that gives up on a silent server within seconds; redis-py's own types mix its two kinds of client."""
     return aioredis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
 
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
@@ -31,15 +30,15 @@ def refuse_foreign(servicer: type) -> None:
             setattr(servicer, method.name, _refusal(method, text))
 
 
-def _all_rpcs() -> Iterator[tuple[MethodDescriptor, str]]:
+def _all_rpcs() -> Iterator[tuple[Any, str]]:
     for application, service in _HOMES.items():
-        for method in service.methods:
-            yield method, f"{method.name} is answered by the application '{application}'; name it in the metadata."
-    for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
-        yield method, "Of the health service only Check is answered."
+        for own in service.methods:
+            yield own, f"{own.name} is answered by the application '{application}'; name it in the metadata."
+    for other in health_pb2.DESCRIPTOR.services_by_name["Health"].methods:
+        yield other, "Of the health service only Check is answered."
 
 
-def _refusal(method: MethodDescriptor, text: str) -> Callable[..., Any]:
+def _refusal(method: Any, text: str) -> Callable[..., Any]:
     empty: type[Message] = method.output_type._concrete_class
 
     def refuse(context: Any) -> None:
@@ -54,8 +53,8 @@ def _refusal(method: MethodDescriptor, text: str) -> Callable[..., Any]:
 
     async def stream(self: object, request: Message, grpc_context: Any = None) -> AsyncIterator[Message]:
         refuse(grpc_context)
-        for never in ():
-            yield never
+        if grpc_context is None:  # never: refuse has raised
+            yield empty()
 
     refusal = stream if method.server_streaming else unary
     refusal.__name__ = method.name

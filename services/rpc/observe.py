@@ -9,7 +9,7 @@ import time
 
 from ray.serve import metrics
 
-_LATENCY_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000]
+_LATENCY_MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 3e4, 6e4]
 
 
 class JsonFormatter(logging.Formatter):
@@ -48,7 +48,9 @@ class CallObserver:
         self._service = service
         self._log = setup_logging()
         self._calls = metrics.Counter(
-            "miclip_rpc_total", description="Calls by RPC and status.", tag_keys=("rpc", "code")
+            "miclip_rpc_total",
+            description="Calls by RPC and status.",
+            tag_keys=("rpc", "code"),  # type: ignore[arg-type]  # Ray means tuple[str, ...]
         )
         self._latency = metrics.Histogram(
             "miclip_rpc_ms", description="Time of a call in milliseconds.", boundaries=_LATENCY_MS, tag_keys=("rpc",)

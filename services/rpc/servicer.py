@@ -81,7 +81,8 @@ class Servicer:
 
     def response_type(self, rpc_name: str) -> type[Message]:
         """The class of an RPC's response."""
-        output: type[Message] = self.descriptor.methods_by_name[rpc_name].output_type._concrete_class
+        method: Any = self.descriptor.methods_by_name[rpc_name]
+        output: type[Message] = method.output_type._concrete_class
         return output
 
     @contextlib.contextmanager

@@ -1,0 +1,230 @@
+"""The steering service: policies, previews and the kill switch. It never touches an image of the hot path."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from google.protobuf import json_format
+from ray import serve
+
+from miclip.errors import InvalidInput, NotFound, NotReady
+from miclip.names import parse_id, parse_model
+from miclip.steering.edits import fingerprint
+from miclip.v1 import steering_pb2 as pb
+from services import convert
+from services.probes import DemoProbes, GivenProbes, Probes
+from services.receipts import Measurer
+from services.resolve import Resolver, policy_id
+from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
+from services.store import Stop, StoredPolicy
+
+
+class SteeringServicer(Servicer):
+    """Translates; what a policy is lies in ``miclip.steering``, where it lives in ``services.store``."""
+
+    application = "steering"
+    descriptor = pb.DESCRIPTOR.services_by_name["SteeringService"]
+
+    async def start(self) -> None:
+        """Connect to the other services."""
+        activation = self.peer("activation")
+        self.resolver = Resolver(activation, self.peer("retrieval"), self.settings)
+        self.measurer = Measurer(
+            activation,
+            self.peer("aligner"),
+            max_images=self.settings.max_images,
+            max_texts=self.settings.max_texts,
+        )
+
+    @rpc(Scope.STEER)
+    async def CreatePolicy(self, request: pb.CreatePolicyRequest, call: Call) -> pb.CreatePolicyResponse:
+        """Resolve, check and store a new policy."""
+        _required(request, "policy")
+        new_id = policy_id(request.policy_id)
+        fields = await self.resolver.fields(request.policy, "policy")
+        policy = StoredPolicy(policy_id=new_id, created_by=call.principal.key_id, **fields)
+        await self._check_norm(policy)
+        await self._bury(new_id)
+        await self.store.create_policy(policy, _audit("create", call, policy), self.settings.max_policies)
+        return pb.CreatePolicyResponse(policy=to_message(policy))
+
+    @rpc(Scope.READ)
+    async def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
+        """Read a policy."""
+        return pb.GetPolicyResponse(policy=to_message(await self._live(request.name, "name")))
+
+    @rpc(Scope.READ)
+    async def ListPolicies(self, request: pb.ListPoliciesRequest, call: Call) -> pb.ListPoliciesResponse:
+        """List policies, of one model or all."""
+        model = parse_model(request.model, field="model").model if request.model else ""
+        state = await self.store.steering()
+        live = [p for _, p in sorted(state.policies.items()) if not p.expired() and model in ("", p.model)]
+        page, token = page_of(live, request.page_size, request.page_token, self.settings.max_page_size)
+        return pb.ListPoliciesResponse(
+            policies=[to_message(policy) for policy in page], next_page_token=token, stops=_stops(state.stops)
+        )
+
+    @rpc(Scope.STEER)
+    async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, call: Call) -> pb.UpdatePolicyResponse:
+        """Replace a policy by its next version."""
+        _required(request, "policy")
+        current = await self._live(request.policy.name, "policy.name")
+        if not request.policy.etag:
+            text = "policy.etag is required, as GetPolicy returned it."
+            raise InvalidInput(text, field="policy.etag", allowed="the policy's current etag")
+        if request.policy.model != f"models/{current.model}":
+            text = f"policy.model: a policy stays with its model, models/{current.model}."
+            raise InvalidInput(text, field="policy.model", allowed=f"models/{current.model}")
+        fields = await self.resolver.fields(request.policy, "policy")
+        policy = current.changed(**fields, created_by=call.principal.key_id)
+        await self._check_norm(policy)
+        await self.store.replace_policy(policy, request.policy.etag, _audit("update", call, policy))
+        return pb.UpdatePolicyResponse(policy=to_message(policy))
+
+    @rpc(Scope.STEER)
+    async def DeletePolicy(self, request: pb.DeletePolicyRequest, call: Call) -> pb.DeletePolicyResponse:
+        """Delete a policy."""
+        policy = await self._live(request.name, "name")
+        await self.store.delete_policy(policy.policy_id, request.etag, _audit("delete", call, policy))
+        return pb.DeletePolicyResponse()
+
+    @rpc(Scope.STEER)
+    async def PreviewPolicy(self, request: pb.PreviewPolicyRequest, call: Call) -> pb.PreviewPolicyResponse:
+        """Measure a stored or proposed policy on images."""
+        subject = request.WhichOneof("subject")
+        if subject is None:
+            raise InvalidInput("The request names no policy.", field="name", allowed="one of name, policy")
+        check_size(request.images, "images", 0, self.settings.max_images)
+        if subject == "name":
+            policy = await self._live(request.name, "name")
+        else:
+            fields = await self.resolver.fields(request.policy, "policy")
+            policy = StoredPolicy(policy_id="preview", **fields)
+        model = await self.resolver.model(f"models/{policy.model}", "policy.model")
+        probes: Probes = GivenProbes(request.images) if request.images else DemoProbes(model.labels)
+        receipt = await self.measurer.receipt(
+            model, policy.edits, probes, concept=policy.concept, target_label=request.target_label
+        )
+        if subject == "name":
+            entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(receipt)}
+            await self.store.record(entry)
+        edits = [convert.from_edit(edit, policy.model) for edit in policy.edits]
+        return pb.PreviewPolicyResponse(receipt=receipt, resolved_edits=edits)
+
+    @rpc(Scope.STEER)
+    async def StopSteering(self, request: pb.StopSteeringRequest, call: Call) -> pb.StopSteeringResponse:
+        """Stop steering one model or all."""
+        model, reason = await self._scope(request.model), self._reason(request.reason)
+        stop = Stop(reason=reason, stopped_at=time.time(), stopped_by=call.principal.key_id)
+        await self.store.set_stop(model, stop, _audit("stop", call) | {"model": model, "reason": reason})
+        return pb.StopSteeringResponse(stops=_stops((await self.store.steering()).stops))
+
+    @rpc(Scope.STEER)
+    async def ResumeSteering(self, request: pb.ResumeSteeringRequest, call: Call) -> pb.ResumeSteeringResponse:
+        """Let requests be steered again."""
+        model, reason = await self._scope(request.model), self._reason(request.reason)
+        await self.store.set_stop(model, None, _audit("resume", call) | {"model": model, "reason": reason})
+        return pb.ResumeSteeringResponse(stops=_stops((await self.store.steering()).stops))
+
+    async def _live(self, name: str, field: str) -> StoredPolicy:
+        policy = await self.store.policy(parse_id(name, "policies", field=field))
+        if policy.expired():
+            raise NotFound(f"{field}: {name} has expired.", field=field)
+        return policy
+
+    async def _bury(self, expired_id: str) -> None:
+        """Delete an expired policy, so that its id is free again."""
+        policy = (await self.store.steering()).policies.get(expired_id)
+        if policy is not None and policy.expired():
+            entry = {"action": "expire", "at": time.time(), "policy": expired_id}
+            await self.store.delete_policy(expired_id, policy.etag, entry)
+
+    async def _check_norm(self, policy: StoredPolicy) -> None:
+        if not policy.norm_limit:
+            return
+        model = await self.resolver.model(f"models/{policy.model}", "policy.model")
+        change = await self.measurer.norm_change(model, policy.edits, DemoProbes(model.labels))
+        if change > policy.norm_limit:
+            text = (
+                f"policy.norm_limit is {policy.norm_limit:g}, but the edits change a layer by {change:.3g} times its "
+                "typical norm. Use milder edits or fewer units, or raise the limit."
+            )
+            raise InvalidInput(text, field="policy.norm_limit", allowed=f"{change:.3g} or more for these edits")
+
+    async def _scope(self, model: str) -> str:
+        """Id of the model, empty for all; a model that does not exist is refused while that can be known."""
+        if not model:
+            return ""
+        parsed = parse_model(model, field="model")
+        with contextlib.suppress(NotReady):  # the kill switch works also while the activation service does not
+            await self.resolver.model(model, "model")
+        return parsed.model
+
+    def _reason(self, reason: str) -> str:
+        return check_text(reason, "reason", self.settings.max_text_chars)
+
+
+def to_message(policy: StoredPolicy) -> pb.Policy:
+    """A stored policy as its message."""
+    edits = [convert.from_edit(edit, policy.model) for edit in policy.edits]
+    message = pb.Policy(
+        name=f"policies/{policy.policy_id}",
+        model=f"models/{policy.model}",
+        resolved_edits=edits,
+        ttl_seconds=int(policy.ttl_seconds),
+        traffic_share=policy.traffic_share,
+        norm_limit=policy.norm_limit,
+        description=policy.description,
+        version=policy.version,
+        etag=policy.etag,
+        create_time=convert.timestamp(policy.created_at),
+        update_time=convert.timestamp(policy.updated_at),
+        created_by=policy.created_by,
+    )
+    if policy.concept_request:
+        json_format.Parse(policy.concept_request, message.concept)
+    else:
+        message.edits.edits.extend(edits)
+    if policy.expires_at is not None:
+        message.expire_time.CopyFrom(convert.timestamp(policy.expires_at))
+    return message
+
+
+def _stops(stops: Any) -> list[pb.SteeringStop]:
+    return [
+        pb.SteeringStop(
+            model=f"models/{model}" if model else "",
+            reason=stop.reason,
+            stop_time=convert.timestamp(stop.stopped_at),
+            stopped_by=stop.stopped_by,
+        )
+        for model, stop in sorted(stops.items())
+    ]
+
+
+def _required(request: Any, field: str) -> None:
+    if not request.HasField(field):
+        raise InvalidInput(f"{field} is required.", field=field, allowed="a policy")
+
+
+def _audit(action: str, call: Call, policy: StoredPolicy | None = None) -> dict[str, Any]:
+    """Who did what when; the values that say what a policy does are in its fingerprint and the policy itself."""
+    entry: dict[str, Any] = {
+        "action": action,
+        "at": time.time(),
+        "by": call.principal.key_id,
+        "request_id": call.request_id,
+    }
+    if policy is not None:
+        entry |= {
+            "policy": policy.policy_id,
+            "version": policy.version,
+            "fingerprint": fingerprint(policy.edits),
+            "value": json_format.MessageToDict(to_message(policy)),
+        }
+    return entry
+
+
+app = serve.deployment(name="steering")(SteeringServicer).bind()
