@@ -98,7 +98,8 @@ class TensorFile:
         begin, end = entry["data_offsets"]
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         found = (_DTYPES.get(str(entry["dtype"])), tuple(entry["shape"]), end - begin)
-        if found != (np.dtype(dtype), shape, size) or not 0 <= begin <= end <= len(self._map) - base:
+        inside = isinstance(begin, int) and 0 <= begin <= end <= len(self._map) - base
+        if found != (np.dtype(dtype), shape, size) or not inside:
             raise BadArtefact(f"{where}: {name} is {entry['dtype']} {entry['shape']}, not {np.dtype(dtype)} {shape}.")
         return base + begin
 

@@ -3,9 +3,9 @@
     score_i(c) = Σ_j softmax_j(s_j(c) / τ) · r_ij
 
 ``r_ij`` is unit i's attribution on probe row j. The relevance ``s_j(c)`` of row j is a weighted mean of the cosines of
-the query with the row's mechanism ``E_n(a_j)``, its input ``E_i(x_j)`` and its output ``E_c(ĉ_j)``. The query is the same
-in all three, so s_j is one inner product with the weighted mean of three normalised vectors, and one index finds the
-rows that carry the softmax's weight.
+the query with the row's mechanism ``E_n(a_j)``, its input ``E_i(x_j)`` and its output ``E_c(ĉ_j)``. The query is the
+same in all three, so s_j is one inner product with the weighted mean of three normalised vectors, and one index finds
+the rows that carry the softmax's weight.
 """
 
 from __future__ import annotations

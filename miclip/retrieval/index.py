@@ -47,7 +47,7 @@ class VectorIndex:
         self._vectors = np.ascontiguousarray(vectors, np.float32)
         self.size, self.dim = self._vectors.shape
         on_gpu = settings().faiss_gpu and faiss.get_num_gpus() > 0
-        self.kind = _kind(self.size, flat_below, graph_below, on_gpu)
+        self.kind = choose(self.size, flat_below, graph_below, on_gpu=on_gpu)
         self._index = _build(self.kind, self._vectors)
         self._index.add(self._vectors)
         if self.kind != "ivfpq":
@@ -103,7 +103,8 @@ class VectorIndex:
         return scores[best], found[best]
 
 
-def _kind(size: int, flat_below: int, graph_below: int, on_gpu: bool) -> str:
+def choose(size: int, flat_below: int, graph_below: int, *, on_gpu: bool) -> str:
+    """Return the kind of index for ``size`` vectors: ``flat``, ``hnsw`` or ``ivfpq``."""
     if size < (graph_below if on_gpu else flat_below):  # a GPU has no graph index and needs none
         return "flat"
     return "hnsw" if size < graph_below else "ivfpq"

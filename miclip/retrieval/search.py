@@ -234,7 +234,11 @@ class AtlasSearcher:
         return self._stores.get(layer, lambda: AttributionStore(self.atlas, layer, self.mix))
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
-        return self._vocabularies.get(vocabulary.fingerprint, lambda: VectorIndex(self.centre(vocabulary.embeddings)))
+        # Exhaustive whatever the size: building a graph takes far longer than one search without.
+        size = len(vocabulary.concepts)
+        return self._vocabularies.get(
+            vocabulary.fingerprint, lambda: VectorIndex(self.centre(vocabulary.embeddings), flat_below=size + 1)
+        )
 
     def _null(self, layer: str, kind: UnitEmbedding, vocabulary: Vocabulary) -> NDArray[np.float32]:
         """Percentiles 0 to 100 [101] of the best score of random directions of the layer over the vocabulary."""
