@@ -1,0 +1,81 @@
+"""CLIP in a replica: one call at a time in a thread of its own, texts through the shared cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.store import Store
+
+if TYPE_CHECKING:
+    from miclip.models.clip import Clip
+
+_CHUNK = 64  # inputs per turn of the thread, so that a long call lets short ones through
+T = TypeVar("T")
+
+
+class ClipTower:
+    """Embeds texts and images off the event loop.
+
+    Args:
+        clip: The model.
+        store: Holds the cache of text embeddings.
+    """
+
+    def __init__(self, clip: Clip, store: Store) -> None:
+        self.clip_id, self.dim = clip.clip_id, clip.dim
+        self._clip, self._store = clip, store
+        # torch uses all cores for one call; two at a time would only get in each other's way
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
+
+    @classmethod
+    def load(cls, device: str, store: Store) -> ClipTower:
+        """Load the configured CLIP on ``device``, with all cores of the machine."""
+        import torch
+
+        from miclip.catalogue import load_clip
+
+        torch.set_num_threads(os.cpu_count() or 1)  # Ray asks for one
+        return cls(load_clip(device), store)
+
+    async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings [n, D] of texts; those of before come from the cache."""
+        keys = [self._key(text) for text in texts]
+        known = dict(zip(keys, await self._store.cached(keys), strict=True))
+        size = 4 * self.dim
+        missing = {
+            key: text for key, text in zip(keys, texts, strict=True) if len(known[key] or b"") != size
+        }  # each once, and what is cached in another form again
+        if missing:
+            fresh = await self._in_turns(self._clip.embed_texts, list(missing.values()))
+            new = {key: np.ascontiguousarray(row, "<f4").tobytes() for key, row in zip(missing, fresh, strict=True)}
+            await self._store.cache(new.items())
+            known.update(new)
+        return np.frombuffer(b"".join(known[key] or b"" for key in keys), "<f4").reshape(len(keys), self.dim)
+
+    async def embed_images(self, images: Sequence[bytes], field: str = "images") -> NDArray[np.float32]:
+        """Return the embeddings [n, D] of encoded images; raises InvalidInput naming the one that is none."""
+        return await self._in_turns(self._decode_and_embed, [(f"{field}[{i}]", data) for i, data in enumerate(images)])
+
+    def _decode_and_embed(self, images: Sequence[tuple[str, bytes]]) -> NDArray[np.float32]:
+        from miclip.images import decode_image
+
+        return self._clip.embed_images([decode_image(data, field=field) for field, data in images])
+
+    async def _in_turns(self, embed: Callable[[list[T]], NDArray[np.float32]], inputs: list[T]) -> NDArray[np.float32]:
+        loop = asyncio.get_running_loop()
+        parts = [
+            await loop.run_in_executor(self._thread, embed, inputs[at : at + _CHUNK])
+            for at in range(0, len(inputs), _CHUNK)
+        ]
+        return np.concatenate(parts)
+
+    def _key(self, text: str) -> str:
+        return f"{self.clip_id}:{hashlib.sha256(text.encode()).hexdigest()}"
