@@ -125,7 +125,7 @@ def _show_server(value: dict[str, Any], detach: bool, was_running: bool) -> None
     say(f"  log      {output.text(value['log'])}", soft_wrap=True)
     image = _relative(example_image())
     say("\nTry:")
-    for command in ("describe", 'localize "dog"', f'predict {image} --steer "dog=0"'):
+    for command in ("describe", 'localize "dog"', f'predict {image} --steer "dog=2.0"'):
         say(f"  [bold]miclip {output.text(command)}[/]", soft_wrap=True)
     say(f"\n{'End it with `miclip stop`.' if detach else 'Ctrl-C ends it.'}")
 

@@ -13,7 +13,7 @@ from miclip.cli.options import DEFAULT_MODEL, Local
 from miclip.cli.specs import ConceptSteer
 from miclip.names import UnitName, parse_unit
 
-CONCEPT = "dog"
+CONCEPT, FACTOR = "dog", 2.0
 
 
 def tour(local: Local = False, as_json: output.Json = False) -> None:
@@ -25,7 +25,7 @@ def tour(local: Local = False, as_json: output.Json = False) -> None:
             method="attribution",
         )  # fmt: skip
         described = _describe(service, parse_unit(found["units"][0]["unit"]))
-        steering = predict.resolve(service, DEFAULT_MODEL, [ConceptSteer(CONCEPT, 0.0)], [], 5, "attribution")
+        steering = predict.resolve(service, DEFAULT_MODEL, [ConceptSteer(CONCEPT, FACTOR)], [], 5, "attribution")
         answer = service.predict(DEFAULT_MODEL, predict.read_image(image), top_k=predict.EVERY_LABEL, **steering)
     predicted = predict.as_value(DEFAULT_MODEL, str(image), steering, answer, top_k=5)
     before, after = (_probability(labels) for labels in (answer["baseline"], answer["steered"]))
@@ -53,10 +53,10 @@ def _show(described: Description, found: Localization, predicted: dict[str, Any]
     sure = "less than chance would give, so the label abstains" if described["abstained"] else "so it is no accident"
     say(f'\nOf all labels, "{output.text(described["concepts"][0]["concept"])}" is nearest to the unit; '
         f"{described['null_percentile']:.0f} % of random directions score lower, {sure}.\n")  # fmt: skip
-    _step("3", "Does it matter?", f'miclip predict dog.webp --steer "{CONCEPT}=0"')
+    _step("3", "Does it matter?", f'miclip predict dog.webp --steer "{CONCEPT}={FACTOR}"')
     predict.show(predicted)
     say(
-        f'\nWith those units silenced, the probability of "{CONCEPT}" goes from {100 * before:.1f} % to '
+        f'\nWith those units doubled, the probability of "{CONCEPT}" goes from {100 * before:.1f} % to '
         f"{100 * after:.1f} % on the same picture; requests without the edit are not touched.\n"
     )
     say("Next: [bold]miclip --help[/], [bold]miclip status[/]; the README has the Python and gRPC examples.")

@@ -1,0 +1,169 @@
+"""The command line against a running server: real Serve, real gRPC, real Redis, the shipped models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from miclip.cli.app import app
+from miclip.cli.examples import example_image
+from miclip.settings import settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def connected(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("MICLIP_STATE_DIR", str(server.state_dir))
+    monkeypatch.setenv("MICLIP_ENDPOINT", server.grpc_endpoint)
+    monkeypatch.setenv("MICLIP_API_KEY", server.api_key)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def value_of(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_status_shows_four_serving_services_and_both_aligned_models() -> None:
+    value = value_of("status")
+    assert value["ready"] is True
+    assert value["services"] == dict.fromkeys(("activation", "aligner", "retrieval", "steering"), "SERVING")
+    assert {model["model"] for model in value["models"]} >= {"emoji-resnet", "emoji-vit"}
+    assert all(model["atlas"].startswith("atlases/") for model in value["models"] if "emoji" in model["model"])
+
+
+def test_the_key_is_never_shown(server: Any) -> None:
+    for command in ("status", "tour"):
+        for arguments in ((command,), (command, "--json")):
+            result = run(*arguments)
+            assert result.exit_code == 0, result.stderr
+            assert server.api_key not in result.stdout + result.stderr
+
+
+def test_a_wrong_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICLIP_API_KEY", "not-the-key-1234567890")
+    settings.cache_clear()
+    result = run("localize", "dog", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "not-the-key" not in result.stderr
+
+
+def test_a_logit_is_described_by_its_own_label() -> None:
+    (answer,) = value_of("describe", "logits/1", "--top-k", "1")
+    assert answer["unit"] == "models/emoji-resnet/layers/logits/units/1"
+    assert answer["concepts"][0]["concept"] == "dog"
+
+
+@pytest.mark.parametrize("arguments", [("describe", "layer4/0", "layer4/1"), ("localize", "dog", "--layer", "layer4")])
+def test_the_server_and_the_library_alone_agree(arguments: tuple[str, ...]) -> None:
+    remote, local = value_of(*arguments), value_of(*arguments, "--local")
+    assert [_names(answer) for answer in remote] == [_names(answer) for answer in local]
+    assert _numbers(remote) == pytest.approx(_numbers(local), abs=1e-4)
+
+
+def _names(answer: dict[str, Any]) -> list[Any]:
+    return [answer.get("unit"), [(one.get("concept"), one.get("unit")) for one in _entries(answer)]]
+
+
+def _entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(answer.get("concepts") or answer["units"])
+
+
+def _numbers(answers: list[dict[str, Any]]) -> list[float]:
+    return [one["score"] for answer in answers for one in _entries(answer)]
+
+
+def test_an_unsteered_prediction_has_no_change_and_a_steered_one_has() -> None:
+    image = str(example_image())
+    plain = value_of("predict", image)
+    assert [label["change"] for label in plain["steered"]] == [0.0] * len(plain["steered"])
+    steered = value_of("predict", image, "--steer", "dog=3", "--top-k", "128")
+    assert steered["applied"]["outcome"] == "applied"
+    assert len(steered["edits"]) == 5
+    (dog,) = (label for label in steered["steered"] if label["label"] == "dog")
+    assert dog["change"] > 0
+
+
+def test_steering_by_hand_is_the_same_on_the_server_and_in_this_process() -> None:
+    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0", "--steer", "layer4:3+0.5")
+    remote, local = value_of(*arguments), value_of(*arguments, "--local")
+    assert remote["applied"]["fingerprint"] == local["applied"]["fingerprint"] != ""
+    for side in ("baseline", "steered"):
+        assert [label["label"] for label in remote[side]] == [label["label"] for label in local[side]]
+        logits = [label["logit"] for label in local[side]]
+        assert [label["logit"] for label in remote[side]] == pytest.approx(logits, abs=1e-3)
+
+
+def test_a_policy_lives_from_create_to_delete() -> None:
+    made = value_of("steer", "create", "cli-more-dogs", "dog=2.0", "--description", "from the command line")
+    try:
+        assert (made["policy"], made["concept"], len(made["edits"])) == ("cli-more-dogs", "dog", 5)
+        assert value_of("steer", "get", "cli-more-dogs")["etag"] == made["etag"]
+        assert "cli-more-dogs" in [policy["policy"] for policy in value_of("steer", "list")]
+        predicted = value_of("predict", str(example_image()), "--steer", "policies/cli-more-dogs")
+        assert predicted["applied"]["policy"].endswith("cli-more-dogs")
+        again = run("steer", "create", "cli-more-dogs", "dog=2.0", "--json")
+        assert (again.exit_code, again.stdout) == (1, "")
+    finally:
+        assert value_of("steer", "delete", "cli-more-dogs") == {"deleted": "cli-more-dogs"}
+    assert run("steer", "get", "cli-more-dogs").exit_code == 1
+
+
+def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
+    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0")
+    try:
+        assert [stop["reason"] for stop in value_of("steer", "stop", "a drill")] == ["a drill"]
+        assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "stopped")
+        assert "not applied: stopped" in " ".join(run(*arguments).stdout.split())
+    finally:
+        assert value_of("steer", "resume", "the drill is over") == []
+    assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "applied")
+
+
+def test_a_preview_measures_the_target_the_others_and_random_units() -> None:
+    value = value_of("steer", "preview", "dog=0", "--target", "dog")
+    assert value["target_label"] == "dog"
+    assert value["target_change"] < value["random_target_change"]
+    assert len(value["units"]) == len(value["edits"]) == 5
+
+
+def test_the_tour_shows_all_three_steps() -> None:
+    value = value_of("tour")
+    assert value["localize"]["concept"] == "dog"
+    assert value["describe"]["unit"] == value["localize"]["units"][0]["unit"]
+    assert value["predict"]["applied"]["outcome"] == "applied"
+    shown = run("tour").stdout
+    assert [f"{place}. " in shown for place in (1, 2, 3)] == [True] * 3
+
+
+def test_in_a_pipe_json_is_all_that_stands_on_standard_output() -> None:
+    command = [sys.executable, "-m", "miclip.cli.app", "localize", "dog", "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [answer["concept"] for answer in json.loads(ended.stdout)] == ["dog"]
+    assert ended.stderr == ""
+
+
+def _within_seconds(holds: Any, seconds: float = 10.0) -> bool:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
