@@ -29,7 +29,7 @@ class Options:
     """Where the server is and how to call it; what is not given is found as ``miclip serve`` left it."""
 
     endpoint: str = ""
-    """``host:port``, or ``https://host:port`` behind TLS; default that of the local server."""
+    """``host:port``, or ``https://host:port`` behind TLS; default MICLIP_ENDPOINT, then that of the local server."""
     api_key: str = field(default="", repr=False)
     """Default MICLIP_API_KEY, then the key of the local server."""
     timeout_s: float | None = None
@@ -49,7 +49,8 @@ class Options:
 
     def resolved(self) -> Self:
         """These options with endpoint and key found; raises NotReady where no server is known."""
-        return replace(self, endpoint=self.endpoint or _local_endpoint(), api_key=self.api_key or _local_key())
+        endpoint = self.endpoint or settings().endpoint or _local_endpoint()
+        return replace(self, endpoint=endpoint, api_key=self.api_key or _local_key())
 
     def varied(self, overrides: dict[str, Any]) -> Self:
         """These options with others that need no new connection; raises InvalidInput for those that do."""

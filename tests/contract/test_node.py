@@ -40,9 +40,7 @@ def labels(program: Path, endpoint: str, key: str, *units: str) -> tuple[int, An
     protos = HERE.parents[1] / "protos"
     found = {"MICLIP_ENDPOINT": endpoint, "MICLIP_API_KEY": key, "MICLIP_PROTOS": str(protos)}
     command = [tool("node"), str(program), *units]
-    done = subprocess.run(
-        command, env=os.environ | found, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(command, env=os.environ | found, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
