@@ -34,6 +34,8 @@ from services.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, re
 
 _READY_S = 300.0
 _OBJECT_STORE_BYTES = 100 * 2**20
+_REPLICA_PORTS = 50
+_BLOCKS = range(20_000, 32_000)
 _MAX_TEMP_DIR = 27  # Serve appends 70 characters to reach a socket of HAProxy, which takes paths of 97
 
 log = logging.getLogger("miclip.server")
@@ -194,10 +196,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_block(size: int) -> int:
+    """The first of ``size`` free ports in a row, below the range that the kernel gives to outgoing connections."""
+    for _ in range(100):
+        first = _BLOCKS.start + size * secrets.randbelow(len(_BLOCKS) // size)
+        if all(_is_free(port) for port in range(first, first + size)):
+            return first
+    raise NotReady(f"No {size} free ports in a row between {_BLOCKS.start} and {_BLOCKS.stop}.")
+
+
 def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, str]:
     """What every process of this cluster inherits; all paths and ports are private to it."""
     root = Path(__file__).resolve().parent.parent
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    # Serve's default ranges are shared by all clusters of a machine, and its gRPC listeners share ports silently: each
+    # cluster would answer a part of the other's requests
+    replicas = free_block(2 * _REPLICA_PORTS)
     return {
         **serve_environment(config),
         "PYTHONPATH": path,
@@ -217,6 +231,12 @@ def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, 
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas + _REPLICA_PORTS - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(replicas + _REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(replicas + 2 * _REPLICA_PORTS - 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
     }
 
 

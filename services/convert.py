@@ -50,12 +50,12 @@ def to_edits(
         allowed = f"0 to {limit}"
         raise TooLarge(f"{field} has {len(messages)} entries; allowed is {allowed}.", field=field, allowed=allowed)
     edits = [_edit(message, model, layer_sizes, f"{field}[{i}]") for i, message in enumerate(messages)]
-    validate_edits(edits, layer_sizes, field=field)
+    _validate(edits, messages, layer_sizes, field)
     edits = [
         _absolute(edit, maximum(edit.layer, edit.unit), f"{field}[{i}]") if message.relative_to_max else edit
         for i, (edit, message) in enumerate(zip(edits, messages, strict=True))
     ]
-    validate_edits(edits, layer_sizes, field=field)
+    _validate(edits, messages, layer_sizes, field)
     return tuple(edits)
 
 
@@ -88,6 +88,17 @@ def layer_of(name: str, model: str, layers: Mapping[str, object], *, field: str)
         text = f"{field}: models/{model} has no layer {parsed.layer!r}; its layers are {allowed}."
         raise NotFound(text, field=field, allowed=allowed)
     return parsed.layer
+
+
+def _validate(edits: Sequence[Edit], messages: Sequence[pb.Edit], layer_sizes: Mapping[str, int], field: str) -> None:
+    for i, (edit, message) in enumerate(zip(edits, messages, strict=True)):
+        own = f"{field}[{i}]"
+        try:
+            validate_edits([edit], layer_sizes, field=field)
+        except InvalidInput as error:  # it speaks of edits[0].value, clients know scale, add and clamp
+            named = error.field.replace(f"{field}[0]", own).replace(".value", f".{message.WhichOneof('op')}")
+            text = error.message.replace(error.field, named)
+            raise InvalidInput(text, field=named, allowed=error.allowed) from None
 
 
 def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: str) -> Edit:

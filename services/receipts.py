@@ -93,13 +93,14 @@ class Measurer:
         started = time.perf_counter()
         labels = list(model.labels)
         layers = sorted({edit.layer for edit in edits})
-        chosen = await self._named_target(labels, concept, target_label)
-        images, shown = await asyncio.to_thread(probes.images, chosen)
+        target = await self._named_target(labels, concept, target_label)
+        if target is None:
+            target = await self._most_changed(model.name, edits, probes)
+        images, shown = await asyncio.to_thread(probes.images, target)
         before = await self._measure(model.name, images, (), layers)
-        shows = np.asarray(shown) if shown is not None else before.probabilities.argmax(axis=1)
         after = await self._measure(model.name, images, edits, layers)
+        shows = _shows(shown, before)
         effect = _effect(before, after, shows)
-        target = chosen if chosen is not None else int(np.nanargmax(np.abs(effect.by_label)))
         on_target = [image for image, label in zip(images, shows, strict=True) if label == target]
         if not on_target:
             text = f"No image shows {labels[target]!r}; send images that do, or name another target_label."
@@ -136,6 +137,13 @@ class Measurer:
                 raise InvalidInput(text, field="target_label", allowed="a label of the model")
             return labels.index(target_label)
         return await self._nearest(labels, concept) if concept else None
+
+    async def _most_changed(self, model: str, edits: Sequence[Edit], probes: Probes) -> int:
+        """The label whose probability changes most on the images that show it."""
+        images, shown = await asyncio.to_thread(probes.images, None)
+        before = await self._measure(model, images, (), ())
+        after = await self._measure(model, images, edits, ())
+        return int(np.nanargmax(np.abs(_effect(before, after, _shows(shown, before)).by_label)))
 
     async def _nearest(self, labels: list[str], concept: str) -> int:
         if concept in labels:
@@ -197,6 +205,11 @@ class Measurer:
             )
 
         return [*await asyncio.gather(*(alone(layer, unit) for layer, unit in units))]
+
+
+def _shows(shown: Sequence[int] | None, before: Measured) -> NDArray[np.int64]:
+    """The label that each image shows: as known, else as the unsteered model says."""
+    return np.asarray(shown) if shown is not None else before.probabilities.argmax(axis=1)
 
 
 def _effect(before: Measured, after: Measured, shows: NDArray[np.int64]) -> Effect:

@@ -55,12 +55,13 @@ class Resolver:
             edits = await self._of_concept(message.concept, message.model, f"{field}.concept")
         else:
             edits = await self._by_hand(message.edits.edits, model, f"{field}.edits.edits")
-        concept = message.concept if kind == "concept" else None
+        asked = pb.Policy()
+        getattr(asked, kind).CopyFrom(getattr(message, kind))
         return {
             "model": parse_model(message.model).model,
             "edits": edits,
-            "concept": concept.text.strip() if concept else "",
-            "concept_request": json_format.MessageToJson(concept, indent=None) if concept else "",
+            "concept": message.concept.text.strip() if kind == "concept" else "",
+            "asked": json_format.MessageToJson(asked, indent=None),
             "description": self._text(message.description, f"{field}.description", empty=True),
             "ttl_seconds": check_range(message.ttl_seconds, f"{field}.ttl_seconds", 0, _MAX_TTL_S),
             "traffic_share": _share(message, f"{field}.traffic_share"),

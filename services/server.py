@@ -31,6 +31,7 @@ from services.files import LOG_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, rea
 
 _START_S = 330.0
 _STOP_S = 60.0
+_children: list[subprocess.Popen[bytes]] = []  # a Popen that is dropped while its process runs warns
 
 
 def start(progress: Callable[[str], None] | None = None) -> ServerInfo:
@@ -48,6 +49,7 @@ def start(progress: Callable[[str], None] | None = None) -> ServerInfo:
     state_dir = settings().state_dir
     (state_dir / STARTING_FILE).unlink(missing_ok=True)
     process = _spawn(state_dir / LOG_FILE)
+    _children.append(process)
     try:
         return _await_ready(process, state_dir, progress or (lambda _line: None))
     except BaseException:
@@ -82,6 +84,8 @@ def stop() -> bool:
     if info is None:
         return False
     _end(info.pid)
+    for child in _children:
+        child.poll()
     return True
 
 

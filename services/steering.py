@@ -183,10 +183,7 @@ def to_message(policy: StoredPolicy) -> pb.Policy:
         update_time=convert.timestamp(policy.updated_at),
         created_by=policy.created_by,
     )
-    if policy.concept_request:
-        json_format.Parse(policy.concept_request, message.concept)
-    else:
-        message.edits.edits.extend(edits)
+    message.MergeFrom(json_format.Parse(policy.asked, pb.Policy()))
     if policy.expires_at is not None:
         message.expire_time.CopyFrom(convert.timestamp(policy.expires_at))
     return message

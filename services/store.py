@@ -54,10 +54,10 @@ class StoredPolicy(Policy):
     """A policy with what it was asked for.
 
     Attributes:
-        concept_request: ``ConceptSteering`` as proto JSON; empty when the units were chosen by hand.
+        asked: The concept or the edits as they were sent: a ``Policy`` message with nothing else, as proto JSON.
     """
 
-    concept_request: str = ""
+    asked: str = "{}"
 
 
 class Stop(BaseModel):
