@@ -93,7 +93,7 @@ class TensorFile:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadArtefact(f"{where} is not a safetensors file.") from error
 
-    def _offset(self, entry: dict[str, list[int]], name: str, base: int, where: str) -> int:
+    def _offset(self, entry: dict[str, Any], name: str, base: int, where: str) -> int:
         dtype, shape = self._spec[name]
         begin, end = entry["data_offsets"]
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,12 +103,21 @@ def builtin_concepts(vocabulary_id: str) -> tuple[str, ...]:
         text = resources.files("miclip").joinpath("demo", "assets", "vocabularies", "emoji.txt").read_text("utf-8")
         return tuple(text.splitlines())
     if vocabulary_id == "imagenet":
-        from miclip.models import _torchvision  # noqa: F401 # isort: skip
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
-        return tuple(dict.fromkeys(IMAGENET_CLASSNAMES))
+        return _imagenet()
     names = ", ".join(BUILTIN_VOCABULARIES)
     raise NotFound(f"There is no vocabulary {vocabulary_id[:80]!r}. miclip comes with {names}.", field="vocabulary")
+
+
+@cache
+def _imagenet() -> tuple[str, ...]:
+    """Read OpenCLIP's names without importing OpenCLIP, which would bring torch into processes that only search."""
+    package = importlib.util.find_spec("open_clip")
+    origin = Path(package.origin or "") if package else Path()
+    module = importlib.util.spec_from_file_location("_zero_shot_metadata", origin.parent / "zero_shot_metadata.py")
+    assert module is not None and module.loader is not None
+    metadata = importlib.util.module_from_spec(module)
+    module.loader.exec_module(metadata)
+    return tuple(dict.fromkeys(metadata.IMAGENET_CLASSNAMES))
 
 
 def model_labels(atlas: Atlas) -> Vocabulary:
