@@ -114,7 +114,9 @@ def load_probe_set(name: str, config: Settings) -> ProbeSet:
         return demo_probe()
     from miclip.alignment import DirectoryProbe
 
-    return DirectoryProbe(directory)
+    probe = DirectoryProbe(directory)
+    probe.name = name  # the name that requests give it, not the directory's
+    return probe
 
 
 class Reporter:
