@@ -119,7 +119,7 @@ def _build(kind: str, vectors: NDArray[np.float32]) -> Any:
     lists = max(1, min(int(4 * math.sqrt(size)), size // 39))  # FAISS wants 39 training vectors a list
     code_bytes = next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)
     index = faiss.index_factory(dim, f"IVF{lists},PQ{code_bytes}", faiss.METRIC_INNER_PRODUCT)
-    index.do_polysemous_training = False  # orders codes for Hamming filtering, which is not used here
+    index.do_polysemous_training = False  # type: ignore[attr-defined]  # orders codes for a Hamming filter: not used
     index.train(vectors)
     return index
 
