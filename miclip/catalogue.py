@@ -12,6 +12,7 @@ wins:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -170,16 +171,16 @@ def pick_device(device: str | None = None) -> str:
     """Resolve ``"auto"`` (and ``None``, which means ``settings().device``) to ``"cuda"`` where there is one.
 
     Raises:
-        InvalidInput: CUDA is asked for and not there.
+        InvalidInput: the device is unknown, or CUDA is asked for and not there.
     """
     wanted = device or settings().device
     available = torch.cuda.is_available()
     if wanted == "auto":
         return "cuda" if available else "cpu"
-    if wanted.startswith("cuda") and not available:
-        text = f"device: {wanted!r} is not available here; use 'auto' or 'cpu'."
-        raise InvalidInput(text, field="device", allowed="auto, cpu")
-    return wanted
+    if wanted == "cpu" or (available and re.fullmatch(r"cuda(:\d+)?", wanted)):
+        return wanted
+    allowed = "auto, cpu, cuda, cuda:N" if available else "auto, cpu"
+    raise InvalidInput(f"device: {wanted!r} is not available here; use {allowed}.", field="device", allowed=allowed)
 
 
 def _read_entries(file: Path | None) -> dict[str, Entry]:

@@ -6,6 +6,7 @@ import importlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -111,8 +112,11 @@ def timm_layers(module: nn.Module) -> tuple[str, ...]:
     stages = [path for path in found if not path.startswith(_STEM)] or found or _children(module)
     last_width = info[-1]["num_chs"] if info else None
     ends = ["norm", "fc_norm"]
-    if last_width != getattr(module, "num_features", last_width):
+    features = getattr(module, "num_features", last_width)
+    if last_width != features:
         ends.append("global_pool")
+    if features != getattr(module, "head_hidden_size", features):  # MobileNetV3 has a convolution behind the pooling
+        ends.append("act2")
     extra = [end for end in ends if end in known and not isinstance(known[end], nn.Identity) and end not in stages]
     return (*stages, *extra)
 
@@ -168,12 +172,19 @@ def _torchvision_layers(module: nn.Module) -> tuple[str, ...]:
     known = dict(module.named_modules())
     if "encoder.layers" in known:
         return (*(f"encoder.layers.{child}" for child, _ in known["encoder.layers"].named_children()), "encoder.ln")
-    for prefix in ("layer", "features.", "trunk_output.block"):
-        stages = [path for path in known if path.startswith(prefix) and path.removeprefix(prefix).isdigit()]
-        stages = [path for path in stages if any(True for _ in known[path].parameters())]
-        if stages:
-            return (*stages, *(["norm"] if "norm" in known else []))
-    return tuple(_children(module))
+    for stem in ("features", "trunk_output"):
+        if stem in known:
+            return (*_blocks(stem, known[stem]), *(["norm"] if "norm" in known else []))
+    stages = [path for path in known if path.startswith("layer") and path.removeprefix("layer").isdigit()]
+    return tuple(stages or _children(module))
+
+
+def _blocks(path: str, sequence: nn.Module) -> list[str]:
+    """Return the children that are made of modules; of a plain chain of layers, what each pooling reads."""
+    children = list(sequence.named_children())
+    blocks = [name for name, child in children if _any(child.children())]
+    pooled = [before for (before, _), (_, child) in pairwise(children) if isinstance(child, nn.MaxPool2d)]
+    return [f"{path}.{name}" for name in blocks or pooled]
 
 
 def _open_clip(name: str, outputs: int) -> Family:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def import_weights(path: Path) -> dict[str, Tensor]:
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     allowed = "safetensors, or a torch checkpoint that holds only tensors"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickle protocols; what matters is whether it loads
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = f"weights: {path.name!r} holds pickled code, which is never run; save its state dict as safetensors."
         raise InvalidInput(text, field="weights", allowed=allowed) from error

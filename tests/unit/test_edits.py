@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import math
 
+import hypothesis
 import pytest
 import torch
-import hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 

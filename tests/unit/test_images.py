@@ -69,7 +69,9 @@ def test_of_an_animation_the_first_frame_is_read() -> None:
 
 
 def test_palettes_and_single_bits_become_rgb() -> None:
-    assert corners(decode(encode(RGB.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"))) == corners(decode(encode(RGB, "PNG")))
+    assert corners(decode(encode(RGB.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"))) == corners(
+        decode(encode(RGB, "PNG"))
+    )
     assert decode(encode(Image.new("1", (5, 4), 1), "PNG")).unique().tolist() == [255]
 
 

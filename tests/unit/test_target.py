@@ -10,7 +10,7 @@ from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import LayerKind, Layout, Output, TargetModel
-from miclip.steering.edits import Edit, EditBatch, Op, compile_edits
+from miclip.steering.edits import Edit, Op, compile_edits
 
 CLASSES = 10
 FAMILIES = {
@@ -90,9 +90,7 @@ def test_captured_activations_are_the_pooled_outputs(model: TargetModel, images:
         [Edit("LAYER", 3, Op.ADD, 0.0)],
     ],
 )
-def test_an_empty_edit_is_bit_identical_to_none(
-    model: TargetModel, images: Tensor, edits: list[Edit] | None
-) -> None:
+def test_an_empty_edit_is_bit_identical_to_none(model: TargetModel, images: Tensor, edits: list[Edit] | None) -> None:
     plain = model.forward(images, list(model.layers))
     batch = None
     if edits is not None:
@@ -196,7 +194,9 @@ def test_no_hook_stays_behind_even_after_an_error(model: TargetModel, images: Te
     with pytest.raises(NotFound, match="logits"):
         model.forward(images, ["nothing"])
     with pytest.raises(NotFound):
-        model.forward(images, (), EditBatch({"nothing": compile_edits([[Edit("a", 0, Op.ADD, 1.0)]], {"a": 1}).layers["a"]}))
+        model.forward(
+            images, (), EditBatch({"nothing": compile_edits([[Edit("a", 0, Op.ADD, 1.0)]], {"a": 1}).layers["a"]})
+        )
     assert not any(module._forward_hooks for module in model.module.modules())
 
 
@@ -231,9 +231,7 @@ def test_the_weights_hash_follows_the_weights() -> None:
 
 def test_wrong_labels_and_modules_are_refused() -> None:
     def build(labels: str, modules: list[str], module: nn.Module | None = None) -> TargetModel:
-        return TargetModel(
-            "a", module or emoji_vit(2), labels=labels, modules=modules, preprocessing=Preprocessing(64)
-        )
+        return TargetModel("a", module or emoji_vit(2), labels=labels, modules=modules, preprocessing=Preprocessing(64))
 
     with pytest.raises(InvalidInput, match="2 outputs per image, but there are 3 labels"):
         build("abc", [])
@@ -270,9 +268,7 @@ class Tokens(nn.Module):
     ],
 )
 def test_tokens_are_pooled_as_the_model_pools(layout: Layout, expected) -> None:  # type: ignore[no-untyped-def]
-    model = TargetModel(
-        "a", Tokens(), labels="abc", modules=["tokens"], preprocessing=Preprocessing(4), layout=layout
-    )
+    model = TargetModel("a", Tokens(), labels="abc", modules=["tokens"], preprocessing=Preprocessing(4), layout=layout)
     images = torch.randn(2, 3, 4, 4)
     pooled = model.forward(images, ["tokens"]).activations["tokens"]
     torch.testing.assert_close(pooled, expected(images.flatten(2).transpose(1, 2)))
