@@ -21,6 +21,7 @@ from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, wr
 from miclip.errors import InvalidInput, MiclipError
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
+from miclip.settings import settings
 
 
 class Cancelled(MiclipError):
@@ -89,7 +90,7 @@ def align_model(
     for name in layers:
         _stop_if(cancelled)
         encoder = _encoder(activation_store.directory, name, record, labels, config.encoder, progress)
-        tensors[name], metrics = _layer_tensors(name, encoder, record, labels, rows, config)
+        tensors[name], metrics = _layer_tensors(name, str(model.layers[name].kind), encoder, record, labels, rows, config)
         layer = model.layers[name]
         manifest_layers.append({"name": name, "kind": str(layer.kind), "units": layer.units,
                                 "unit_embedding": default_embedding(str(layer.kind)), "metrics": metrics})  # fmt: skip
@@ -103,7 +104,7 @@ def align_model(
     manifest = {
         "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
         "clip_id": clip.clip_id, "clip_dim": clip.dim, "labels": list(model.labels), "layers": manifest_layers,
-        "probe": {"set": probe.name, "images": len(probe.names) // probe.views, "views": probe.views,
+        "probe": {"set": probe.name, "images": len(probe.names) // probe.views, "views": len(rows),
                   "sha256": probe.sha256},
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
                      "probe_rows": len(rows)},
@@ -139,11 +140,11 @@ def _encoder(
     layer: str,
     record: ProbeRecord,
     labels: NDArray[np.float32],
-    settings: EncoderSettings,
+    encoder_settings: EncoderSettings,
     progress: Progress | None,
 ) -> NeuronEncoder:
     """Train the layer's encoder, or read the one that an earlier run of the same settings finished."""
-    inputs = [dataclasses.asdict(settings), layer, hashlib.sha256(labels.tobytes()).hexdigest()]
+    inputs = [dataclasses.asdict(encoder_settings), layer, hashlib.sha256(labels.tobytes()).hexdigest()]
     path = directory / f"encoder-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
     if path.exists():
         saved = load_file(path)
@@ -151,7 +152,7 @@ def _encoder(
     report = (lambda done, total, loss: progress(f"encoder {layer}", done, total, loss)) if progress else None
     encoder = train_encoder(
         np.asarray(record.activations[layer]), record.logits.argmax(axis=1).astype(np.int64), labels,
-        np.asarray(record.image_embeddings, dtype=np.float32), settings, progress=report,
+        np.asarray(record.image_embeddings, dtype=np.float32), encoder_settings, progress=report,
     )  # fmt: skip
     temporary = path.with_suffix(".tmp")
     save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
@@ -159,8 +160,9 @@ def _encoder(
     return encoder
 
 
-def _layer_tensors(
+def _layer_tensors(  # noqa: PLR0913
     name: str,
+    kind: str,
     encoder: NeuronEncoder,
     record: ProbeRecord,
     labels: NDArray[np.float32],
@@ -177,9 +179,19 @@ def _layer_tensors(
         "activations": _half(activations[rows]),
         "attributions": _half(attributions[rows]),
         **compute_statistics(activations[rows]),
-        **null_statistics(encoder.weight, labels, seed=config.encoder.seed),
+        **_null(embeddings[default_embedding(kind)], labels, config),
     }
     return tensors, {"final_loss": round(encoder.loss, 6)}
+
+
+def _null(
+    embedding: NDArray[np.float32], labels: NDArray[np.float32], config: AlignmentConfig
+) -> dict[str, NDArray[Any]]:
+    """Best label's cosine of random directions of the layer, through the map that the layer's labels come from."""
+    norms = np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
+    return null_statistics(
+        (embedding / norms).T, labels, settings().null_directions, seed=config.encoder.seed, text_mean=labels.mean(axis=0)
+    )
 
 
 def _kept_rows(probe: ProbeSet, kept: int) -> NDArray[np.int64]:

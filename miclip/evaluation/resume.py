@@ -61,7 +61,6 @@ def _graph_after(graph: fx.Graph, call: fx.Node) -> fx.Graph | None:
             rest.output(fx.node.map_arg(node.args[0], known.__getitem__))
         elif ready and (node.op == "get_attr" or (after and node.all_input_nodes)):
             known[node] = rest.node_copy(node, known.__getitem__)
-    rest.eliminate_dead_code()
     return rest
 
 

@@ -131,9 +131,8 @@ def _evaluate_one(
 
 def description_top1(searcher: AtlasSearcher) -> float:
     """Return the share of logits units, in percent, whose best label over the model's own labels is their own."""
-    labels = np.asarray(searcher.atlas.label_embeddings)
-    found = searcher.describe(LOGITS, list(range(len(labels))), labels, top_k=1)
-    return 100.0 * float(np.mean([unit.concepts[0] == index for index, unit in enumerate(found)]))
+    found = searcher.describe(LOGITS, range(len(searcher.labels.concepts)), searcher.labels, top_k=1)
+    return 100.0 * float(np.mean([unit.concepts[0].index == unit.unit for unit in found]))
 
 
 def rankings(searcher: AtlasSearcher, layer: str, seed: int) -> dict[str, NDArray[np.int64]]:
@@ -148,7 +147,7 @@ def rankings(searcher: AtlasSearcher, layer: str, seed: int) -> dict[str, NDArra
     }
     for method in METHODS[2:]:
         hits = searcher.localize(labels, [layer], top_k=TOP_UNITS, method=method)
-        found[method] = np.array([[hit.unit for hit in query] for query in hits], dtype=np.int64)
+        found[method] = np.array([[hit.unit for hit in query.units] for query in hits], dtype=np.int64)
     return found
 
 

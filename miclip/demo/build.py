@@ -1,0 +1,244 @@
+"""``miclip demo build``: the whole demo world from published packages, in resumable steps.
+
+Every step leaves its result in the build directory and is skipped when that is there, so an interrupted build goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from miclip.alignment import AlignmentConfig, align_model
+from miclip.catalogue import Catalogue
+from miclip.demo import assets
+from miclip.demo.architectures import IMAGE_SIZE
+from miclip.demo.augment import evaluation_views
+from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, load_concepts
+from miclip.demo.fetch import fetch_packages, imagenet_lite0_weights
+from miclip.demo.probe import demo_probe, held_out
+from miclip.demo.render import encode_webp, render_style
+from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
+from miclip.demo.train_target import Drawings, Stage, top1, train_target
+from miclip.models import _torchvision  # noqa: F401  (before timm)
+from miclip.models.clip import build_clip
+from miclip.models.files import TargetSpec, clip_state, demo_clip_spec, write_model
+from miclip.models.preprocessing import Preprocessing
+from miclip.models.target import Layout
+
+Report = Callable[[str, int, int, float | None], None]
+"""Called with stage, done, in all, loss where there is one."""
+
+
+@dataclass(frozen=True)
+class TargetRecipe:
+    """How a demo target model is built and trained."""
+
+    architecture: str
+    layers: tuple[str, ...]
+    stages: tuple[Stage, Stage]
+
+
+TARGETS = {
+    "emoji-resnet": TargetRecipe(
+        "emoji_resnet", ("layer1", "layer2", "layer3", "layer4"), (Stage(600_000, 2e-3), Stage(150_000, 1e-3))
+    ),
+    "emoji-vit": TargetRecipe(
+        "emoji_vit", ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm"),
+        (Stage(260_000, 1.5e-3), Stage(80_000, 8e-4)),
+    ),
+}  # fmt: skip
+CLIP_NAME = "emoji-clip"
+CLIP_IMAGES = 300_000
+ATLAS_ROWS = 1280
+"""Probe rows that the shipped atlases keep: two views of each image."""
+
+
+class Build:
+    """The build of the demo world.
+
+    Args:
+        directory: Keeps packages, pixels and checkpoints; may be deleted afterwards.
+        output: Receives the assets.
+        report: Told of progress.
+    """
+
+    def __init__(self, directory: Path, output: Path = assets.ASSETS, report: Report = lambda *_: None) -> None:
+        self._directory, self._output, self._report = directory, output, report
+        self._packages = directory / "packages"
+
+    def run(self) -> dict[str, Any]:
+        """Run every step that is not done; returns the manifest, which is also written to ``manifest.json``."""
+        fetch_packages(self._packages)
+        concepts = load_concepts(self._packages)
+        for index, style in enumerate(STYLES):
+            self._render(style, concepts)
+            self._report("drawings", index + 1, len(STYLES), None)
+        self._write_images(concepts)
+        for name, recipe in TARGETS.items():
+            self._target(name, recipe, concepts)
+        self._clip(concepts)
+        self._align()
+        return self._manifest(concepts)
+
+    def drawings(self, styles: tuple[str, ...], concepts: list[Concept], *, classes: bool) -> Drawings:
+        """Return the rendered drawings of some styles, labelled by concept, or by class and of classes alone."""
+        index = {name: label for label, name in enumerate(CLASSES)}
+        pixels, labels = [], []
+        for style in styles:
+            saved = load_file(self._directory / f"{style}.safetensors")
+            for row, concept in enumerate(saved["concepts"].tolist()):
+                label = index.get(concepts[concept].name) if classes else concept
+                if label is not None:
+                    pixels.append(saved["pixels"][row])
+                    labels.append(label)
+        return Drawings(torch.stack(pixels), torch.tensor(labels))
+
+    def _render(self, style: str, concepts: list[Concept]) -> None:
+        path = self._directory / f"{style}.safetensors"
+        if not path.exists():
+            rows, pixels = render_style(self._packages, style, concepts)
+            channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+            _save({"concepts": torch.tensor(rows), "pixels": channels_first}, path)
+
+    def _write_images(self, concepts: list[Concept]) -> None:
+        slugs = [next(c.slug for c in concepts if c.name == name) for name in CLASSES]
+        for style in STYLES:
+            folder = self._output / "images" / style
+            if folder.is_dir() and len(list(folder.iterdir())) == len(CLASSES):
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            found = self.drawings((style,), concepts, classes=True)
+            for pixels, label in zip(found.pixels, found.labels.tolist(), strict=True):
+                (folder / f"{slugs[label]}.webp").write_bytes(encode_webp(pixels.permute(1, 2, 0).numpy()))
+
+    def _target(self, name: str, recipe: TargetRecipe, concepts: list[Concept]) -> None:
+        trained = self._directory / f"{name}.safetensors"
+        if not trained.exists():
+            model = train_target(
+                recipe.architecture, self.drawings(TRAIN_STYLES, concepts, classes=False),
+                self.drawings(TRAIN_STYLES, concepts, classes=True), recipe.stages,
+                self._directory / f"{name}.checkpoint",
+                lambda stage, done, total, loss: self._report(f"{name} {stage}", done, total, loss),
+            )  # fmt: skip
+            _save(model.state_dict(), trained)
+        spec = TargetSpec(
+            architecture=f"miclip.demo.architectures:{recipe.architecture}", labels=CLASSES, layers=recipe.layers,
+            preprocessing=Preprocessing(IMAGE_SIZE, resize="squash", interpolation="bilinear"), layout=Layout(),
+        )  # fmt: skip
+        write_model(self._output / "models", name, spec, load_file(trained), half=True)
+
+    def _clip(self, concepts: list[Concept]) -> None:
+        trained = self._directory / f"{CLIP_NAME}.safetensors"
+        spec = demo_clip_spec()
+        if not trained.exists():
+            tower = initial_image_tower(spec.config)
+            texts = self._paraphrases(concepts, tower)
+            train_image_tower(
+                tower, self.drawings(TRAIN_STYLES, concepts, classes=False), texts, CLIP_IMAGES,
+                self._directory / f"{CLIP_NAME}.checkpoint", self._report,
+            )  # fmt: skip
+            _save(clip_state(tower, tower.logit_scale_log), trained)  # type: ignore[arg-type]
+        write_model(self._output / "models", CLIP_NAME, spec, load_file(trained), half=True)
+
+    def _paraphrases(self, concepts: list[Concept], tower: nn.Module) -> Tensor:
+        spec = demo_clip_spec()
+        clip = build_clip(spec.config, spec.preprocessing, clip_state(tower, 0.0), text_sha256=spec.text_sha256)
+        rng = random.Random(0)
+        wordings = [paraphrases(concept, rng) for concept in concepts]
+        flat = clip.embed_texts([text for texts in wordings for text in texts])
+        return torch.from_numpy(flat).view(len(concepts), -1, clip.dim)
+
+    def _align(self) -> None:
+        catalogue = Catalogue(self._output / "models")
+        clip = catalogue.load_clip("cpu")
+        shutil.rmtree(self._output / "atlases", ignore_errors=True)
+        for name in TARGETS:
+            align_model(
+                catalogue.load_target(name, "cpu"), clip, demo_probe(), AlignmentConfig(probe_rows=ATLAS_ROWS),
+                store=self._directory / "stores", atlas_root=self._output / "atlases",
+                progress=lambda stage, done, total, loss, name=name: self._report(f"{name} {stage}", done, total, loss),
+            )  # fmt: skip
+
+    def _manifest(self, concepts: list[Concept]) -> dict[str, Any]:
+        catalogue = Catalogue(self._output / "models")
+        manifest = {
+            "classes": len(CLASSES),
+            "concepts": len(concepts),
+            "styles": {"train": list(TRAIN_STYLES), "validation": VALIDATION_STYLE, "held_out": HELD_OUT_STYLE},
+            "targets": {name: self._target_figures(catalogue, name) for name in TARGETS},
+            "clip": self._clip_figures(catalogue, concepts),
+            "bytes": sum(path.stat().st_size for path in self._output.rglob("*") if path.is_file()),
+        }
+        (self._output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return manifest
+
+    def _target_figures(self, catalogue: Catalogue, name: str) -> dict[str, Any]:
+        model = catalogue.load_target(name, "cpu")
+        figures: dict[str, Any] = {"parameters": sum(p.numel() for p in model.module.parameters())}
+        for kind, style in (("validation", VALIDATION_STYLE), ("held_out", HELD_OUT_STYLE)):
+            views = held_out(style)
+            images = torch.stack(views.load(0, len(views.names))).float() / 255
+            figures[f"{kind}_top1"] = round(100 * top1(model.module, images, views.labels), 2)
+        probe = demo_probe()
+        images = torch.stack([model.preprocess(image) for image in probe.load(0, len(probe.names))])
+        predicted = torch.cat([model.forward(part).logits.argmax(dim=1) for part in images.split(128)])
+        figures["classes_predicted_on_probe_set"] = len(predicted.unique())
+        return figures
+
+    def _clip_figures(self, catalogue: Catalogue, concepts: list[Concept]) -> dict[str, Any]:
+        clip = catalogue.load_clip("cpu")
+        names = torch.from_numpy(clip.embed_texts([concept.name for concept in concepts]))
+        generator, views = torch.Generator().manual_seed(1), evaluation_views(IMAGE_SIZE)
+        figures: dict[str, Any] = {}
+        for kind, style in (("validation", VALIDATION_STYLE), ("held_out", HELD_OUT_STYLE)):
+            data = self.drawings((style,), concepts, classes=False)
+            images = views(data.pixels, generator)
+            tower = clip.model.visual
+            first, fifth = retrieval_accuracy(tower, images, data.labels, names, (1, 5))  # type: ignore[arg-type]
+            figures[f"{kind}_top1_of_{len(concepts)}"] = round(100 * first, 2)
+            figures[f"{kind}_top5_of_{len(concepts)}"] = round(100 * fifth, 2)
+        return figures
+
+
+def initial_image_tower(config: dict[str, Any]) -> nn.Module:
+    """Return the image tower with ImageNet weights in its trunk.
+
+    The checkpoint's 296 tensors map one to one, in order, onto timm's EfficientNet-Lite0.
+    """
+    import timm
+    from open_clip.timm_model import TimmModel
+
+    vision = config["vision_cfg"]
+    torch.manual_seed(0)
+    tower: nn.Module = TimmModel(
+        vision["timm_model_name"], config["embed_dim"], image_size=vision["image_size"], pool=vision["timm_pool"],
+        proj=vision["timm_proj"],
+    )  # fmt: skip
+    saved = torch.load(imagenet_lite0_weights(), map_location="cpu", weights_only=True)
+    names = list(timm.create_model(vision["timm_model_name"]).state_dict())
+    state = dict(zip(names, saved.values(), strict=True))
+    tower.trunk.load_state_dict({k: v for k, v in state.items() if not k.startswith("classifier.")})  # type: ignore[union-attr]
+    return tower
+
+
+def build(directory: Path, report: Report = lambda *_: None) -> dict[str, Any]:
+    """Build the demo world into the package's assets; see :class:`Build`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Build(directory, report=report).run()
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
+
+
