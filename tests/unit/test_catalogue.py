@@ -135,7 +135,7 @@ def test_models_of_the_catalogue_file_load(demo: Path, resnet: str, tmp_path: Pa
     }
     catalogue = Catalogue(demo, tmp_path / "imported", file_with(tmp_path, {"models": {"filed": entry}}))
     assert catalogue.model_ids() == ["emoji-resnet", "emoji-vit", "filed"]
-    assert catalogue.load_target("filed", "cpu").layer_sizes == {"layer3": 64, "layer4": 96, "logits": 3}
+    assert catalogue.load_target("filed", "cpu").layer_sizes == {"layer3": 192, "layer4": 96, "logits": 3}
 
 
 def test_a_checkpoint_in_the_catalogue_file_is_not_read(demo: Path, resnet: str, tmp_path: Path) -> None:

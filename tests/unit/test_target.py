@@ -193,10 +193,9 @@ def test_no_hook_stays_behind_even_after_an_error(model: TargetModel, images: Te
         model.forward(images[:, :1], list(model.layers))
     with pytest.raises(NotFound, match="logits"):
         model.forward(images, ["nothing"])
-    with pytest.raises(NotFound):
-        model.forward(
-            images, (), EditBatch({"nothing": compile_edits([[Edit("a", 0, Op.ADD, 1.0)]], {"a": 1}).layers["a"]})
-        )
+    foreign = compile_edits([[Edit("nothing", 0, Op.ADD, 1.0)]], {"nothing": 1})
+    with pytest.raises(NotFound, match="nothing"):
+        model.forward(images, (), foreign)
     assert not any(module._forward_hooks for module in model.module.modules())
 
 
