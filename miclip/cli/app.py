@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -54,7 +53,6 @@ def top(_version: Version = False) -> None:
 
 def main() -> None:
     """Run the program; Ctrl-C ends it with exit code 130."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except KeyboardInterrupt:

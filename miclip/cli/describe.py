@@ -54,8 +54,8 @@ def describe(
     if units and (ranges or layer):
         raise InvalidInput("Give either units (layer4/12) or --layer with --units, not both.", field="UNIT")
     with backend(local) as service:
-        chosen = parse_units(units, model) if units else _of_layer(service, model, layer, ranges)
-        answers = _describe(service, chosen, vocabulary, concepts or [], top_k, embedding)
+        chosen = parse_units(units, model) if units else units_of_layer(service, model, layer, ranges)
+        answers = ask(service, chosen, vocabulary, concepts or [], top_k, embedding)
     if not (units or ranges):
         answers = strongest(answers, limit)
     output.emit(answers, as_json, lambda: show(answers))
@@ -71,9 +71,7 @@ def show(answers: Sequence[Description]) -> None:
     names = [parse_unit(answer["unit"]) for answer in answers]
     models = ", ".join(sorted({name.model for name in names}))
     caption = "score: cosine of unit and concept · margin: lead over the next · null: share of random directions beaten"
-    shown = output.table(
-        f"What units of {models} mean", "unit", "means", ">score", ">margin", ">null %", "then", caption=caption
-    )
+    shown = output.table("unit", "means", ">score", ">margin", ">null %", "then")
     for name, answer in zip(names, answers, strict=True):
         best, *rest = answer["concepts"]
         label = output.text(best["concept"])
@@ -85,10 +83,11 @@ def show(answers: Sequence[Description]) -> None:
             output.number(answer["null_percentile"], 1),
             output.text(", ".join(concept["concept"] for concept in rest)),
         )
-    output.out.print(shown)
+    output.show(f"What units of {models} mean", shown, caption)
 
 
-def _of_layer(service: Backend, model: str, layer: str, ranges: str) -> list[UnitName]:
+def units_of_layer(service: Backend, model: str, layer: str = "", ranges: str = "") -> list[UnitName]:
+    """Return the units of a layer, all or those of ``ranges``; raises NotFound when there is no such layer."""
     info = service.model(model)
     layer = layer or default_layer(info)
     sizes = {known["layer"]: known["units"] for known in info["layers"]}
@@ -99,10 +98,10 @@ def _of_layer(service: Backend, model: str, layer: str, ranges: str) -> list[Uni
     return [UnitName(model, layer, index) for index in indices]
 
 
-def _describe(
+def ask(
     service: Backend, units: Sequence[UnitName], vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str
 ) -> list[Description]:
-    """Ask in batches of one model and at most a thousand units; the order stays."""
+    """Describe units, in batches of one model and at most a thousand; the order stays."""
     answers: dict[UnitName, Description] = {}
     for model in dict.fromkeys(unit.model for unit in units):
         mine = [unit for unit in dict.fromkeys(units) if unit.model == model]

@@ -55,17 +55,16 @@ def show(value: dict[str, Any]) -> None:
         described = [
             figures["description_top1"] for figures in target["layers"].values() if "description_top1" in figures
         ]
-        output.out.print(
-            f"[bold]{output.text(name)}[/] · held-out top-1 {target['held_out_top1']:.1f} % · "
+        title = (
+            f"{name} · held-out top-1 {target['held_out_top1']:.1f} % · "
             f"final-layer units described by their own class {described[0]:.1f} %"
         )
-        shown = output.table("", "layer", "localized by", ">×2 target", ">×2 others", ">×0 target", ">×0 others",
-                             caption="change of accuracy in points, five units a class")  # fmt: skip
+        shown = output.table("layer", "localized by", ">×2 target", ">×2 others", ">×0 target", ">×0 others")
         for layer, figures in target["layers"].items():
             for method, scales in figures.get("localization", {}).items():
                 cells = [scales[scale][who] for scale in ("scale_2", "scale_0") for who in ("target", "others")]
                 shown.add_row(output.text(layer), method.replace("_", " "), *(f"{cell:+.1f}" for cell in cells))
-        output.out.print(shown)
+        output.show(title, shown, "change of accuracy in points, five units a class\n")
 
 
 def _subject(name: str) -> Subject:

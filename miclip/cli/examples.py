@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import miclip
@@ -10,3 +11,8 @@ import miclip
 def example_image() -> Path:
     """Return the path of a picture of a dog that comes with the package."""
     return Path(miclip.__file__).parent / "demo" / "assets" / "images" / "twemoji" / "dog.webp"
+
+
+def short(path: Path) -> str:
+    """Return the shorter of the absolute path and the one from the current directory."""
+    return min(str(path), os.path.relpath(path), key=len)

@@ -51,8 +51,8 @@ def show(answers: Sequence[Localization], layers: Sequence[str]) -> None:
     for answer in answers:
         unit = "attribution, in logits" if answer["method"] == "attribution" else "cosine"
         title = f'Where {answer["model"]} keeps "{answer["concept"]}"'
-        shown = output.table(title, ">rank", "unit", ">score", caption=f"searched {where} · score: {unit}")
+        shown = output.table(">rank", "unit", ">score")
         for rank, located in enumerate(answer["units"], 1):
             name = parse_unit(located["unit"])
             shown.add_row(str(rank), output.text(f"{name.layer}/{name.unit}"), output.number(located["score"]))
-        output.out.print(shown)
+        output.show(title, shown, f"searched {where} · score: {unit}")

@@ -55,23 +55,21 @@ def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
         render()
 
 
-def table(title: str, *columns: str, caption: str = "") -> Table:
+def table(*columns: str) -> Table:
     """Return an empty table; a column whose name starts with ``>`` is aligned to the right."""
-    made = Table(
-        title=_plain(title),
-        title_justify="left",
-        title_style="bold",
-        caption=_plain(caption) or None,
-        caption_justify="left",
-        header_style="dim",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
+    made = Table(header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         right = column.startswith(">")
         made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     return made
+
+
+def show(title: str, made: Table, caption: str = "") -> None:
+    """Print a table with a title above and a caption below, neither of which it bends to its width."""
+    out.print(f"[bold]{_plain(title)}[/]", soft_wrap=True)
+    out.print(made)
+    if caption:
+        out.print(f"[dim]{_plain(caption)}[/]", soft_wrap=True)
 
 
 def text(value: object) -> str:

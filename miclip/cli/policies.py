@@ -69,7 +69,7 @@ def show_policies(policies: Sequence[dict[str, Any]]) -> None:
     if not policies:
         output.out.print('No policies. Make one: miclip steer create more-dogs "dog=2.0"')
         return
-    shown = output.table("Policies", "policy", "model", "does", ">share", "expires", ">version")
+    shown = output.table("policy", "model", "does", ">share", "expires", ">version")
     for policy in policies:
         concept = f'"{policy["concept"]}": ' if policy["concept"] else ""
         shown.add_row(
@@ -77,7 +77,7 @@ def show_policies(policies: Sequence[dict[str, Any]]) -> None:
             output.text(concept + edits_text(policy["edits"])), f"{policy['traffic_share']:.0%}",
             policy["expire_time"] or "never", str(policy["version"]),
         )  # fmt: skip
-    output.out.print(shown)
+    output.show("Policies", shown)
 
 
 def show_stops(stops: Sequence[dict[str, Any]]) -> None:
@@ -92,22 +92,21 @@ def show_stops(stops: Sequence[dict[str, Any]]) -> None:
 def show_receipt(value: dict[str, Any]) -> None:
     """Print what a policy does."""
     caption = f"measured on {value['images']} images, {value['target_images']} of them of the target"
-    shown = output.table(f'What the policy does to "{value["target_label"]}"', "probability of", ">policy",
-                         ">random units", caption=caption)  # fmt: skip
+    shown = output.table("probability of", ">policy", ">random units")
     shown.add_row(output.text(value["target_label"]), _points(value["target_change"]),
                   _points(value["random_target_change"]))  # fmt: skip
     shown.add_row("the other labels", _points(value["off_target_change"]), _points(value["random_off_target_change"]))
-    output.out.print(shown)
+    output.show(f'What the policy does to "{value["target_label"]}"', shown, caption)
     output.out.print(
         f"Specificity {value['specificity']:.2f} (1: only the target changes) · "
         f"largest change of a layer {value['norm_change']:.2f} of its norm\n"
     )
-    units = output.table("Its units, each alone", "unit", ">activation", ">→", ">target")
+    units = output.table("unit", ">activation", ">→", ">target")
     for unit in value["units"]:
         name = unit["unit"].split("/layers/")[-1].replace("/units/", "/")
         units.add_row(output.text(name), output.number(unit["mean_before"]), output.number(unit["mean_after"]),
                       _points(unit["target_change"]))  # fmt: skip
-    output.out.print(units)
+    output.show("Its units, each alone", units)
 
 
 def _points(change: float) -> str:

@@ -116,15 +116,15 @@ def show(value: dict[str, Any]) -> None:
     """Print a prediction; before and after side by side where it was steered."""
     title = f"What {value['model']} sees in {Path(value['image']).name}"
     if not (value["edits"] or value["applied"]["policy"]):
-        shown = output.table(title, "label", ">%")
+        shown = output.table("label", ">%")
         for label in value["baseline"]:
             shown.add_row(output.text(label["label"]), _percent(label))
-        output.out.print(shown)
+        output.show(title, shown)
         return
-    shown = output.table(title, "unsteered", ">%", "→ steered", ">%", ">change", caption=_caption(value))
+    shown = output.table("unsteered", ">%", "→ steered", ">%", ">change")
     for left, right in zip(value["baseline"], value["steered"], strict=True):
         shown.add_row(*_cells(left), *_cells(right), f"{100 * right['change']:+.1f}")
-    output.out.print(shown)
+    output.show(title, shown, _caption(value))
 
 
 def _units_of(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from miclip.cli import output
 from miclip.cli.connect import client
-from miclip.cli.examples import example_image
+from miclip.cli.examples import example_image, short
 from miclip.cli.policies import policy_value, stop_value
 from miclip.cli.remote import model_info
 from miclip.cli.versions import version
@@ -123,16 +122,11 @@ def _show_server(value: dict[str, Any], detach: bool, was_running: bool) -> None
     say(f"  health   http://{value['http']}/-/healthz", soft_wrap=True)
     say(f"  API key  {output.text(value['api_key_file'])}  (the command line finds it)", soft_wrap=True)
     say(f"  log      {output.text(value['log'])}", soft_wrap=True)
-    image = _relative(example_image())
+    image = short(example_image())
     say("\nTry:")
     for command in ("describe", 'localize "dog"', f'predict {image} --steer "dog=2.0"'):
         say(f"  [bold]miclip {output.text(command)}[/]", soft_wrap=True)
     say(f"\n{'End it with `miclip stop`.' if detach else 'Ctrl-C ends it.'}")
-
-
-def _relative(path: Path) -> str:
-    """Return the shorter of the absolute path and the one from here."""
-    return min(str(path), os.path.relpath(path), key=len)
 
 
 def _status(connected: MiclipClient) -> dict[str, Any]:
@@ -152,19 +146,19 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
 def _show_status(value: dict[str, Any]) -> None:
     say = output.out.print
     say(f"miclip {value['version']} at {output.text(value['endpoint'])}\n")
-    services = output.table("Services", "service", "health")
+    services = output.table("service", "health")
     for name, answer in value["services"].items():
         serving = answer == "SERVING"
         services.add_row(name, "[green]serving[/]" if serving else f"[red]{output.text(answer)}[/]")
-    say(services)
+    output.show("Services", services)
     if not value["ready"]:
         return
-    models = output.table("\nModels", "model", "layers", "atlas")
+    models = output.table("model", "layers", "atlas")
     for model in value["models"]:
         layers = ", ".join(f"{layer['layer']} ({layer['units']})" for layer in model["layers"])
         atlas = model["atlas"].removeprefix("atlases/")[:12]
         models.add_row(output.text(model["model"]), output.text(layers), atlas or "[dim]not aligned[/]")
-    say(models)
+    output.show("\nModels", models)
     say(f"\nPolicies: {', '.join(output.text(p['policy']) for p in value['policies']) or 'none'}")
     for stop_ in value["stops"]:
         where = stop_["model"] or "all models"
