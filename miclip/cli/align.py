@@ -177,4 +177,5 @@ def _ended(job: Alignment, activate: bool) -> dict[str, Any]:
 def _show(value: dict[str, Any]) -> None:
     model, short = output.text(value["model"]), value["atlas"].removeprefix("atlases/")[:12]
     output.out.print(f"[bold green]Aligned[/] {model}: atlas {short}{', active' if value['active'] else ''}.")
-    output.out.print(f"Try: [bold]miclip describe --model {model} --local[/]")
+    local = "" if "alignment" in value else " --local"
+    output.out.print(f"Try: [bold]miclip describe --model {model}{local}[/]")

@@ -75,7 +75,7 @@ def show_policies(policies: Sequence[dict[str, Any]]) -> None:
         shown.add_row(
             output.text(policy["policy"]), output.text(policy["model"]),
             output.text(concept + edits_text(policy["edits"])), f"{policy['traffic_share']:.0%}",
-            policy["expire_time"] or "never", str(policy["version"]),
+            _moment(policy["expire_time"]) or "never", str(policy["version"]),
         )  # fmt: skip
     output.show("Policies", shown)
 
@@ -107,6 +107,11 @@ def show_receipt(value: dict[str, Any]) -> None:
         units.add_row(output.text(name), output.number(unit["mean_before"]), output.number(unit["mean_after"]),
                       _points(unit["target_change"]))  # fmt: skip
     output.show("Its units, each alone", units)
+
+
+def _moment(time: str | None) -> str:
+    """Cut an RFC 3339 time to seconds."""
+    return f"{time[:10]} {time[11:19]} UTC" if time else ""
 
 
 def _points(change: float) -> str:

@@ -67,7 +67,7 @@ class RemoteBackend:
         result = self._client.predict(
             [image],
             model=model,
-            edits=[edit_message(model, edit) for edit in edits],
+            edits=[edit_message(model, edit) for edit in edits] if edits else None,
             policy=policy,
             include_baseline=True,
             top_k=top_k,

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +21,11 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(autouse=True)
 def connected(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("MICLIP_STATE_DIR", str(server.state_dir))
-    monkeypatch.setenv("MICLIP_ENDPOINT", server.grpc_endpoint)
-    monkeypatch.setenv("MICLIP_API_KEY", server.api_key)
+    """Sit at the server's machine: endpoint and key are found in its state directory."""
+    for name in ("MICLIP_ENDPOINT", "MICLIP_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
     settings.cache_clear()
     yield
     settings.cache_clear()
@@ -52,6 +55,14 @@ def test_the_key_is_never_shown(server: Any) -> None:
             result = run(*arguments)
             assert result.exit_code == 0, result.stderr
             assert server.api_key not in result.stdout + result.stderr
+
+
+def test_another_endpoint_can_be_named(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICLIP_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("MICLIP_ENDPOINT", server.grpc_endpoint)
+    monkeypatch.setenv("MICLIP_API_KEY", server.api_key)
+    settings.cache_clear()
+    assert value_of("status")["endpoint"] == server.grpc_endpoint
 
 
 def test_a_wrong_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
