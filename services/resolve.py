@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from miclip.errors import InvalidInput, NotFound
+from miclip.errors import InvalidInput, MiclipError, NotFound
 from miclip.names import UnitName, check_id, parse_layer, parse_model, parse_unit
 from miclip.settings import Settings
 from miclip.steering.edits import Edit, Op
@@ -79,7 +79,11 @@ class Resolver:
         request = retrieval_pb2.LocalizeConceptsRequest(
             model=model, texts=[text], layers=concept.layers, top_k=top_k, method=concept.method
         )
-        answer = await self._retrieval.call("LocalizeConcepts", request)
+        try:
+            answer = await self._retrieval.call("LocalizeConcepts", request)
+        except MiclipError as error:
+            error.field = _own_field(error.field, field)
+            raise
         units = [parse_unit(located.unit) for located in answer.localizations[0].units]
         return tuple(Edit(unit.layer, unit.unit, Op.SCALE, scale) for unit in units)
 
@@ -106,6 +110,13 @@ class Resolver:
 
     def _text(self, text: str, field: str, *, empty: bool = False) -> str:
         return check_text(text, field, self._settings.max_text_chars, empty=empty)
+
+
+def _own_field(theirs: str, field: str) -> str:
+    """Path in the policy of what LocalizeConcepts calls ``theirs``."""
+    if theirs == "model" or not theirs:
+        return theirs
+    return f"{field}.text" if theirs.startswith("texts") else f"{field}.{theirs}"
 
 
 def policy_id(asked: str) -> str:
