@@ -114,7 +114,9 @@ class TargetModel:
     ) -> None:
         self.name, self.labels, self.preprocess = name, tuple(labels), preprocessing
         self.device = torch.device(device)
-        self.module = model.eval().requires_grad_(False).to(self.device)
+        # channels last: convolutions then take about two thirds of the time
+        frozen = model.eval().requires_grad_(False).to(self.device)
+        self.module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layout, self._lock = layout, threading.Lock()
         self._modules = {path: self._submodule(path) for path in modules}
         self.layers = self._find_layers()
@@ -161,7 +163,7 @@ class TargetModel:
 
         wanted = set(capture)
         with torch.inference_mode():
-            logits = self._run(images.to(self.device), wanted | compiled.keys(), change)
+            logits = self._run(self._inputs(images), wanted | compiled.keys(), change)
         # copies made outside inference mode are ordinary tensors, which may take part in training
         return Output(_plain(logits), {layer: _plain(kept[layer]) for layer in capture})
 
@@ -194,7 +196,7 @@ class TargetModel:
             return x * gains[layer]
 
         with torch.inference_mode(mode=False), torch.enable_grad():
-            inputs = images.to(self.device)
+            inputs = self._inputs(images)
             logits = self._run(inputs.clone() if inputs.is_inference() else inputs, set(layers), change)
             grads = _margin_gradients(logits, gains)
         return (
@@ -209,6 +211,9 @@ class TargetModel:
                 hooks.enter_context(_hooked(self._modules[self.layers[layer].module], layer, change))
             logits: Tensor = self.module(images)
             return change(LOGITS, logits) if LOGITS in layers else logits
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return images.to(self.device, memory_format=torch.channels_last)
 
     def _pool(self, x: Tensor) -> Tensor:
         """Return float32 ``[B, d]``."""
