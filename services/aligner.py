@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from ray import serve
 
-from miclip.atlas import Atlas, list_atlases, locate_atlas, normalise, read_manifest
-from miclip.errors import BadArtefact, NotAligned
+from miclip.atlas import Atlas, AtlasManifest, is_atlas_id, list_atlases, locate_atlas, normalise, read_manifest
+from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
 from miclip.names import ModelName, parse_id, parse_model
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1.resources_pb2 import Embedding
@@ -147,16 +147,14 @@ class AlignerServicer(Servicer):
     @rpc(Scope.READ)
     async def GetAtlas(self, request: pb.GetAtlasRequest, call: Call) -> pb.GetAtlasResponse:
         """Read what an atlas covers."""
-        atlas_id = parse_id(request.name, "atlases")
-        manifest = await asyncio.to_thread(lambda: read_manifest(locate_atlas(atlas_id)))
+        atlas_id, manifest = await asyncio.to_thread(_manifest, request.name)
         active = await self._active_id(manifest.model) == atlas_id
         return pb.GetAtlasResponse(atlas=atlas_message(atlas_id, manifest, active=active))
 
     @rpc(Scope.ALIGN)
     async def ActivateAtlas(self, request: pb.ActivateAtlasRequest, call: Call) -> pb.ActivateAtlasResponse:
         """Verify an atlas and make it the active one of its model."""
-        atlas_id = parse_id(request.name, "atlases")
-        manifest = await asyncio.to_thread(lambda: read_manifest(locate_atlas(atlas_id)))
+        atlas_id, manifest = await asyncio.to_thread(_manifest, request.name)
         model = await self.models.get(ModelName(manifest.model), "name")
         if model.weights_sha256 != manifest.weights_sha256:
             raise BadArtefact(
@@ -172,6 +170,20 @@ class AlignerServicer(Servicer):
             return await self.active.resolve(model)
         except NotAligned:
             return ""
+
+
+def _manifest(name: str) -> tuple[str, AtlasManifest]:
+    """Id and manifest of an atlas by its name; raises InvalidInput, NotFound, or BadArtefact for a broken one."""
+    atlas_id = parse_id(name, "atlases")
+    if not is_atlas_id(atlas_id):
+        allowed = "atlases/ and 64 lower-case hexadecimal digits"
+        raise InvalidInput(
+            f"name: {name[:80]!r} is not the name of an atlas: {allowed}.", field="name", allowed=allowed
+        )
+    try:
+        return atlas_id, read_manifest(locate_atlas(atlas_id))
+    except NotFound as error:
+        raise NotFound(f"name: there is no {name}; ListAtlases shows what there is.", field="name") from error
 
 
 app = serve.deployment(name="aligner")(AlignerServicer).bind()

@@ -152,7 +152,8 @@ class JobStore:
             pipe.hgetall(_JOB + job_id).zrank(_OPEN, job_id)
             fields, rank = await pipe.execute()
         if not fields:
-            raise NotFound(f"There is no alignments/{job_id}; ListAlignments shows what there is.", field="name")
+            text = f"name: there is no alignments/{job_id}; ListAlignments shows what there is."
+            raise NotFound(text, field="name")
         return _job({name.decode(): value.decode() for name, value in fields.items()}, rank)
 
     async def ids(self) -> list[str]:

@@ -79,7 +79,7 @@ def _settings(given: pb.AlignmentSettings) -> AlignmentChoices:
         _check_real(weight, f"settings.{name}", "0 to 100", 0 <= weight <= _MAX_WEIGHT)
     _check_real(temperature, "settings.temperature", "above 0 to 1", 0 < temperature <= 1)
     if output_weight == input_weight == 0:
-        text = "settings: output_weight and input_weight are both 0; one must be above."
+        text = "settings.output_weight and settings.input_weight are both 0; one must be above."
         raise InvalidInput(text, field="settings.output_weight", allowed="above 0 to 100")
     return AlignmentChoices(
         seed=given.seed,

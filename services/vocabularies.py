@@ -147,7 +147,7 @@ def vocabulary_message(record: VocabularyRecord) -> pb.Vocabulary:
 
 def already_exists(vocabulary_id: str) -> AlreadyExists:
     """The error for an id that is taken."""
-    text = f"vocabularies/{vocabulary_id} exists; choose another id, or delete it first."
+    text = f"vocabulary_id: vocabularies/{vocabulary_id} exists; choose another id, or delete it first."
     return AlreadyExists(text, field="vocabulary_id", allowed="an id that is free")
 
 
