@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ class Server:
         align_key: A key with scopes ``read`` and ``align``.
         state_dir: Its private state directory.
         data_dir: Its private data directory.
+        probe_dir: What the probe set "small" is read from; tests put images there.
         temp_dir: Ray's private directory, with the replicas' logs.
         redis_url: Its embedded Redis.
         pid: Its process.
@@ -45,6 +47,7 @@ class Server:
     align_key: str
     state_dir: Path
     data_dir: Path
+    probe_dir: Path
     temp_dir: Path
     redis_url: str
     pid: int
@@ -71,6 +74,7 @@ def running_server(**overrides: str) -> Iterator[Server]:
     values = {
         "MICLIP_STATE_DIR": str(root / "state"),
         "MICLIP_DATA_DIR": str(root / "data"),
+        "MICLIP_PROBE_SETS": json.dumps({"small": str(root / "probe")}),
         "MICLIP_GRPC_PORT": "0",
         "MICLIP_HTTP_PORT": "0",
         "HF_HUB_OFFLINE": "1",
@@ -100,6 +104,7 @@ def _describe_server(info: Any, root: Path, values: dict[str, str]) -> Server:
         align_key=admin.create_key(info.redis_url, "test-align", [Scope.READ, Scope.ALIGN]),
         state_dir=root / "state",
         data_dir=root / "data",
+        probe_dir=root / "probe",
         temp_dir=Path(info.temp_dir),
         redis_url=info.redis_url,
         pid=info.pid,
