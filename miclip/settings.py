@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """Policies that may exist at a time."""
     max_vocabularies: int = Field(default=100, ge=1)
     """Vocabularies that users may keep at a time."""
+    max_cached_embeddings: int = Field(default=50_000, ge=1)
+    """Text embeddings kept in Redis in each of two generations; one of 384 dimensions takes about 1.7 KB."""
     max_open_alignments: int = Field(default=16, ge=1)
     """Alignments that may run or wait at a time."""
     max_page_size: int = Field(default=1000, ge=1)

@@ -20,6 +20,7 @@ from services.alignment_queue import AlignmentQueue
 from services.alignment_requests import alignment_message, atlas_message, new_spec
 from services.atlas_holder import AtlasHolder
 from services.clip_tower import ClipTower
+from services.embedding_cache import EmbeddingCache
 from services.known_models import KnownModels, layer_ids
 from services.messages import embedding_kind, embedding_messages, provenance
 from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
@@ -43,7 +44,8 @@ class AlignerServicer(Servicer):
 
     async def start(self) -> None:
         """Load CLIP; begin to look for alignments and for newly activated atlases."""
-        self.clip = await asyncio.to_thread(ClipTower.load, self.settings.device, self.store)
+        cache = EmbeddingCache(self.settings.redis_url, self.settings.max_cached_embeddings)
+        self.clip = await asyncio.to_thread(ClipTower.load, self.settings.device, cache)
         self.models = KnownModels(self.peer("activation"))
         self.active = ActiveAtlases(self.settings.redis_url)
         self.atlases = AtlasHolder(self.active, OpenedAtlas)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.store import Store
+from services.embedding_cache import EmbeddingCache
 
 if TYPE_CHECKING:
     from miclip.models.clip import Clip
@@ -26,29 +26,29 @@ class ClipTower:
 
     Args:
         clip: The model.
-        store: Holds the cache of text embeddings.
+        cache: Of text embeddings.
     """
 
-    def __init__(self, clip: Clip, store: Store) -> None:
+    def __init__(self, clip: Clip, cache: EmbeddingCache) -> None:
         self.clip_id, self.dim = clip.clip_id, clip.dim
-        self._clip, self._store = clip, store
+        self._clip, self._cache = clip, cache
         # torch uses all cores for one call; two at a time would only get in each other's way
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
 
     @classmethod
-    def load(cls, device: str, store: Store) -> ClipTower:
+    def load(cls, device: str, cache: EmbeddingCache) -> ClipTower:
         """Load the configured CLIP on ``device``, with all cores of the machine."""
         import torch
 
         from miclip.catalogue import load_clip
 
         torch.set_num_threads(os.cpu_count() or 1)  # Ray asks for one
-        return cls(load_clip(device), store)
+        return cls(load_clip(device), cache)
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the embeddings [n, D] of texts; those of before come from the cache."""
         keys = [self._key(text) for text in texts]
-        known = dict(zip(keys, await self._store.cached(keys), strict=True))
+        known = dict(zip(keys, await self._cache.get(keys), strict=True))
         size = 4 * self.dim
         missing = {
             key: text for key, text in zip(keys, texts, strict=True) if len(known[key] or b"") != size
@@ -56,7 +56,7 @@ class ClipTower:
         if missing:
             fresh = await self._in_turns(self._clip.embed_texts, list(missing.values()))
             new = {key: np.ascontiguousarray(row, "<f4").tobytes() for key, row in zip(missing, fresh, strict=True)}
-            await self._store.cache(new.items())
+            await self._cache.put(new)
             known.update(new)
         return np.frombuffer(b"".join(known[key] or b"" for key in keys), "<f4").reshape(len(keys), self.dim)
 

@@ -1,4 +1,4 @@
-"""What the replicas share, in Redis: keys, policies and their change stream, the kill switch, cached embeddings.
+"""What the replicas share, in Redis: keys, policies and their change stream, and the kill switch.
 
 One code path for an embedded and a real server. Every write of a policy is one Lua script, so the value, its change
 entry and its audit entry appear together or not at all.
@@ -7,7 +7,7 @@ entry and its audit entry appear together or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +26,6 @@ _POLICIES: Final = "{miclip}:policies"
 _STOPS: Final = "{miclip}:stops"
 _CHANGES: Final = "{miclip}:changes"
 _AUDIT: Final = "{miclip}:audit"
-_EMBEDDINGS: Final = "{miclip}:embeddings:"
 
 _CHANGES_KEPT: Final = 10_000
 _AUDIT_KEPT: Final = 1_000_000
@@ -196,29 +195,6 @@ class Store:
         """The newest audit entries, newest first."""
         async with reachable():
             return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
-
-    # embedding cache: never worth failing a call for, so an unreachable Redis is a miss
-
-    async def cached(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Cached values in the order of ``keys``; None where there is none."""
-        if not keys:
-            return []
-        try:
-            async with reachable():
-                values: list[bytes | None] = await self._redis.mget([_EMBEDDINGS + key for key in keys])
-                return values
-        except NotReady:
-            return [None] * len(keys)
-
-    async def cache(self, items: Iterable[tuple[str, bytes]], ttl_s: int = 7 * 24 * 3600) -> None:
-        """Cache values for ``ttl_s`` seconds."""
-        try:
-            async with reachable(), self._redis.pipeline(transaction=False) as pipe:
-                for key, value in items:
-                    pipe.set(_EMBEDDINGS + key, value, ex=ttl_s)
-                await pipe.execute()
-        except NotReady:
-            return
 
 
 def _settle(policy_id: str, outcome: str) -> None:

@@ -58,10 +58,9 @@ def test_a_text_gives_the_same_numbers_alone_in_company_and_again(wire: Any) -> 
 def test_embeddings_are_cached_by_model_and_text_without_the_text_itself(wire: Any, server: Any) -> None:
     answer = wire.call("aligner/EmbedTexts", pb.EmbedTextsRequest(texts=["a secret walrus"]))
     with redis.from_url(server.redis_url) as client:
-        keys = [key.decode() for key in client.scan_iter("*embeddings*", count=1000)]
-        values = [client.get(key) for key in keys]
+        kept = client.hgetall("{miclip}:embeddings:new")
     wanted = np.array(answer.embeddings[0].values, "<f4").tobytes()
-    (key,) = (key for key, value in zip(keys, values, strict=True) if value == wanted)
+    (key,) = (key.decode() for key, value in kept.items() if value == wanted)
     assert answer.clip_id in key and "walrus" not in key
 
 

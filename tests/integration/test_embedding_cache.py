@@ -1,0 +1,58 @@
+"""The embedding cache keeps what is used, in bounded memory, and fails no call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from services.embedding_cache import EmbeddingCache
+from services.redis_server import EmbeddedRedis
+
+pytestmark = pytest.mark.integration
+
+LIMIT = 10
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("r")
+    with EmbeddedRedis(folder, folder / "data") as server:
+        yield server.url
+
+
+@pytest.fixture
+async def cache(redis_url: str) -> AsyncIterator[EmbeddingCache]:
+    made = EmbeddingCache(redis_url, LIMIT)
+    await made._redis.flushall()
+    yield made
+    await made.close()
+
+
+async def test_values_come_back_in_order_with_gaps_where_there_is_none(cache: EmbeddingCache) -> None:
+    await cache.put({"a": b"1", "b": bytes(range(256))})
+    assert await cache.get(["b", "x", "a", "b"]) == [bytes(range(256)), None, b"1", bytes(range(256))]
+    assert await cache.get([]) == []
+
+
+async def test_it_never_holds_more_than_two_generations(cache: EmbeddingCache) -> None:
+    for number in range(100):
+        await cache.put({f"k{number}": b"v"})
+    sizes = [await cache._redis.hlen(key) for key in await cache._redis.keys("*")]
+    assert sum(sizes) < 2 * LIMIT + 1
+    assert await cache.get(["k99", "k0"]) == [b"v", None]
+
+
+async def test_what_is_read_again_and_again_stays(cache: EmbeddingCache) -> None:
+    await cache.put({"used": b"v", "unused": b"v"})
+    for number in range(100):
+        await cache.put({f"k{number}": b"v"})
+        assert await cache.get(["used"]) == [b"v"]
+    assert await cache.get(["unused"]) == [None]
+
+
+async def test_an_unreachable_redis_is_a_miss() -> None:
+    cache = EmbeddingCache("unix:///nowhere/redis.sock", LIMIT)
+    assert await cache.get(["a", "b"]) == [None, None]
+    await cache.put({"a": b"v"})
+    await cache.close()
