@@ -1,7 +1,7 @@
 """The dual contrastive loss: unit space against the text of the predicted label and against the image.
 
-``L = w_out · L_out(E_n(A), E_c(ĉ)) + w_in · L_in(E_n(A), E_i(X))`` (Shi et al., ICLR 2026, the training objective), each a
-symmetric InfoNCE as in CLIP.
+``L = w_out · L_out(E_n(A), E_c(ĉ)) + w_in · L_in(E_n(A), E_i(X))`` (Shi et al., ICLR 2026, the training objective),
+each a symmetric InfoNCE as in CLIP.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def dual_loss(
         embedded: ``E_n(A)`` normalised, float32 ``[B, D]``.
         texts: ``E_c(ĉ)`` normalised, float32 ``[B, D]``.
         images: ``E_i(X)`` normalised, float32 ``[B, D]``.
-        predicted: Predicted label of each row, int64 ``[B]``; rows that share it are positives of each other in ``L_out``.
+        predicted: Predicted label of each row, int64 ``[B]``; rows that share it are positives of each other in
+            ``L_out``.
         scale: Inverse temperature.
         output_weight: Weight of ``L_out``.
         input_weight: Weight of ``L_in``.

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -99,7 +99,8 @@ class ProbeRecord:
         logits: float32 ``[N, K]``.
         image_embeddings: ``E_i`` of every image, normalised, float16 ``[N, D]``.
         activations: Pooled activations by layer, float32 ``[N, d]``.
-        attributions: Gradient of the predicted margin with respect to a gain on every unit, by layer, float32 ``[N, d]``.
+        attributions: Gradient of the predicted margin with respect to a gain on every unit, by layer, float32
+            ``[N, d]``.
     """
 
     logits: NDArray[np.float32]
@@ -134,7 +135,7 @@ class ActivationStore:
         """Record every image that is not recorded yet; returns early, keeping what is done, once ``cancelled``."""
         self.directory.mkdir(parents=True, exist_ok=True)
         total = len(self._probe.names)
-        arrays: dict[str, np.memmap] | None = None
+        arrays: dict[str, np.memmap[Any, Any]] | None = None
         for start in range(self.done, total, CHUNK):
             if cancelled():
                 return
@@ -151,7 +152,8 @@ class ActivationStore:
     def read(self) -> ProbeRecord:
         """Return the finished store, memory-mapped; raises InvalidInput when it is not finished."""
         if self.done < len(self._probe.names):
-            raise InvalidInput(f"The activation store holds {self.done} of {len(self._probe.names)} images; fill it first.")
+            held = f"{self.done} of {len(self._probe.names)} images"
+            raise InvalidInput(f"The activation store holds {held}; fill it first.")
         return ProbeRecord(
             self._read("logits"),
             self._read("images"),
@@ -159,7 +161,7 @@ class ActivationStore:
             {layer: self._read(f"attributions.{layer}") for layer in self._layers},
         )
 
-    def _compute(self, images: list[Tensor]) -> dict[str, NDArray]:  # type: ignore[type-arg]
+    def _compute(self, images: list[Tensor]) -> dict[str, NDArray[Any]]:
         batch = torch.stack([self._model.preprocess(image) for image in images])
         logits, activations, attributions = self._model.attribute(batch, self._layers)
         rows = {
@@ -170,13 +172,13 @@ class ActivationStore:
         rows |= {f"attributions.{layer}": values.float().cpu().numpy() for layer, values in attributions.items()}
         return rows
 
-    def _array(self, key: str, width: int, dtype: np.dtype) -> np.memmap:  # type: ignore[type-arg]
+    def _array(self, key: str, width: int, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
         path, shape = self.directory / f"{key}.npy", (len(self._probe.names), width)
         if path.exists() and self.done:
             return np.lib.format.open_memmap(path, mode="r+")
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
-    def _read(self, key: str) -> NDArray:  # type: ignore[type-arg]
+    def _read(self, key: str) -> NDArray[Any]:
         return np.load(self.directory / f"{key}.npy", mmap_mode="r", allow_pickle=False)
 
     def _mark(self, done: int) -> None:

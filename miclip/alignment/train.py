@@ -84,14 +84,14 @@ def align_model(
     _stop_if(cancelled)
     record = activation_store.read()
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
-    rows = _kept_rows(probe, config.probe_rows)
+    rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
     tensors: dict[str, dict[str, NDArray[Any]]] = {}
     manifest_layers = []
     for name in layers:
         _stop_if(cancelled)
         encoder = _encoder(activation_store.directory, name, record, labels, config.encoder, progress)
-        tensors[name], metrics = _layer_tensors(name, str(model.layers[name].kind), encoder, record, labels, rows, config)
         layer = model.layers[name]
+        tensors[name], metrics = _layer_tensors(name, str(layer.kind), encoder, record, labels, rows, images, config)
         manifest_layers.append({"name": name, "kind": str(layer.kind), "units": layer.units,
                                 "unit_embedding": default_embedding(str(layer.kind)), "metrics": metrics})  # fmt: skip
     if progress:
@@ -104,7 +104,7 @@ def align_model(
     manifest = {
         "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
         "clip_id": clip.clip_id, "clip_dim": clip.dim, "labels": list(model.labels), "layers": manifest_layers,
-        "probe": {"set": probe.name, "images": len(probe.names) // probe.views, "views": len(rows),
+        "probe": {"set": probe.name, "images": images, "views": len(rows),
                   "sha256": probe.sha256},
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
                      "probe_rows": len(rows)},
@@ -160,25 +160,26 @@ def _encoder(
     return encoder
 
 
-def _layer_tensors(  # noqa: PLR0913
+def _layer_tensors(
     name: str,
     kind: str,
     encoder: NeuronEncoder,
     record: ProbeRecord,
     labels: NDArray[np.float32],
     rows: NDArray[np.int64],
+    images: int,
     config: AlignmentConfig,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     activations, attributions = np.asarray(record.activations[name]), np.asarray(record.attributions[name])
     embeddings = unit_embeddings(encoder, activations, attributions)
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "encoder": encoder.weight,
         "centre": encoder.centre,
         "pattern": _half(_unit_scale(embeddings["pattern"])),
         "causal": _half(_unit_scale(embeddings["causal"])),
         "activations": _half(activations[rows]),
         "attributions": _half(attributions[rows]),
-        **compute_statistics(activations[rows]),
+        **compute_statistics(activations[rows], image_ids=rows % images),
         **_null(embeddings[default_embedding(kind)], labels, config),
     }
     return tensors, {"final_loss": round(encoder.loss, 6)}
@@ -189,13 +190,12 @@ def _null(
 ) -> dict[str, NDArray[Any]]:
     """Best label's cosine of random directions of the layer, through the map that the layer's labels come from."""
     norms = np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
-    return null_statistics(
-        (embedding / norms).T, labels, settings().null_directions, seed=config.encoder.seed, text_mean=labels.mean(axis=0)
-    )
+    directions, seed = settings().null_directions, config.encoder.seed
+    return null_statistics((embedding / norms).T, labels, directions, seed, text_mean=labels.mean(axis=0))
 
 
 def _kept_rows(probe: ProbeSet, kept: int) -> NDArray[np.int64]:
-    """Rows that stay in the atlas: whole views where there are several (rows are ordered by view), else evenly spread."""
+    """Rows that stay in the atlas: whole views (rows are ordered by view), or evenly spread images of the first."""
     total = len(probe.names)
     if not kept or kept >= total:
         return np.arange(total)

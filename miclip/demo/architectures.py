@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from miclip.models import _torchvision  # noqa: F401
 
 # isort: split
@@ -23,7 +25,7 @@ class ConvStem(nn.Module):
         super().__init__()
         channels = (3, width // 4, width // 2, width)
         steps: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             steps += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
         self.stages = nn.Sequential(*steps)
         self.proj = nn.Conv2d(width, embed_dim, 1)
@@ -31,13 +33,19 @@ class ConvStem(nn.Module):
         self.num_patches = self.grid_size[0] * self.grid_size[1]
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return tokens ``[B, 64, dim]`` of images ``[B, 3, 64, 64]``."""
         return self.proj(self.stages(images)).flatten(2).transpose(1, 2)
 
 
 def emoji_resnet(num_classes: int) -> ResNet:
     """A ResNet with one basic block per stage, 32-64-128-256 channels."""
     return ResNet(
-        BasicBlock, [1, 1, 1, 1], num_classes=num_classes, channels=(32, 64, 128, 256), stem_type="deep", stem_width=16
+        BasicBlock,  # type: ignore[arg-type]  # timm annotates an instance where it takes the class
+        (1, 1, 1, 1),
+        num_classes=num_classes,
+        channels=(32, 64, 128, 256),
+        stem_type="deep",
+        stem_width=16,
     )
 
 

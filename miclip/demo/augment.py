@@ -78,8 +78,8 @@ class Augment:
         colour = grey + (colour - grey) * uniform(1 - strength, 1 + strength, 1, 1, 1)
         middle = 0.5 * alpha
         colour = middle + (colour - middle) * uniform(1 - strength, 1 + strength, 1, 1, 1)
-        colour = colour * uniform(1 - strength, 1 + strength, 3, 1, 1).lerp(uniform(1 - strength, 1 + strength, 1, 1, 1), 0.6)
-        return colour
+        tint = uniform(1 - strength, 1 + strength, 3, 1, 1)
+        return colour * tint.lerp(uniform(1 - strength, 1 + strength, 1, 1, 1), 0.6)
 
     def _ground(self, uniform) -> Tensor:  # type: ignore[no-untyped-def]
         """White, a plain colour, or a coarse pattern: drawings are seen on any ground, so it must carry no sign."""

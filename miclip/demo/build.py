@@ -127,7 +127,7 @@ class Build:
                 recipe.architecture, self.drawings(TRAIN_STYLES, concepts, classes=False),
                 self.drawings(TRAIN_STYLES, concepts, classes=True), recipe.stages,
                 self._directory / f"{name}.checkpoint",
-                lambda stage, done, total, loss: self._report(f"{name} {stage}", done, total, loss),
+                self._reporter(name),
             )  # fmt: skip
             _save(model.state_dict(), trained)
         spec = TargetSpec(
@@ -165,8 +165,11 @@ class Build:
             align_model(
                 catalogue.load_target(name, "cpu"), clip, demo_probe(), AlignmentConfig(probe_rows=ATLAS_ROWS),
                 store=self._directory / "stores", atlas_root=self._output / "atlases",
-                progress=lambda stage, done, total, loss, name=name: self._report(f"{name} {stage}", done, total, loss),
+                progress=self._reporter(name),
             )  # fmt: skip
+
+    def _reporter(self, name: str) -> Report:
+        return lambda stage, done, total, loss: self._report(f"{name} {stage}", done, total, loss)
 
     def _manifest(self, concepts: list[Concept]) -> dict[str, Any]:
         catalogue = Catalogue(self._output / "models")
@@ -240,5 +243,3 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     temporary.replace(path)
-
-

@@ -58,7 +58,8 @@ def _fetch(package: str, version: str, target: Path) -> None:
         done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, check=False)
         archives = list(Path(temporary).glob("*.tgz"))
         if done.returncode or not archives:
-            raise InvalidInput(f"npm could not fetch {package} {version}; is the registry reachable?", field="environment")
+            text = f"npm could not fetch {package} {version}; is the registry reachable?"
+            raise InvalidInput(text, field="environment")
         with tarfile.open(archives[0]) as archive:
             archive.extractall(temporary, filter="data")
         shutil.rmtree(target, ignore_errors=True)

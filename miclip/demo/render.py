@@ -40,8 +40,9 @@ class IconSet:
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{entry["body"]}</svg>'
         )
-        scale = {"width": SIZE} if width >= height else {"height": SIZE}
-        drawn = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, **scale)))).convert("RGBA")
+        wide = width >= height
+        drawn_svg = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE if wide else None, height=None if wide else SIZE)
+        drawn = Image.open(io.BytesIO(bytes(drawn_svg))).convert("RGBA")
         canvas = Image.new("RGBA", (SIZE, SIZE))
         canvas.paste(drawn, ((SIZE - drawn.width) // 2, (SIZE - drawn.height) // 2))
         return canvas

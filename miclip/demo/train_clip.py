@@ -54,7 +54,7 @@ def train_image_tower(
         report: Called with stage, images done, images in all, running loss.
         seed: Seed of sampling and views.
     """
-    tower.train().to(memory_format=torch.channels_last)
+    tower.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scale = nn.Parameter(torch.tensor(math.log(20.0)))
     head = {id(p) for p in tower.head.parameters()}  # type: ignore[union-attr]
     groups = [
@@ -107,7 +107,9 @@ def _text_to_image(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def retrieval_accuracy(tower: nn.Module, views: Tensor, labels: Tensor, names: Tensor, ks: Sequence[int]) -> list[float]:
+def retrieval_accuracy(
+    tower: nn.Module, views: Tensor, labels: Tensor, names: Tensor, ks: Sequence[int]
+) -> list[float]:
     """Return top-k accuracies of views, ``[N,3,H,W]`` in 0..1, against the concepts' name embeddings ``[C,D]``."""
     ranks = []
     for batch, wanted in zip(views.split(256), labels.split(256), strict=True):

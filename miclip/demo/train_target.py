@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,31 +65,32 @@ def train_target(
     """
     torch.manual_seed(seed)
     build = ARCHITECTURES[architecture]
-    state = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"stage": 0}
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"stage": 0}
     model = build(int(concepts.labels.max()) + 1)
     if state["stage"] == 0:
-        _fit("pretrain", model, concepts, stages[0], checkpoint, state, 0, report, seed)
+        _fit(model, concepts, stages[0], _Run("pretrain", 0, seed, checkpoint, report), state)
         state = {"stage": 1, "model": model.state_dict()}
         torch.save(state, checkpoint)
     served = build(int(classes.labels.max()) + 1)
     body = {key: value for key, value in state["model"].items() if served.state_dict()[key].shape == value.shape}
     served.load_state_dict(body if "step" not in state else state["model"], strict="step" in state)
-    _fit("fine-tune", served, classes, stages[1], checkpoint, state, 1, report, seed + 1)
+    _fit(served, classes, stages[1], _Run("fine-tune", 1, seed + 1, checkpoint, report), state)
     return served.eval()
 
 
-def _fit(  # noqa: PLR0913
-    name: str,
-    model: nn.Module,
-    data: Drawings,
-    stage: Stage,
-    checkpoint: Path,
-    state: dict,
-    index: int,
-    report: Callable[[str, int, int, float], None],
-    seed: int,
-) -> None:
-    model.train().to(memory_format=torch.channels_last)
+@dataclass(frozen=True)
+class _Run:
+    """Name and place of a stage, its seed, where its state goes, and who is told."""
+
+    name: str
+    index: int
+    seed: int
+    checkpoint: Path
+    report: Callable[[str, int, int, float], None]
+
+
+def _fit(model: nn.Module, data: Drawings, stage: Stage, run: _Run, state: dict[str, Any]) -> None:
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}])
@@ -97,7 +99,7 @@ def _fit(  # noqa: PLR0913
     if start:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + start)
+    generator = torch.Generator().manual_seed(run.seed * 1_000_003 + start)
     views = training_views(IMAGE_SIZE)
     running = float("nan")
     for step in range(start, steps):
@@ -115,10 +117,10 @@ def _fit(  # noqa: PLR0913
         optimizer.step()
         running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0 or step + 1 == steps:
-            report(name, (step + 1) * BATCH, steps * BATCH, running)
+            run.report(run.name, (step + 1) * BATCH, steps * BATCH, running)
         if step % 500 == 499:
-            torch.save({"stage": index, "step": step + 1, "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict()}, checkpoint)  # fmt: skip
+            torch.save({"stage": run.index, "step": step + 1, "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict()}, run.checkpoint)  # fmt: skip
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ def resume_from(network: nn.Module, layer: str) -> Callable[[Tensor], Tensor] | 
     """
     try:
         graph = _Shallow(layer).trace(network)
-    except Exception:  # noqa: BLE001 - control flow on values: torch.fx raises many types, all mean "cannot be traced"
+    except Exception:  # control flow on values: torch.fx raises many types, and all mean "cannot be traced"
         return None
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(calls) != 1:

@@ -23,9 +23,10 @@ from miclip.evaluation.baselines import mean_activation_ranking, random_ranking
 from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.models.clip import Clip
 from miclip.models.target import LOGITS, TargetModel
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval import AtlasSearcher, LocalizationMethod
 
-METHODS = ("random", "mean_activation", "filter", "pattern", "causal", "attribution")
+SEARCHES: tuple[LocalizationMethod, ...] = ("filter", "pattern", "causal", "attribution")
+METHODS = ("random", "mean_activation", *SEARCHES)
 TOP_UNITS = 5
 
 Report = Callable[[str, int, int], None]
@@ -108,21 +109,24 @@ def _evaluate_one(
         layer: Laboratory(model, layer, images, subject.labels, views)
         for layer, views in zip((subject.penultimate, subject.middle), settings.other_views, strict=True)
     }
+    layers = (subject.middle, subject.penultimate, LOGITS)
     described: list[float] = []
     changes: dict[tuple[str, str, str], list[Change]] = {}
     with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
         for seed in settings.seeds:
-            atlas = _align(model, clip, probe(seed), seed, store, Path(atlases), report)
+            atlas = _align(model, clip, probe(seed), layers, seed, store, Path(atlases), report)
             searcher = AtlasSearcher(atlas)
             described.append(description_top1(searcher))
             for layer, laboratory in laboratories.items():
                 classes = _classes(subject, layer, settings)
                 stage, done, total = f"{model.name} {layer} seed {seed}", 0, len(METHODS) * len(classes)
                 for method, ranking in rankings(searcher, layer, seed).items():
+
                     def tick() -> None:
                         nonlocal done
                         done += 1
                         report(stage, done, total)  # noqa: B023 - called within the iteration
+
                     found = intervene(laboratory, ranking, classes, TOP_UNITS, tick)
                     for scale, values in found.items():
                         changes.setdefault((layer, method, scale), []).extend(values)
@@ -145,16 +149,23 @@ def rankings(searcher: AtlasSearcher, layer: str, seed: int) -> dict[str, NDArra
         "random": random_ranking(len(labels), activations.shape[1], seed),
         "mean_activation": mean_activation_ranking(activations, np.asarray(atlas.predicted, np.int64), len(labels)),
     }
-    for method in METHODS[2:]:
+    for method in SEARCHES:
         hits = searcher.localize(labels, [layer], top_k=TOP_UNITS, method=method)
         found[method] = np.array([[hit.unit for hit in query.units] for query in hits], dtype=np.int64)
     return found
 
 
 def _align(
-    model: TargetModel, clip: Clip, probe: ProbeSet, seed: int, store: Path, atlases: Path, report: Report
+    model: TargetModel,
+    clip: Clip,
+    probe: ProbeSet,
+    layers: tuple[str, ...],
+    seed: int,
+    store: Path,
+    atlases: Path,
+    report: Report,
 ) -> Atlas:
-    config = AlignmentConfig()
+    config = AlignmentConfig(layers=layers)
     config = replace(config, encoder=replace(config.encoder, seed=seed))
     atlas_id = align_model(
         model, clip, probe, config, store=store, atlas_root=atlases,
@@ -174,11 +185,10 @@ def _classes(subject: Subject, layer: str, settings: EvaluationSettings) -> list
     return [index * total // wanted for index in range(wanted)]
 
 
-def _summary(
-    top1: float, described: list[float], changes: dict[tuple[str, str, str], list[Change]]
-) -> dict[str, Any]:
+def _summary(top1: float, described: list[float], changes: dict[tuple[str, str, str], list[Change]]) -> dict[str, Any]:
     layers: dict[str, Any] = {LOGITS: {"description_top1": float(np.mean(described))}}
     for (layer, method, scale), values in changes.items():
-        mean = {"target": float(np.mean([v.target for v in values])), "others": float(np.mean([v.others for v in values]))}
+        target, others = ([getattr(value, who) for value in values] for who in ("target", "others"))
+        mean = {"target": float(np.mean(target)), "others": float(np.mean(others))}
         layers.setdefault(layer, {"localization": {}})["localization"].setdefault(method, {})[scale] = mean
     return {"held_out_top1": top1, "layers": layers}
