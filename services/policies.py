@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from miclip.errors import InvalidInput, MiclipError, NotFound
+from miclip.errors import InvalidInput, MiclipError, NotFound, NotReady
 from services.store import SteeringState, Store, StoredPolicy
 
 _BLOCK_S = 5.0
@@ -70,6 +70,10 @@ class PolicyCache:
                 await self._refresh()
             view = await self.view()
         policy = view.state.policies.get(policy_id)
+        if policy is None and view.stale:
+            raise NotReady(
+                f"{field}: policies/{policy_id} is unknown here, and the store cannot be asked now.", field=field
+            )
         if policy is None or policy.expired():
             state = "has expired" if policy else "does not exist"
             raise NotFound(f"{field}: policies/{policy_id} {state}; ListPolicies shows what there is.", field=field)

@@ -267,3 +267,15 @@ def dog() -> bytes:
     from miclip.demo.assets import IMAGES
 
     return (IMAGES / "twemoji" / "dog.webp").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Any:
+    """Start a server of one's own: a context manager that takes ``MICLIP_*`` variables."""
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def wire_type() -> type[Wire]:
+    """Raw gRPC to any server."""
+    return Wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from services.keys import KeyRecord, Scope, match
 _MAX_TOKEN = 256
 _REFRESH_S = 2.0
 _MISS_REFRESH_S = 0.25
+_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,15 @@ def bearer(metadata: Iterable[tuple[str, str]]) -> str:
 class KeyRing:
     """The live keys, read from the store every two seconds, and sooner for a key that is not among them.
 
-    While the store cannot be reached, the keys that were known last go on working.
+    While the store cannot be reached, the keys that were known last go on working, and calls wait for it no longer than
+    half a second in two.
     """
 
     def __init__(self, load: Callable[[], Awaitable[list[KeyRecord]]], refresh_s: float = _REFRESH_S) -> None:
         self._load, self._refresh_s = load, refresh_s
         self._records: list[KeyRecord] | None = None
-        self._read_at = 0.0
-        self._lock = asyncio.Lock()
+        self._tried_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
 
     async def authenticate(self, metadata: Iterable[tuple[str, str]], scope: Scope) -> Principal:
         """The caller; raises Unauthenticated or PermissionDenied."""
@@ -66,12 +69,20 @@ class KeyRing:
         return principal
 
     async def _newer_than(self, age_s: float) -> list[KeyRecord]:
-        async with self._lock:
-            if self._records is None or time.monotonic() - self._read_at > age_s:
-                try:
-                    self._records = await self._load()
-                except NotReady:
-                    if self._records is None:
-                        raise
-                self._read_at = time.monotonic()
-            return self._records
+        if self._records is None or time.monotonic() - self._tried_at > age_s:
+            await self._refresh()
+        if self._records is None:
+            raise NotReady("The API keys cannot be read right now; try again.")
+        return self._records
+
+    async def _refresh(self) -> None:
+        """Read the keys, once for all calls that wait; give up waiting soon when older ones are known."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        patience = None if self._records is None else _PATIENCE_S
+        await asyncio.wait([self._reading], timeout=patience)
+
+    async def _read(self) -> None:
+        with contextlib.suppress(NotReady):
+            self._records = await self._load()
+        self._tried_at = time.monotonic()

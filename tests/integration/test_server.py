@@ -110,7 +110,6 @@ def test_a_second_server_process_refuses_the_state_directory(server: Any) -> Non
     assert (server.state_dir / "server.json").exists()
 
 
-@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")  # Ray's models
 def test_the_checked_in_serve_config_is_what_the_code_writes() -> None:
     from pathlib import Path
 

@@ -1,0 +1,53 @@
+"""The arithmetic of receipts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from miclip.steering.edits import Edit, Op
+from miclip.v1 import activation_pb2
+from services.receipts import Measured, _effect, _norm_change, _random_edits, _specificity
+
+pytestmark = pytest.mark.unit
+
+
+def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
+    before = Measured(np.full((4, 4), 0.25, np.float32), {})
+    after = before.probabilities.copy()
+    after[0, 0], after[1, 0], after[2, 1] = 0.15, 0.05, 0.30
+    effect = _effect(before, Measured(after, {}), np.asarray([0, 0, 1, 2]))
+    assert effect.target(0) == pytest.approx(-0.15)
+    np.testing.assert_allclose(effect.others(0), [0.05, 0.0], atol=1e-7)  # label 3 is shown by no image
+    assert _specificity(effect, 0) == pytest.approx(1 - 0.025 / 0.15)
+
+
+def test_the_norm_change_is_relative_to_the_typical_norm_and_of_the_worst_layer() -> None:
+    a = np.asarray([[3.0, 4.0], [0.0, 5.0]], np.float32)
+    before = Measured(np.zeros((2, 1), np.float32), {"a": a, "b": a})
+    after = Measured(before.probabilities, {"a": a + np.asarray([[0, 0], [2, 0]], np.float32), "b": a})
+    assert _norm_change(before, after) == pytest.approx(2 / 5)
+
+
+def test_the_control_edits_other_units_of_the_same_layers_the_same_way() -> None:
+    model = activation_pb2.Model(name="models/m")
+    for name, units in (("a", 50), ("b", 8)):
+        model.layers.add(name=f"models/m/layers/{name}", units=units)
+    edits = [Edit("a", 1, Op.SCALE, 0.0), Edit("a", 1, Op.ADD, 2.0), Edit("a", 7, Op.SCALE, 3.0)]
+    edits += [Edit("b", 0, Op.CLAMP, 1.0)]
+    draws = _random_edits(edits, model)
+    assert len(draws) == 3
+    assert draws == _random_edits(edits, model)
+    for draw in draws:
+        assert [(e.layer, e.op, e.value) for e in draw] == [(e.layer, e.op, e.value) for e in edits]
+        assert draw[0].unit == draw[1].unit
+        assert {e.unit for e in draw if e.layer == "a"}.isdisjoint({1, 7})
+        assert draw[3].unit != 0
+
+
+def test_the_control_of_a_whole_layer_stays_in_the_layer() -> None:
+    model = activation_pb2.Model(name="models/m")
+    model.layers.add(name="models/m/layers/a", units=4)
+    edits = [Edit("a", unit, Op.SCALE, 0.0) for unit in range(4)]
+    for draw in _random_edits(edits, model):
+        assert sorted(e.unit for e in draw) == [0, 1, 2, 3]

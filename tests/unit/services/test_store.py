@@ -1,0 +1,177 @@
+"""The shared state, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
+from miclip.steering.edits import Edit, Op
+from services.keys import ALL_SCOPES, new_key
+from services.policies import PolicyCache
+from services.redis_server import EmbeddedRedis
+from services.store import Stop, Store, StoredPolicy
+
+pytestmark = pytest.mark.unit
+
+AUDIT = {"action": "test"}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[EmbeddedRedis]:
+    with (
+        tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder,
+        EmbeddedRedis(Path(folder), Path(folder) / "data") as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+async def store(redis: EmbeddedRedis) -> Any:
+    made = Store(redis.url)
+    await made._redis.flushall()
+    yield made
+    await made.close()
+
+
+def policy(name: str = "p", **fields: Any) -> StoredPolicy:
+    return StoredPolicy(policy_id=name, model="m", edits=(Edit("layer4", 1, Op.SCALE, 0.0),), **fields)
+
+
+async def test_a_policy_comes_back_as_it_was_stored(store: Store) -> None:
+    stored = policy(ttl_seconds=5, traffic_share=0.25, asked='{"edits": {}}', concept="dog")
+    await store.create_policy(stored, AUDIT, 10)
+    assert await store.policy("p") == stored
+    assert (await store.steering()).policies == {"p": stored}
+
+
+async def test_an_id_is_used_once_and_there_is_a_limit(store: Store) -> None:
+    await store.create_policy(policy("a"), AUDIT, 2)
+    with pytest.raises(AlreadyExists):
+        await store.create_policy(policy("a"), AUDIT, 2)
+    await store.create_policy(policy("b"), AUDIT, 2)
+    with pytest.raises(Overloaded):
+        await store.create_policy(policy("c"), AUDIT, 2)
+
+
+async def test_of_two_writers_with_one_etag_one_wins(store: Store) -> None:
+    first = policy()
+    await store.create_policy(first, AUDIT, 10)
+    writers = [store.replace_policy(first.changed(description=str(i)), first.etag, AUDIT) for i in range(8)]
+    outcomes = await asyncio.gather(*writers, return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict"] * 7 + ["NoneType"]
+    winner = outcomes.index(None)
+    assert (await store.policy("p")).description == str(winner)
+
+
+async def test_deleting_honours_an_etag_where_one_is_given(store: Store) -> None:
+    stored = policy()
+    await store.create_policy(stored, AUDIT, 10)
+    with pytest.raises(Conflict):
+        await store.delete_policy("p", "other", AUDIT)
+    await store.delete_policy("p", "", AUDIT)
+    with pytest.raises(NotFound):
+        await store.policy("p")
+    with pytest.raises(NotFound):
+        await store.delete_policy("p", "", AUDIT)
+
+
+async def test_every_write_is_in_the_audit_stream_and_no_refused_one(store: Store) -> None:
+    stored = policy()
+    await store.create_policy(stored, {"n": 1}, 10)
+    with pytest.raises(Conflict):
+        await store.replace_policy(stored.changed(), "wrong", {"n": 2})
+    await store.set_stop("", Stop(reason="r", stopped_at=1.0, stopped_by="k"), {"n": 3})
+    await store.record({"n": 4})
+    assert [entry["n"] for entry in await store.audit()] == [4, 3, 1]
+
+
+async def test_a_waiting_replica_hears_of_a_change_at_once(store: Store) -> None:
+    state = await store.steering()
+    assert not await store.wait_for_change(state.cursor, 0.05)
+    waiting = asyncio.create_task(store.wait_for_change(state.cursor, 5))
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    await store.create_policy(policy(), AUDIT, 10)
+    assert await waiting
+    assert time.monotonic() - started < 1
+
+
+async def test_stops_are_per_model_and_for_all(store: Store) -> None:
+    stop = Stop(reason="r", stopped_at=1.0, stopped_by="k")
+    await store.set_stop("m", stop, AUDIT)
+    await store.set_stop("", stop, AUDIT)
+    assert (await store.steering()).stops == {"m": stop, "": stop}
+    await store.set_stop("", None, AUDIT)
+    await store.set_stop("", None, AUDIT)
+    assert (await store.steering()).stops == {"m": stop}
+
+
+async def test_a_name_has_two_keys_at_most(store: Store) -> None:
+    records = [new_key("n")[1] for _ in range(3)]
+    await store.add_key(records[0])
+    await store.add_key(records[1])
+    with pytest.raises(AlreadyExists):
+        await store.add_key(records[2])
+    await store.remove_key(records[0].key_id)
+    await store.add_key(records[2])
+    assert {record.key_id for record in await store.keys()} == {records[1].key_id, records[2].key_id}
+
+
+async def test_without_redis_reads_and_writes_say_so() -> None:
+    store = Store("unix:///tmp/no-such-miclip.sock")
+    for attempt in (store.ping(), store.steering(), store.create_policy(policy(), AUDIT, 10), store.keys()):
+        with pytest.raises(NotReady):
+            await attempt
+    await store.close()
+
+
+async def test_a_replica_keeps_its_policies_without_redis_says_so_and_recovers() -> None:
+    with tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder:
+        first = EmbeddedRedis(Path(folder), Path(folder) / "data")
+        store = Store(first.url)
+        await store.create_policy(policy(), AUDIT, 10)
+        cache = PolicyCache(store)
+        cache.start()
+        found, view = await cache.policy("p", "m", field="policy")
+        assert (found.version, view.stale) == (1, False)
+        first.close()
+        await until(lambda: stale(cache))
+        found, view = await cache.policy("p", "m", field="policy")
+        assert (found.version, view.stale) == (1, True)
+        with pytest.raises(NotReady):
+            await cache.policy("unheard-of", "m", field="policy")
+        with EmbeddedRedis(Path(folder), Path(folder) / "data"):  # its data outlived it
+            await until(lambda: fresh(cache))
+            await store.replace_policy(found.changed(description="new"), found.etag, AUDIT)
+            await until(lambda: version(cache, 2))
+            await cache.stop()
+            await store.close()
+
+
+async def stale(cache: PolicyCache) -> bool:
+    return (await cache.view()).stale
+
+
+async def fresh(cache: PolicyCache) -> bool:
+    return not (await cache.view()).stale
+
+
+async def version(cache: PolicyCache, wanted: int) -> bool:
+    return (await cache.policy("p", "m", field="policy"))[0].version == wanted
+
+
+async def until(condition: Any, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def test_all_scopes_are_the_default() -> None:
+    assert set(new_key("n")[1].scopes) == set(ALL_SCOPES)
