@@ -60,11 +60,11 @@ class EncoderSettings:
 
     output_weight: float = 1.0
     input_weight: float = 0.5
-    steps: int = 400
-    batch: int = 512
+    steps: int = 200
+    batch: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    temperature: float = 0.05
+    temperature: float = 0.1
     seed: int = 0
 
 

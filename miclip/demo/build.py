@@ -44,7 +44,8 @@ class TargetRecipe:
 
     architecture: str
     layers: tuple[str, ...]
-    stages: tuple[Stage, Stage]
+    stages: tuple[Stage, ...]
+    teacher: str = ""
 
 
 TARGETS = {
@@ -53,7 +54,7 @@ TARGETS = {
     ),
     "emoji-vit": TargetRecipe(
         "emoji_vit", ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm"),
-        (Stage(260_000, 1.5e-3), Stage(80_000, 8e-4)),
+        (Stage(260_000, 1.5e-3), Stage(80_000, 8e-4), Stage(300_000, 1.5e-3)), "emoji-resnet",
     ),
 }  # fmt: skip
 CLIP_NAME = "emoji-clip"
@@ -127,7 +128,7 @@ class Build:
                 recipe.architecture, self.drawings(TRAIN_STYLES, concepts, classes=False),
                 self.drawings(TRAIN_STYLES, concepts, classes=True), recipe.stages,
                 self._directory / f"{name}.checkpoint",
-                self._reporter(name),
+                self._reporter(name), teacher=self._teacher(recipe),
             )  # fmt: skip
             _save(model.state_dict(), trained)
         spec = TargetSpec(
@@ -135,6 +136,9 @@ class Build:
             preprocessing=Preprocessing(IMAGE_SIZE, resize="squash", interpolation="bilinear"), layout=Layout(),
         )  # fmt: skip
         write_model(self._output / "models", name, spec, load_file(trained), half=True)
+
+    def _teacher(self, recipe: TargetRecipe) -> nn.Module | None:
+        return Catalogue(self._output / "models").load_target(recipe.teacher, "cpu").module if recipe.teacher else None
 
     def _clip(self, concepts: list[Concept]) -> None:
         trained = self._directory / f"{CLIP_NAME}.safetensors"

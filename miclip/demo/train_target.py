@@ -20,6 +20,8 @@ from miclip.demo.architectures import ARCHITECTURES, IMAGE_SIZE
 from miclip.demo.augment import training_views
 
 BATCH = 128
+TEMPERATURE = 2.0
+"""Softens the teacher's predictions in distillation."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,11 @@ def train_target(
     architecture: str,
     concepts: Drawings,
     classes: Drawings,
-    stages: tuple[Stage, Stage],
+    stages: tuple[Stage, ...],
     checkpoint: Path,
     report: Callable[[str, int, int, float], None],
     seed: int = 0,
+    teacher: nn.Module | None = None,
 ) -> nn.Module:
     """Return a trained model in evaluation mode; an interrupted run goes on from ``checkpoint``.
 
@@ -58,10 +61,11 @@ def train_target(
         architecture: Key of ``ARCHITECTURES``.
         concepts: Pretraining set, labelled by concept.
         classes: Training set of the served head, labelled by class.
-        stages: Pretraining and fine-tuning.
+        stages: Pretraining and fine-tuning, and distillation where there is a teacher.
         checkpoint: File that holds the state of the run.
         report: Called with stage, images done, images in all, running loss.
         seed: Seed of initialisation, sampling and views.
+        teacher: A model of the same classes; distillation follows what it says of *every* drawing.
     """
     torch.manual_seed(seed)
     build = ARCHITECTURES[architecture]
@@ -72,10 +76,21 @@ def train_target(
         state = {"stage": 1, "model": model.state_dict()}
         torch.save(state, checkpoint)
     served = build(int(classes.labels.max()) + 1)
-    body = {key: value for key, value in state["model"].items() if served.state_dict()[key].shape == value.shape}
-    served.load_state_dict(body if "step" not in state else state["model"], strict="step" in state)
-    _fit(served, classes, stages[1], _Run("fine-tune", 1, seed + 1, checkpoint, report), state)
+    if state["stage"] == 1:
+        served.load_state_dict(_fitting(state["model"], served), strict=False)
+        _fit(served, classes, stages[1], _Run("fine-tune", 1, seed + 1, checkpoint, report), state)
+        state = {"stage": 2, "model": served.state_dict()}
+        torch.save(state, checkpoint)
+    served.load_state_dict(state["model"])
+    if teacher is not None:
+        _fit(served, concepts, stages[2], _Run("distil", 2, seed + 2, checkpoint, report), state, teacher.eval())
     return served.eval()
+
+
+def _fitting(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that fit ``model``: all but the head, whose classes are others."""
+    own = model.state_dict()
+    return {key: value for key, value in state.items() if own[key].shape == value.shape}
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,14 @@ class _Run:
     report: Callable[[str, int, int, float], None]
 
 
-def _fit(model: nn.Module, data: Drawings, stage: Stage, run: _Run, state: dict[str, Any]) -> None:
+def _fit(
+    model: nn.Module,
+    data: Drawings,
+    stage: Stage,
+    run: _Run,
+    state: dict[str, Any],
+    teacher: nn.Module | None = None,
+) -> None:
     model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -110,7 +132,10 @@ def _fit(model: nn.Module, data: Drawings, stage: Stage, run: _Run, state: dict[
         images = (views(data.pixels[chosen], generator) - 0.5) / 0.5
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images.contiguous(memory_format=torch.channels_last))
-        loss = cross_entropy(logits.float(), data.labels[chosen], label_smoothing=0.1)
+        if teacher is None:
+            loss = cross_entropy(logits.float(), data.labels[chosen], label_smoothing=0.1)
+        else:
+            loss = _distillation(logits.float(), teacher, images)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -121,6 +146,14 @@ def _fit(model: nn.Module, data: Drawings, stage: Stage, run: _Run, state: dict[
         if step % 500 == 499:
             torch.save({"stage": run.index, "step": step + 1, "model": model.state_dict(),
                         "optimizer": optimizer.state_dict()}, run.checkpoint)  # fmt: skip
+
+
+def _distillation(logits: Tensor, teacher: nn.Module, images: Tensor) -> Tensor:
+    """Cross-entropy with the teacher's softened prediction (Hinton et al. 2015)."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        taught = teacher(images.contiguous(memory_format=torch.channels_last)).float()
+    wanted = (taught.clone() / TEMPERATURE).softmax(dim=1)
+    return TEMPERATURE**2 * cross_entropy(logits / TEMPERATURE, wanted)
 
 
 @torch.no_grad()
