@@ -52,7 +52,7 @@ class ActiveAtlases:
         """A value that changes whenever an activation may have changed."""
         async with reachable():
             entries = await self._redis.hgetall(_ACTIVE)
-        return (_file_time(), *sorted(entries.items()))
+        return (_file_state(), *sorted(entries.items()))
 
     async def resolve(self, model: str) -> str:
         """Id of the active atlas; raises NotAligned when the model has none."""
@@ -67,7 +67,13 @@ class ActiveAtlases:
 
 def _file_time() -> int:
     """When the file was changed last, in nanoseconds since the epoch; 0 without one."""
+    return _file_state()[0]
+
+
+def _file_state() -> tuple[int, int, int]:
+    """Time, number and size of the file: two changes within a tick of the file system's clock differ in the others."""
     try:
-        return (settings().data_dir / "active.json").stat().st_mtime_ns
+        found = (settings().data_dir / "active.json").stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -12,7 +12,7 @@ from miclip.atlas import Atlas, active_atlas_id, list_atlases, locate_atlas
 from miclip.errors import BadArtefact, MiclipError, NotFound, NotReady
 from services.active import ActiveAtlases
 
-_POLL_S = 0.5
+_POLL_S = 0.25
 
 log = logging.getLogger("miclip")
 
