@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from miclip.cli import demo, output, steer
+from miclip.cli import demo, key, output, steer
 from miclip.cli.align import align
 from miclip.cli.describe import describe
 from miclip.cli.evaluate import evaluate
@@ -33,6 +33,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(key.app, name="key", rich_help_panel="The server")
 app.add_typer(steer.app, name="steer", rich_help_panel="Ask")
 app.add_typer(demo.app, name="demo", rich_help_panel="Make and measure")
 

@@ -57,6 +57,22 @@ def test_the_key_is_never_shown(server: Any) -> None:
             assert server.api_key not in result.stdout + result.stderr
 
 
+def test_a_key_has_the_scopes_it_was_made_with_until_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = value_of("key", "create", "cli-test", "--scope", "read")
+    (listed,) = (one for one in value_of("key", "list") if one["name"] == "cli-test")
+    assert (listed["scopes"], made["key"] in json.dumps(listed)) == (["read"], False)
+    with monkeypatch.context() as patch:
+        patch.setenv("MICLIP_API_KEY", made["key"])
+        settings.cache_clear()
+        assert _within_seconds(lambda: run("localize", "dog").exit_code == 0)
+        refused = run("steer", "create", "cli-not-allowed", "layer4:1*2")
+        assert (refused.exit_code, made["key"] in refused.stderr) == (1, False)
+        assert "steer" in refused.stderr
+    settings.cache_clear()
+    assert value_of("key", "delete", listed["key_id"]) == {"deleted": listed["key_id"]}
+    assert "cli-test" not in [one["name"] for one in value_of("key", "list")]
+
+
 def test_another_endpoint_can_be_named(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MICLIP_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("MICLIP_ENDPOINT", server.grpc_endpoint)

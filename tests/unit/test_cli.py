@@ -47,6 +47,7 @@ def run(*arguments: str) -> Result:
 COMMANDS = (
     "serve", "stop", "status", "tour", "describe", "localize", "predict", "align", "evaluate", "demo build",
     "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
+    "key create", "key list", "key delete",
 )  # fmt: skip
 
 
@@ -65,7 +66,8 @@ def test_the_version_is_that_of_the_package() -> None:
 
 NEED_A_SERVER = (
     ("status",), ("tour",), ("describe",), ("localize", "dog"), ("steer", "list"), ("steer", "get", "x"),
-    ("steer", "create", "x", "layer4:1*2"), ("steer", "stop", "why"), ("align", "--model", "emoji-vit", "--remote"),
+    ("steer", "create", "x", "layer4:1*2"), ("steer", "stop", "why"), ("key", "list"),
+    ("align", "--model", "emoji-vit", "--remote"),
 )  # fmt: skip
 
 
