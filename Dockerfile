@@ -1,9 +1,10 @@
-# The four services on CPU in one container. Build: docker build -t miclip .
+# The four services in one container. Build: docker build -t miclip .
+# For small CPU builds of torch: --build-arg TORCH_INDEX=(the address of PyTorch's index of them).
 # Any Debian-like image with Python 3.11 or 3.12 and its venv module may be the base: --build-arg BASE=...
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS builder
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/miclip
 WORKDIR /src

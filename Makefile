@@ -4,9 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# CPU builds of torch are a tenth of the CUDA ones; used when reachable and no GPU is wanted (GPU=1).
+# CPU builds of torch are a tenth of the CUDA ones: set TORCH_INDEX to the address of PyTorch's index of them.
 GPU         ?= $(if $(shell command -v nvidia-smi 2>/dev/null),1,0)
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

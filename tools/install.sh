@@ -1,17 +1,13 @@
 #!/usr/bin/env bash
 # Install miclip with its development tools into a virtual environment: install.sh PYTHON
-# GPU=1 takes CUDA builds; otherwise torch comes from TORCH_INDEX when that can be reached.
+# GPU=1 takes CUDA builds; otherwise torch comes from TORCH_INDEX where that is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$1
 pip=("$python" -m pip install --constraint constraints.txt)
 
-reachable() {
-    "$python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=5)' "$1" 2>/dev/null
-}
-
 index=()
-if [ "${GPU:-0}" != 1 ] && [ -n "${TORCH_INDEX:-}" ] && reachable "$TORCH_INDEX"; then
+if [ "${GPU:-0}" != 1 ] && [ -n "${TORCH_INDEX:-}" ]; then
     index=(--extra-index-url "$TORCH_INDEX")
 fi
 
