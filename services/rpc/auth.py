@@ -68,6 +68,10 @@ class KeyRing:
         principal.require(scope)
         return principal
 
+    async def preload(self) -> None:
+        """Read the keys before the first call, so that they are known should the store go away."""
+        await self._refresh()
+
     async def _newer_than(self, age_s: float) -> list[KeyRecord]:
         if self._records is None or time.monotonic() - self._tried_at > age_s:
             await self._refresh()

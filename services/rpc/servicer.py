@@ -60,6 +60,7 @@ class Servicer:
         self.observer = CallObserver(self.application)
         self._peers: dict[str, Peer] = {}
         self._in_flight = 0
+        await self.keys.preload()
         await self.start()
 
     async def start(self) -> None:
