@@ -14,6 +14,8 @@ from torch.nn.functional import normalize
 from miclip.alignment.loss import dual_loss
 
 Float32 = NDArray[np.float32]
+INITIAL_SCALE = 0.02
+"""Of the random start: small, so that the filters of narrow layers are what was learned and not where they began."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def train_encoder(
     texts = _centred(label_embeddings, device)
     images = _centred(image_embeddings, device)
     labels = torch.from_numpy(predicted).to(device)
-    weight = torch.randn(texts.shape[1], inputs.shape[1], generator=generator).to(device) * inputs.shape[1] ** -0.5
+    weight = INITIAL_SCALE * torch.randn(texts.shape[1], inputs.shape[1], generator=generator).to(device)
     weight.requires_grad_(True)
     optimizer = torch.optim.AdamW([weight], lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)

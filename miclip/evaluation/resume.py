@@ -6,6 +6,7 @@ first part of the network, which is most of it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def resume_from(network: nn.Module, layer: str) -> Callable[[Tensor], Tensor] | 
         cannot be traced; the caller then runs the whole network.
     """
     try:
-        graph = _Shallow(layer).trace(network)
+        graph = _Shallow(layer).trace(network, concrete_args=_defaults(network))
     except Exception:  # control flow on values: torch.fx raises many types, and all mean "cannot be traced"
         return None
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
@@ -44,6 +45,12 @@ def resume_from(network: nn.Module, layer: str) -> Callable[[Tensor], Tensor] | 
         return None
     rest = _graph_after(graph, calls[0])
     return fx.GraphModule(network, rest) if rest is not None else None
+
+
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """The optional arguments of ``forward``, at their defaults: the networks here are called with images alone."""
+    parameters = inspect.signature(network.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def _graph_after(graph: fx.Graph, call: fx.Node) -> fx.Graph | None:

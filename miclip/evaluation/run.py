@@ -63,7 +63,7 @@ class EvaluationSettings:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    middle_classes: int = 64
+    middle_classes: int = 128
     other_views: tuple[int, int] = (4, 1)
 
 

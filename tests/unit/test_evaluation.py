@@ -66,7 +66,7 @@ def _laboratory(whole: bool = False) -> Laboratory:
         preprocessing=Preprocessing(8, resize="squash"),
     )  # fmt: skip
     labels = torch.arange(3).repeat(4)
-    images = 0.1 + torch.zeros(12, 3, 8, 8)
+    images = 0.6 + torch.zeros(12, 3, 8, 8)
     images[torch.arange(12), labels] += 0.5
     laboratory = Laboratory(model, "units", images, labels, other_views=2)
     if whole:
