@@ -1,4 +1,4 @@
-"""Bad input to every RPC: the right status, the field and the allowed range named, nothing internal, and no harm done."""
+"""Bad input to every RPC: the right status, field and allowed range; nothing internal, and no harm done."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ GOOD_CALLS = {
 }
 
 INTERNAL = re.compile(
-    r"Traceback|File \"|/work|/tmp|/home|/root|/usr|site-packages|\.py\b|pid=|0x[0-9a-f]{6,}|ray::|actor|Exception|redis://"
+    r"Traceback|File \"|/work|/tmp|/home|/root|/usr|site-packages|\.py\b|pid=|0x[0-9a-f]{6,}|ray::|\bactor|Exception|redis://"
 )
 
 
