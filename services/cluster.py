@@ -289,7 +289,7 @@ def _wait_until_ready(config: Settings, grpc_port: int) -> None:
             log.info("%s answers", name)
         waiting = [name for name in waiting if name not in ready]
         if ready:
-            _say(config, "waiting for " + ", ".join(waiting))
+            _say(config, "waiting for " + ", ".join(waiting) if waiting else "all answer")
         _raise_if_failed()
         if time.monotonic() > deadline:
             raise NotReady(f"Not ready after {_READY_S:.0f} s: {', '.join(waiting)}.")
