@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -185,12 +185,6 @@ class ActivationStore:
         temporary = self.directory / "done.json.tmp"
         temporary.write_text(json.dumps({"done": done}))
         os.replace(temporary, self.directory / "done.json")
-
-
-def batches(probe: ProbeSet, size: int = CHUNK) -> Iterator[list[Tensor]]:
-    """Yield the probe set's images in lists of at most ``size``."""
-    for start in range(0, len(probe.names), size):
-        yield probe.load(start, min(start + size, len(probe.names)))
 
 
 def _file_hash(path: Path) -> str:

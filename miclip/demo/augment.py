@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+
+Uniform = Callable[..., Tensor]
+"""``uniform(low, high, *shape)``: float32 ``[B, *shape]``, drawn for one batch."""
 
 
 class Augment:
@@ -59,7 +64,7 @@ class Augment:
             view = self._erase(view, uniform)
         return view.clamp(0, 1)
 
-    def _matrix(self, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _matrix(self, uniform: Uniform) -> Tensor:
         angle = uniform(-self.rotation, self.rotation) * math.pi / 180
         zoom = 1 / torch.exp(uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         stretch = torch.exp(uniform(-0.12, 0.12))
@@ -70,7 +75,7 @@ class Augment:
         bottom = torch.stack([sin * stretch * mirror, cos, shift[:, 1]], dim=1)
         return torch.stack([top, bottom], dim=1)
 
-    def _recolour(self, colour: Tensor, alpha: Tensor, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _recolour(self, colour: Tensor, alpha: Tensor, uniform: Uniform) -> Tensor:
         if not self.colour:
             return colour
         strength = self.colour
@@ -81,14 +86,14 @@ class Augment:
         tint = uniform(1 - strength, 1 + strength, 3, 1, 1)
         return colour * tint.lerp(uniform(1 - strength, 1 + strength, 1, 1, 1), 0.6)
 
-    def _ground(self, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _ground(self, uniform: Uniform) -> Tensor:
         """White, a plain colour, or a coarse pattern: drawings are seen on any ground, so it must carry no sign."""
         plain = uniform(0, 1, 3, 1, 1).expand(-1, -1, self.size, self.size)
         coarse = interpolate(uniform(0, 1, 3, 4, 4), size=self.size, mode="bilinear", align_corners=False)
         kind = uniform(0, 1, 1, 1, 1)
         return torch.where(kind < 0.3, torch.ones(()), torch.where(kind < 0.7, plain, coarse))
 
-    def _erase(self, view: Tensor, uniform) -> Tensor:  # type: ignore[no-untyped-def]
+    def _erase(self, view: Tensor, uniform: Uniform) -> Tensor:
         edge = torch.arange(self.size) / self.size
         left, top = uniform(-0.1, 0.9, 1, 1, 1), uniform(-0.1, 0.9, 1, 1, 1)
         width, height = uniform(0.1, 0.4, 1, 1, 1), uniform(0.1, 0.4, 1, 1, 1)

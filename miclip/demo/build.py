@@ -146,11 +146,11 @@ class Build:
         if not trained.exists():
             tower = initial_image_tower(spec.config)
             texts = self._paraphrases(concepts, tower)
-            train_image_tower(
+            scale = train_image_tower(
                 tower, self.drawings(TRAIN_STYLES, concepts, classes=False), texts, CLIP_IMAGES,
                 self._directory / f"{CLIP_NAME}.checkpoint", self._report,
             )  # fmt: skip
-            _save(clip_state(tower, tower.logit_scale_log), trained)  # type: ignore[arg-type]
+            _save(clip_state(tower, scale), trained)
         write_model(self._output / "models", CLIP_NAME, spec, load_file(trained), half=True)
 
     def _paraphrases(self, concepts: list[Concept], tower: nn.Module) -> Tensor:

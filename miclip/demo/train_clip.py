@@ -42,8 +42,8 @@ def train_image_tower(
     checkpoint: Path,
     report: Callable[[str, int, int, float], None],
     seed: int = 0,
-) -> nn.Module:
-    """Train ``tower`` in place and return it in evaluation mode; goes on from ``checkpoint`` when there is one.
+) -> float:
+    """Train ``tower`` in place; goes on from ``checkpoint`` when there is one.
 
     Args:
         tower: Image tower, ``[B,3,H,W] → [B,D]``.
@@ -53,6 +53,9 @@ def train_image_tower(
         checkpoint: File that holds the state of the run.
         report: Called with stage, images done, images in all, running loss.
         seed: Seed of sampling and views.
+
+    Returns:
+        The natural logarithm of the logit scale; ``tower`` is left in evaluation mode.
     """
     tower.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scale = nn.Parameter(torch.tensor(math.log(20.0)))
@@ -95,8 +98,8 @@ def train_image_tower(
         if step % 300 == 299:
             torch.save({"tower": tower.state_dict(), "optimizer": optimizer.state_dict(), "scale": scale.data,
                         "step": step + 1}, checkpoint)  # fmt: skip
-    tower.logit_scale_log = float(scale)  # type: ignore[assignment]
-    return tower.eval()
+    tower.eval()
+    return float(scale)
 
 
 def _text_to_image(logits: Tensor, labels: Tensor) -> Tensor:
