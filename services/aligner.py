@@ -164,6 +164,11 @@ class AlignerServicer(Servicer):
                 "Align the model again.",
                 field="name",
             )
+        if manifest.clip_id != self.clip.clip_id:
+            raise BadArtefact(
+                f"Atlas {atlas_id[:12]} was made with another CLIP model than the one served. Align the model again.",
+                field="name",
+            )
         await self.active.activate(atlas_id)
         return pb.ActivateAtlasResponse(atlas=atlas_message(atlas_id, manifest, active=True))
 

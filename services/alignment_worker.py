@@ -70,11 +70,11 @@ def run_alignment(spec_json: str, token: str) -> None:
 
 
 def _align(spec: JobSpec, config: Settings, reporter: Reporter) -> str:
+    reporter("loading", 0, 1, None)
     from miclip.alignment import AlignmentConfig, EncoderSettings, align_model
     from miclip.atlas import atlas_root
     from miclip.catalogue import load_clip, load_target
 
-    reporter("loading", 0, 1, None)
     atlas_id = align_model(
         load_target(spec.model, config.device),
         load_clip(config.device),

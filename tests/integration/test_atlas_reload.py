@@ -150,6 +150,10 @@ def foreign(_path: Path, manifest: dict[str, Any]) -> None:
     manifest["weights_sha256"] = "0" * 64
 
 
+def other_clip(_path: Path, manifest: dict[str, Any]) -> None:
+    manifest["clip_id"] = "0" * 64
+
+
 def pickled(path: Path, manifest: dict[str, Any]) -> None:
     file = path / manifest["layers"][0]["file"]
     file.write_bytes(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.")
@@ -166,6 +170,7 @@ def pickled(path: Path, manifest: dict[str, Any]) -> None:
         (incomplete, "missing"),
         (too_new, "schema version 2"),
         (foreign, "other weights"),
+        (other_clip, "another CLIP model"),
         (pickled, "safetensors"),
     ],
 )
