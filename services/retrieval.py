@@ -93,7 +93,7 @@ class RetrievalServicer(Servicer):
         temperature = messages.temperature(request)
         searcher = await self.models.held(self.atlases, model, "model")
         await self.models.check_layers(searcher.atlas, ((f"layers[{i}]", layer) for i, layer in enumerate(named)))
-        layers = [layer.layer for layer in named] or _hidden_layers(searcher.atlas)
+        layers = [layer.layer for layer in named] or [searcher.atlas.default_layer]
         began = time.perf_counter()
         vectors = await self._queries(texts, list(request.images), searcher.atlas)
         embedded = time.perf_counter()
@@ -214,11 +214,6 @@ def _open(atlas: Atlas) -> AtlasSearcher:
     searcher = AtlasSearcher(atlas)
     searcher.warm()
     return searcher
-
-
-def _hidden_layers(atlas: Atlas) -> list[str]:
-    hidden = [layer.name for layer in atlas.manifest.layers if layer.kind != "logits"]
-    return hidden or list(atlas.layer_names)
 
 
 app = serve.deployment(name="retrieval")(RetrievalServicer).bind()

@@ -225,6 +225,12 @@ class Atlas:
         return tuple(self._layers)
 
     @property
+    def default_layer(self) -> str:
+        """The layer that says most about concepts: the last aligned one before the logits, or the logits if alone."""
+        hidden = [layer.name for layer in self.manifest.layers if layer.kind != "logits"]
+        return hidden[-1] if hidden else self.layer_names[-1]
+
+    @property
     def image_embeddings(self) -> Float16:
         """CLIP image embeddings of the probe rows [N, D], normalised."""
         return self._shared["image_embeddings"]

@@ -97,7 +97,7 @@ def localize(
         texts: Concepts to look for.
         model: Target model.
         images: Images to look for, as bytes or paths.
-        layers: Layers to search; default all but the logits.
+        layers: Layers to search; default the last before the logits.
         top_k: Units of a query; default 5.
         method: ``attribution`` (default), ``filter``, ``pattern`` or ``causal``.
         temperature: Of the weights of the probe images under ``attribution``, 0.001 to 10; default the server's.

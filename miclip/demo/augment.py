@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-
 Uniform = Callable[..., Tensor]
 """``uniform(low, high, *shape)``: float32 ``[B, *shape]``, drawn for one batch."""
 

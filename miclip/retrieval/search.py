@@ -122,7 +122,8 @@ class AtlasSearcher:
 
         Args:
             queries: CLIP embeddings [Q, D].
-            layers: Layers to search; none means every layer but the logits.
+            layers: Layers to search; none means the last before the logits. Over several layers the narrow ones lead:
+                a prediction's attribution is much the same sum in every layer, shared by fewer units.
             top_k: Units of a query; more than there are gives all.
             method: How units are ranked. Attributions are in logits in every layer, so layers compare.
             modality: Whether the queries are embeddings of texts or of images.
@@ -266,9 +267,7 @@ class AtlasSearcher:
     def _check_layers(self, layers: Sequence[str]) -> Sequence[str]:
         if len(set(layers)) != len(layers):
             raise InvalidInput("A layer is listed twice.", field="layers", allowed="each layer once")
-        entries = self.atlas.manifest.layers
-        hidden = [entry.name for entry in entries if entry.kind != "logits"]
-        searched = layers or hidden or self.atlas.layer_names
+        searched = layers or (self.atlas.default_layer,)
         for layer in searched:
             self.atlas.layer(layer)
         return searched

@@ -196,7 +196,7 @@ def test_units_of_a_query_do_not_depend_on_the_other_queries(searcher: AtlasSear
     assert searcher.localize(queries[[11]], top_k=20, method=method) == [together[11]]
 
 
-def test_all_layers_but_the_logits_are_searched_by_default(searcher: AtlasSearcher) -> None:
+def test_the_last_layer_before_the_logits_is_searched_by_default(searcher: AtlasSearcher) -> None:
     (found,) = searcher.localize(words(1).embeddings, top_k=1000)
     assert {unit.layer for unit in found.units} == {"mid"}
     assert len(found.units) == 40
