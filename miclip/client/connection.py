@@ -24,6 +24,9 @@ LONGEST_PAUSE_S = 5.0
 """Upper limit of the mean pause in seconds."""
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
 @dataclass(frozen=True)
 class Options:
     """Where the server is and how to call it; what is not given is found as ``miclip serve`` left it."""
@@ -31,7 +34,7 @@ class Options:
     endpoint: str = ""
     """``host:port``, or ``https://host:port`` behind TLS; default MICLIP_ENDPOINT, then that of the local server."""
     api_key: str = field(default="", repr=False)
-    """Default MICLIP_API_KEY, then the key of the local server."""
+    """Default MICLIP_API_KEY, then, for an endpoint on this machine, the key of the local server."""
     timeout_s: float | None = None
     """Time of one call with all its attempts in seconds; default the setting ``request_timeout_s``."""
     attempts: int = 5
@@ -50,7 +53,7 @@ class Options:
     def resolved(self) -> Self:
         """These options with endpoint and key found; raises NotReady where no server is known."""
         endpoint = self.endpoint or settings().endpoint or _local_endpoint()
-        return replace(self, endpoint=endpoint, api_key=self.api_key or _local_key())
+        return replace(self, endpoint=endpoint, api_key=self.api_key or _known_key(endpoint))
 
     def varied(self, overrides: dict[str, Any]) -> Self:
         """These options with others that need no new connection; raises InvalidInput for those that do."""
@@ -74,9 +77,13 @@ def _local_endpoint() -> str:
     return endpoint
 
 
-def _local_key() -> str:
+def _known_key(endpoint: str) -> str:
+    """The key to send: the local server's goes to no other machine."""
     if settings().api_key:
         return settings().api_key
+    host = endpoint.rpartition("//")[2].rpartition(":")[0].strip("[]")
+    if host not in _LOOPBACK:
+        return ""
     try:
         return (settings().state_dir / "api_key").read_text().strip()
     except (OSError, ValueError):

@@ -199,6 +199,22 @@ def test_the_keys_order_is_argument_environment_file(
     assert Options(endpoint="e").resolved().api_key == "from-environment"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "key"),
+    [
+        ("127.0.0.1:9000", "local"),
+        ("localhost:9000", "local"),
+        ("http://[::1]:9000", "local"),
+        ("miclip.example:9000", ""),
+        ("https://miclip.example:443", ""),
+        ("127.0.0.1.miclip.example:9000", ""),
+    ],
+)
+def test_the_local_servers_key_goes_to_no_other_machine(endpoint: str, key: str, state_dir: Path) -> None:
+    (state_dir / "api_key").write_text("local")
+    assert Options(endpoint=endpoint).resolved().api_key == key
+
+
 def test_the_endpoints_order_is_argument_environment_file(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (state_dir / "server.json").write_text('{"grpc": "from-file:1"}')
     assert Options().resolved().endpoint == "from-file:1"
