@@ -46,7 +46,8 @@ def serve(  # the options of the command
     running = server.status()
     if running and not detach:
         raise AlreadyExists(f"A server runs already at {running.grpc}; `miclip stop` ends it.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell script starts what it puts behind deaf to SIGINT
+        signal.signal(number, _interrupt)
     try:
         info = running or _start()
         value = _server_value(info)

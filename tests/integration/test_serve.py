@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +21,8 @@ PROGRAM = (sys.executable, "-m", "miclip.cli.app")
 
 
 @pytest.mark.timeout(420)
-def test_serve_says_when_it_is_ready_and_ctrl_c_ends_all_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_when_it_is_ready_and_a_signal_ends_all_of_it(tmp_path: Path, number: int) -> None:
     environment = {
         **os.environ,
         "MICLIP_STATE_DIR": str(tmp_path / "state"),
@@ -27,7 +30,9 @@ def test_serve_says_when_it_is_ready_and_ctrl_c_ends_all_of_it(tmp_path: Path) -
         "HF_HUB_OFFLINE": "1",
     }
     command = [*PROGRAM, "serve", "--port", "0", "--http-port", "0", "--json"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serve:
+    with _deaf_to_interrupts():
+        serve = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with serve:
         try:
             assert serve.stdout is not None
             value = json.loads(_until_closing_brace(serve.stdout))
@@ -39,13 +44,23 @@ def test_serve_says_when_it_is_ready_and_ctrl_c_ends_all_of_it(tmp_path: Path) -
             )
             assert second.returncode == 1
             assert "runs already" in second.stderr
-            serve.send_signal(signal.SIGINT)
+            serve.send_signal(number)
             assert serve.wait(90) == 0
         finally:
             serve.kill()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
     assert not (tmp_path / "state" / "server.json").exists()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """As a shell script starts a program that it puts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _until_closing_brace(stream: object) -> str:
