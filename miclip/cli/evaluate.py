@@ -13,6 +13,8 @@ from miclip.errors import InvalidInput
 from miclip.settings import settings
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from miclip.evaluation.run import Subject
 
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
@@ -50,21 +52,44 @@ def evaluate(
 
 
 def show(value: dict[str, Any]) -> None:
-    """Print the figures as tables, one a model."""
+    """Print the figures as tables, two a model."""
     for name, target in value["targets"].items():
-        described = [
-            figures["description_top1"] for figures in target["layers"].values() if "description_top1" in figures
-        ]
-        title = (
-            f"{name} · held-out top-1 {target['held_out_top1']:.1f} % · "
-            f"final-layer units described by their own class {described[0]:.1f} %"
-        )
-        shown = output.table("layer", "localized by", ">×2 target", ">×2 others", ">×0 target", ">×0 others")
-        for layer, figures in target["layers"].items():
-            for method, scales in figures.get("localization", {}).items():
-                cells = [scales[scale][who] for scale in ("scale_2", "scale_0") for who in ("target", "others")]
-                shown.add_row(output.text(layer), method.replace("_", " "), *(f"{cell:+.1f}" for cell in cells))
-        output.show(title, shown, "change of accuracy in points, five units a class\n")
+        output.show(f"{name} · held-out top-1 {target['held_out_top1']:.1f} %\n\nlabels right, %", _labels(target))
+        output.show("\nchange of accuracy in points, five units a class", _interventions(target), _NOTE)
+
+
+_NOTE = """\
+logits: label = own class · elsewhere: label among the five classes that the unit drives most (default: without
+abstentions) · shuffled: another class's units · weight × activation and oracle are told what no search knows
+"""
+
+
+def _labels(target: dict[str, Any]) -> Table:
+    methods = list(dict.fromkeys(name for figures in target["layers"].values() for name in figures["labels"]))
+    shown = output.table("layer", *(f">{_words(name)}" for name in methods))
+    for layer, figures in target["layers"].items():
+        shown.add_row(output.text(layer), *(f"{figures['labels'][name]:.1f}" for name in methods))
+    return shown
+
+
+def _interventions(target: dict[str, Any]) -> Table:
+    columns = [f">{scale} {what}" for scale in ("×2", "×0") for what in ("target", "others", "specific")]
+    shown = output.table("layer", "localized by", *columns)
+    for layer, figures in target["layers"].items():
+        for method, scales in figures.get("localization", {}).items():
+            cells = [cell for scale in ("scale_2", "scale_0") for cell in _cells(scales[scale])]
+            shown.add_row(output.text(layer), _words(method), *cells)
+    return shown
+
+
+def _cells(change: dict[str, Any]) -> tuple[str, str, str]:
+    low, high = change["target_interval"]
+    target = f"{change['target']:+.1f} ±{(high - low) / 2:.1f}"
+    return target, f"{change['others']:+.1f}", f"{change['specificity']:.2f}"
+
+
+def _words(method: str) -> str:
+    return method.replace("_x_", " × ").replace("_", " ")
 
 
 def _subject(name: str) -> Subject:

@@ -1,35 +1,36 @@
-"""Other ways to rank a layer's units for a class, to stand beside miclip's."""
+"""Other ways to rank a layer's units for a class, and to label them, to stand beside miclip's.
+
+Every score is a matrix ``[K, d]``: how much unit ``i`` is one of class ``k``. A row ranks units for a class; a column
+labels a unit.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.atlas import normalise
+
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+TOP_IMAGES = 100
+"""Most activating probe images that CLIP-Dissect and SemanticLens look at."""
+CONTRAST = 10.0
+"""CLIP-Dissect's inverse temperature of images against texts."""
 
 
-def random_ranking(classes: int, units: int, seed: int) -> NDArray[np.int64]:
-    """Return units in random order for every class, int64 ``[K, d]``."""
-    generator = np.random.default_rng(seed)
-    return np.stack([generator.permutation(units) for _ in range(classes)])
+def random_scores(classes: int, units: int, seed: int) -> Float32:
+    """Return noise."""
+    return np.random.default_rng(seed).random((classes, units), np.float32)
 
 
-def mean_activation_ranking(activations: Float32, predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Rank units by their mean activation on the images that the model calls the class.
+def class_means(values: Float32, predicted: Int64, classes: int) -> Float32:
+    """Return the mean row of each class, float32 ``[K, d]``; zero for a class that is never predicted.
 
-    Args:
-        activations: float32 ``[N, d]``.
-        predicted: int64 ``[N]``.
-        classes: Number of classes ``K``.
-
-    Returns:
-        int64 ``[K, d]``, best first.
+    On activations this is the *mean activation* baseline; on attributions the closed-vocabulary *oracle*, which is told
+    what the model predicted for every image and needs no shared space.
     """
-    return _ranked(class_means(activations, predicted, classes))
-
-
-def class_means(values: Float32, predicted: NDArray[np.int64], classes: int) -> Float32:
-    """Return the mean row of each class, float32 ``[K, d]``; zero for a class that is never predicted."""
     means = np.zeros((classes, values.shape[1]), np.float32)
     for label in range(classes):
         rows = predicted == label
@@ -38,5 +39,59 @@ def class_means(values: Float32, predicted: NDArray[np.int64], classes: int) -> 
     return means
 
 
-def _ranked(scores: Float32) -> NDArray[np.int64]:
+def z_mean_activation(activations: Float32, predicted: Int64, classes: int) -> Float32:
+    """Return class means of activations standardised by unit: a unit that is always strong is strong for no class."""
+    spread = np.maximum(activations.std(axis=0), 1e-12)
+    return class_means((activations - activations.mean(axis=0)) / spread, predicted, classes)
+
+
+def weight_times_activation(weight: Float32, activations: Float32, predicted: Int64) -> Float32:
+    """Return ``W[k, i] · mean activation of unit i on class k`` for a last linear layer: the white-box baseline.
+
+    Args:
+        weight: float32 ``[K, d]``.
+        activations: float32 ``[N, d]``.
+        predicted: int64 ``[N]``.
+    """
+    return weight * class_means(activations, predicted, len(weight))
+
+
+def clip_dissect(activations: Float32, images: Float32, texts: Float32) -> Float32:
+    """Return CLIP-Dissect's soft-WPMI (Oikarinen & Weng, ICLR 2023), float32 ``[K, d]``.
+
+    ``S = L - (logsumexp_k L - log K)`` with ``L[i, m] = Σ_r log(1 + p_r (P[i_r, m] - 1) + 1e-7)`` over the ``r``-th
+    most activating images, ``p_r = 0.998 - 0.028 r / 100``, ``P = softmax_m(10 cos(I, T_m))``. The prior is that of the
+    whole layer, so that a unit's label does not depend on which units are asked together.
+
+    Args:
+        activations: float32 ``[N, d]``.
+        images: CLIP image embeddings, normalised, float32 ``[N, D]``.
+        texts: CLIP text embeddings, normalised, float32 ``[K, D]``.
+    """
+    scores = CONTRAST * images.astype(np.float64) @ texts.T
+    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    ranked = _most_activating(activations)
+    weights = 0.998 - 0.028 * np.arange(len(ranked)) / TOP_IMAGES
+    likelihood = np.log1p(weights[:, None, None] * (probabilities[ranked] - 1) + 1e-7).sum(axis=0)
+    prior = np.logaddexp.reduce(likelihood, axis=0) - np.log(len(likelihood))
+    return (likelihood - prior).T.astype(np.float32)
+
+
+def semantic_lens(activations: Float32, images: Float32, texts: Float32) -> Float32:
+    """Return the cosine of each text with the mean CLIP embedding of the unit's most activating images, ``[K, d]``.
+
+    In the manner of SemanticLens (Dreyer et al. 2025). Images and texts are mean-centred, as everywhere in miclip.
+    """
+    means = (images - images.mean(axis=0))[_most_activating(activations)].mean(axis=0)
+    return (normalise(texts - texts.mean(axis=0)) @ normalise(means).T).astype(np.float32)
+
+
+def ranking(scores: Float32) -> Int64:
+    """Return units by class, best first, int64 ``[K, d]``."""
     return np.argsort(-scores, axis=1, kind="stable").astype(np.int64)
+
+
+def _most_activating(activations: Float32) -> Int64:
+    """Rows of the most activating images, strongest first, int64 ``[≤ TOP_IMAGES, d]``."""
+    return np.argsort(-activations, axis=0, kind="stable")[:TOP_IMAGES].astype(np.int64)

@@ -29,10 +29,12 @@ class Change:
     Attributes:
         target: Of the class whose units were changed.
         others: Mean over the other classes.
+        others_absolute: Mean over the other classes of the change's magnitude.
     """
 
     target: float
     others: float
+    others_absolute: float
 
 
 class Laboratory:
@@ -49,7 +51,7 @@ class Laboratory:
     def __init__(self, model: TargetModel, layer: str, images: Tensor, labels: Tensor, other_views: int) -> None:
         self._model, self._layer, self._labels = model, model.layers[layer], labels
         self._images, self._classes = images, int(labels.max()) + 1
-        self._others = torch.arange(other_views * self._classes)
+        self._views, self._others = other_views, torch.arange(other_views * self._classes)
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
         self._hits = self._correct(torch.arange(len(labels)), (), 1.0)
@@ -68,7 +70,11 @@ class Laboratory:
         hits = self._correct(torch.cat([own, others]), units, scale)
         before = self._hits[torch.cat([own, others])]
         change = 100.0 * (hits.float() - before.float())
-        return Change(change[: len(own)].mean().item(), change[len(own) :].mean().item())
+        by_class = torch.zeros(self._classes).index_add_(0, self._labels[others], change[len(own) :]) / self._views
+        return Change(
+            change[: len(own)].mean().item(), change[len(own) :].mean().item(),
+            by_class.abs().sum().item() / (self._classes - 1),
+        )  # fmt: skip
 
     @torch.inference_mode()
     def _correct(self, rows: Tensor, units: Sequence[int], scale: float) -> Tensor:

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from miclip.alignment import AlignmentConfig, ProbeSet, align_model
 from miclip.atlas import Atlas
-from miclip.evaluation.baselines import mean_activation_ranking, random_ranking
 from miclip.evaluation.intervention import Change, Laboratory, intervene
+from miclip.evaluation.methods import LayerMethods, last_weight
+from miclip.evaluation.summary import summarise
 from miclip.models.clip import Clip
 from miclip.models.target import LOGITS, TargetModel
-from miclip.retrieval import AtlasSearcher, LocalizationMethod
+from miclip.retrieval import AtlasSearcher
 
-SEARCHES: tuple[LocalizationMethod, ...] = ("filter", "pattern", "causal", "attribution")
-METHODS = ("random", "mean_activation", *SEARCHES)
 TOP_UNITS = 5
+TOP_CLASSES = 5
 
 Report = Callable[[str, int, int], None]
 """Called with stage, done, in all."""
@@ -86,8 +86,9 @@ def evaluate(
         report: Told of progress.
 
     Returns:
-        ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"description_top1", "localization": {METHOD:
-        {"scale_2": {"target", "others"}, "scale_0": {…}}}}}}}}``, accuracies and changes in percentage points.
+        ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"description_top1", "labels": {METHOD: share},
+        "localization": {METHOD: {"scale_2": {"target", "others", "specificity", …_interval}, "scale_0": {…}}}}}}}}``,
+        accuracies, shares and changes in percentage points. See ``label_accuracy`` and ``summarise``.
     """
     settings = settings or EvaluationSettings()
     return {"targets": {s.model.name: _evaluate_one(s, clip, probe, store, settings, report) for s in subjects}}
@@ -110,49 +111,61 @@ def _evaluate_one(
         for layer, views in zip((subject.penultimate, subject.middle), settings.other_views, strict=True)
     }
     layers = (subject.middle, subject.penultimate, LOGITS)
-    described: list[float] = []
-    changes: dict[tuple[str, str, str], list[Change]] = {}
+    changes: dict[tuple[str, str, str], list[list[Change]]] = {}
+    labels: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
         for seed in settings.seeds:
             atlas = _align(model, clip, probe(seed), layers, seed, store, Path(atlases), report)
             searcher = AtlasSearcher(atlas)
-            described.append(description_top1(searcher))
-            for layer, laboratory in laboratories.items():
-                classes = _classes(subject, layer, settings)
-                stage, done, total = f"{model.name} {layer} seed {seed}", 0, len(METHODS) * len(classes)
-                for method, ranking in rankings(searcher, layer, seed).items():
-
-                    def tick() -> None:
-                        nonlocal done
-                        done += 1
-                        report(stage, done, total)  # noqa: B023 - called within the iteration
-
-                    found = intervene(laboratory, ranking, classes, TOP_UNITS, tick)
-                    for scale, values in found.items():
-                        changes.setdefault((layer, method, scale), []).extend(values)
-    return _summary(top1, described, changes)
+            for layer in layers:
+                methods = LayerMethods(searcher, layer, _weight(subject, layer), seed)
+                for method, share in label_accuracy(methods, layer).items():
+                    labels.setdefault((layer, method), []).append(share)
+                if layer in laboratories:
+                    classes, stage = _classes(subject, layer, settings), f"{model.name} {layer} seed {seed}"
+                    found = _intervene(laboratories[layer], methods, classes, stage, report)
+                    for key, values in found.items():
+                        changes.setdefault((layer, *key), []).append(values)
+    return _summary(top1, labels, changes)
 
 
-def description_top1(searcher: AtlasSearcher) -> float:
-    """Return the share of logits units, in percent, whose best label over the model's own labels is their own."""
-    found = searcher.describe(LOGITS, range(len(searcher.labels.concepts)), searcher.labels, top_k=1)
-    return 100.0 * float(np.mean([unit.concepts[0].index == unit.unit for unit in found]))
+def label_accuracy(methods: LayerMethods, layer: str) -> dict[str, float]:
+    """Return the share of right labels by labelling method, in percent.
+
+    Of the logits, a label is right when it is the unit's own class; elsewhere, when it is one of the five classes that
+    the unit drives most (by class-mean attribution). ``default`` is miclip's own label; below the logits it counts the
+    units that it does not abstain on.
+    """
+    labels = methods.labels()
+    wanted = np.arange(len(labels["filter"]))[:, None] if layer == LOGITS else methods.driven(TOP_CLASSES)
+    right = {name: (found[:, None] == wanted).any(axis=1) for name, found in labels.items()}
+    default = right[methods.default]
+    kept = np.ones(len(default), bool) if layer == LOGITS else ~methods.abstained()
+    shares = {name: 100.0 * float(hits.mean()) for name, hits in right.items()}
+    return {"default": 100.0 * float(default[kept].mean()) if kept.any() else 0.0, **shares}
 
 
-def rankings(searcher: AtlasSearcher, layer: str, seed: int) -> dict[str, NDArray[np.int64]]:
-    """Return every method's ranking of a layer's units for every class name, each int64 ``[K, ≥ TOP_UNITS]``."""
-    atlas = searcher.atlas
-    labels = np.asarray(atlas.label_embeddings)
-    data = atlas.layer(layer)
-    activations = np.asarray(data.activations, dtype=np.float32)
-    found = {
-        "random": random_ranking(len(labels), activations.shape[1], seed),
-        "mean_activation": mean_activation_ranking(activations, np.asarray(atlas.predicted, np.int64), len(labels)),
-    }
-    for method in SEARCHES:
-        hits = searcher.localize(labels, [layer], top_k=TOP_UNITS, method=method)
-        found[method] = np.array([[hit.unit for hit in query.units] for query in hits], dtype=np.int64)
+def _intervene(
+    laboratory: Laboratory, methods: LayerMethods, classes: list[int], stage: str, report: Report
+) -> dict[tuple[str, str], list[Change]]:
+    rankings = methods.rankings(TOP_UNITS)
+    total, done, found = len(rankings) * len(classes), 0, {}
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        report(stage, done, total)
+
+    for method, ranking in rankings.items():
+        for scale, values in intervene(laboratory, ranking, classes, TOP_UNITS, tick).items():
+            found[method, scale] = values
     return found
+
+
+def _weight(subject: Subject, layer: str) -> NDArray[np.float32] | None:
+    if layer != subject.penultimate:
+        return None
+    return last_weight(subject.model.module, len(subject.model.labels), subject.model.layer_sizes[layer])
 
 
 def _align(
@@ -185,10 +198,13 @@ def _classes(subject: Subject, layer: str, settings: EvaluationSettings) -> list
     return [index * total // wanted for index in range(wanted)]
 
 
-def _summary(top1: float, described: list[float], changes: dict[tuple[str, str, str], list[Change]]) -> dict[str, Any]:
-    layers: dict[str, Any] = {LOGITS: {"description_top1": float(np.mean(described))}}
-    for (layer, method, scale), values in changes.items():
-        target, others = ([getattr(value, who) for value in values] for who in ("target", "others"))
-        mean = {"target": float(np.mean(target)), "others": float(np.mean(others))}
-        layers.setdefault(layer, {"localization": {}})["localization"].setdefault(method, {})[scale] = mean
+def _summary(
+    top1: float, labels: dict[tuple[str, str], list[float]], changes: dict[tuple[str, str, str], list[list[Change]]]
+) -> dict[str, Any]:
+    layers: dict[str, Any] = {}
+    for (layer, method), shares in labels.items():
+        layers.setdefault(layer, {"labels": {}})["labels"][method] = float(np.mean(shares))
+    for (layer, method, scale), seeds in changes.items():
+        layers[layer].setdefault("localization", {}).setdefault(method, {})[scale] = summarise(seeds)
+    layers[LOGITS]["description_top1"] = layers[LOGITS]["labels"]["default"]
     return {"held_out_top1": top1, "layers": layers}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from miclip.demo.architectures import emoji_resnet, emoji_vit
-from miclip.evaluation.baselines import mean_activation_ranking, random_ranking
-from miclip.evaluation.intervention import Laboratory, intervene
+from miclip.evaluation import baselines
+from miclip.evaluation.intervention import Change, Laboratory, intervene
+from miclip.evaluation.methods import last_weight
 from miclip.evaluation.resume import layer_output, resume_from
+from miclip.evaluation.summary import summarise
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
 
@@ -95,14 +97,86 @@ def test_intervene_takes_the_top_of_the_ranking() -> None:
     assert [change.target for change in changes["scale_2"]] == [0.0, 0.0, -100.0]
 
 
+def test_gains_and_losses_of_others_do_not_cancel_in_specificity() -> None:
+    change = _laboratory().change(0, [0], 4.0)  # every image becomes class 0: the other two classes lose all
+    assert (change.target, change.others, change.others_absolute) == (0.0, -100.0, 100.0)
+    flat = summarise([[Change(50.0, 0.0, 25.0), Change(100.0, 0.0, 50.0)]])
+    assert flat["specificity"] == pytest.approx(0.5)
+    assert (flat["target"], flat["others"]) == (75.0, 0.0)
+
+
+def test_intervals_take_classes_not_seeds_as_the_sample() -> None:
+    alike = [[Change(10.0, 0.0, 0.0)] * 30 for _ in range(3)]
+    assert summarise(alike)["target_interval"] == [10.0, 10.0]
+    opposed = [[Change(10.0, 0.0, 0.0)] * 30, [Change(-10.0, 0.0, 0.0)] * 30]
+    assert summarise(opposed)["target_interval"] == [0.0, 0.0]
+    spread = [[Change(float(value), 0.0, 0.0) for value in range(30)]]
+    low, high = summarise(spread)["target_interval"]
+    assert low < 14.5 < high
+    assert 4 < high - low < 9  # ± 1.96 · 8.66 / √30
+
+
+def test_a_change_of_nothing_is_not_specific_without_end() -> None:
+    assert summarise([[Change(0.0, 0.0, 0.5)]])["specificity"] == pytest.approx(0.5)
+
+
 def test_mean_activation_ranks_by_the_mean_over_the_predicted_class() -> None:
     activations = np.array([[1, 0, 5], [3, 0, 0], [0, 9, 1]], np.float32)
-    ranking = mean_activation_ranking(activations, np.array([0, 0, 1]), 2)
-    assert ranking.tolist() == [[2, 0, 1], [1, 2, 0]]
+    means = baselines.class_means(activations, np.array([0, 0, 1]), 2)
+    assert baselines.ranking(means).tolist() == [[2, 0, 1], [1, 2, 0]]
 
 
-def test_random_rankings_differ_by_seed_and_class_and_hold_every_unit() -> None:
-    ranking = random_ranking(4, 50, seed=0)
-    assert all(sorted(row) == list(range(50)) for row in ranking.tolist())
-    assert not np.array_equal(ranking, random_ranking(4, 50, seed=1))
-    assert not np.array_equal(ranking[0], ranking[1])
+def test_standardised_means_forget_how_loud_a_unit_is() -> None:
+    activations = np.array([[100, 1], [100, 0], [101, 0], [101, 0]], np.float32)
+    scores = baselines.z_mean_activation(activations, np.array([0, 0, 1, 1]), 2)
+    assert scores.argmax(axis=1).tolist() == [1, 0]
+
+
+def test_weight_times_activation_is_the_logits_share() -> None:
+    weight = np.array([[1, -2], [0, 3]], np.float32)
+    activations = np.array([[2, 1], [4, 5]], np.float32)
+    scores = baselines.weight_times_activation(weight, activations, np.array([0, 1]))
+    assert scores.tolist() == [[2, -2], [0, 15]]
+
+
+def test_soft_wpmi_is_its_formula() -> None:
+    generator = np.random.default_rng(0)
+    activations = generator.standard_normal((150, 6)).astype(np.float32)
+    images, texts = (generator.standard_normal((n, 16)).astype(np.float32) for n in (150, 9))
+    images, texts = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (images, texts))
+    found = baselines.clip_dissect(activations, images, texts)
+    likelihood = np.zeros((6, 9))
+    for unit in range(6):
+        for concept in range(9):
+            for r, image in enumerate(sorted(range(150), key=lambda i: -activations[i, unit])[:100]):
+                exponents = [np.exp(10 * float(images[image] @ text)) for text in texts]
+                probability = exponents[concept] / sum(exponents)
+                likelihood[unit, concept] += np.log(1 + (0.998 - 0.028 * r / 100) * (probability - 1) + 1e-7)
+    prior = np.log(np.exp(likelihood).sum(axis=0)) - np.log(6)
+    assert np.allclose(found, (likelihood - prior).T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [baselines.clip_dissect, baselines.semantic_lens])
+def test_a_planted_concept_is_found_by_the_baseline(method) -> None:  # type: ignore[no-untyped-def]
+    generator = np.random.default_rng(1)
+    texts = np.eye(8, dtype=np.float32)
+    shown = generator.integers(8, size=1200)
+    images = texts[shown] + 0.1 * generator.standard_normal((1200, 8)).astype(np.float32)
+    activations = generator.random((1200, 8)).astype(np.float32)
+    activations[np.arange(1200), (shown + 3) % 8] += 2  # unit c + 3 fires for concept c
+    scores = method(activations, images / np.linalg.norm(images, axis=1, keepdims=True), texts)
+    assert scores.argmax(axis=0).tolist() == [(unit - 3) % 8 for unit in range(8)]
+
+
+def test_the_last_weight_is_that_of_the_logits_and_of_no_other_width() -> None:
+    network = emoji_resnet(7)
+    found = last_weight(network, 7, 256)
+    assert found is not None
+    assert np.array_equal(found, network.fc.weight.detach().numpy())
+    assert last_weight(network, 7, 128) is None
+
+
+def test_random_scores_differ_by_seed_and_class() -> None:
+    scores = baselines.random_scores(4, 50, seed=0)
+    assert not np.array_equal(scores, baselines.random_scores(4, 50, seed=1))
+    assert len(np.unique(scores)) == scores.size
