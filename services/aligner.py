@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,17 @@ from services.alignment_queue import AlignmentQueue
 from services.alignment_requests import alignment_message, atlas_message, new_spec
 from services.atlas_holder import AtlasHolder
 from services.clip_tower import ClipTower
+from services.convert import timings
 from services.embedding_cache import EmbeddingCache
 from services.known_models import KnownModels, layer_ids
 from services.messages import embedding_kind, embedding_messages, provenance
-from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
+from services.rpc import Call, Scope, Servicer, check_range, check_size, check_text, page_of, rpc
+from services.tracing import capture, image_traces
 from services.unit_names import parse_units
+from services.words import check_clip
 
 _WATCH_S = 0.3
+_DEFAULT_TOP_K = 5
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,7 @@ class AlignerServicer(Servicer):
     @rpc(Scope.READ)
     async def EmbedTexts(self, request: pb.EmbedTextsRequest, call: Call) -> pb.EmbedTextsResponse:
         """Embed texts with CLIP's text tower, through the cache."""
-        check_size(request.texts, "texts", 1, self.settings.max_texts)
-        limit = self.settings.max_text_chars
-        texts = [check_text(text, f"texts[{place}]", limit) for place, text in enumerate(request.texts)]
-        vectors = await self.clip.embed_texts(texts)
+        vectors = await self.clip.embed_texts(self._texts(request.texts, "texts"))
         return pb.EmbedTextsResponse(embeddings=embedding_messages(vectors), clip_id=self.clip.clip_id)
 
     @rpc(Scope.READ)
@@ -87,6 +89,26 @@ class AlignerServicer(Servicer):
 
         return pb.EmbedUnitsResponse(
             embeddings=await asyncio.to_thread(read), provenance=provenance(atlas, list(places))
+        )
+
+    @rpc(Scope.READ)
+    async def TraceImages(self, request: pb.TraceImagesRequest, call: Call) -> pb.TraceImagesResponse:
+        """Compare images with concepts at every aligned layer."""
+        model = parse_model(request.model, field="model").model
+        check_size(request.images, "images", 1, self.settings.max_images)
+        concepts, limit = self._texts(request.concepts, "concepts"), self.settings.max_top_k
+        top_k = check_range(request.top_k, "top_k", 1, limit) if request.HasField("top_k") else _DEFAULT_TOP_K
+        atlas = (await self.models.held(self.atlases, model, "model")).atlas
+        check_clip(atlas, self.clip.clip_id)
+        began = time.perf_counter()
+        captured = await capture(self.peer("activation"), atlas, request.images)
+        ran = time.perf_counter()
+        vectors = await self.clip.embed_texts(concepts)
+        embedded = time.perf_counter()
+        results = await asyncio.to_thread(image_traces, atlas, captured, vectors, top_k)
+        spent = {"capture": ran - began, "embed": embedded - ran, "compare": time.perf_counter() - embedded}
+        return pb.TraceImagesResponse(
+            results=results, provenance=provenance(atlas, atlas.layer_names), timings=timings(spent)
         )
 
     @rpc(Scope.ALIGN)
@@ -171,6 +193,11 @@ class AlignerServicer(Servicer):
             )
         await self.active.activate(atlas_id)
         return pb.ActivateAtlasResponse(atlas=atlas_message(atlas_id, manifest, active=True))
+
+    def _texts(self, texts: Sequence[str], field: str) -> list[str]:
+        check_size(texts, field, 1, self.settings.max_texts)
+        limit = self.settings.max_text_chars
+        return [check_text(text, f"{field}[{place}]", limit) for place, text in enumerate(texts)]
 
     async def _active_id(self, model: str) -> str:
         try:

@@ -86,6 +86,21 @@ class Prediction(TypedDict):
     applied: Applied
 
 
+class LayerScores(TypedDict):
+    """A layer with the cosine of an image's representation and each concept, in the order asked."""
+
+    layer: str
+    scores: list[float]
+
+
+class Trace(TypedDict):
+    """What an image is about at every aligned layer, from the input to the logits, and the strongest labels."""
+
+    layers: list[LayerScores]
+    predictions: list[Label]
+    atlas: str
+
+
 class Backend(Protocol):
     """Who answers: a server, or the library in this process."""
 
@@ -104,6 +119,9 @@ class Backend(Protocol):
 
     def predict(self, model: str, image: bytes, *, edits: Sequence[UnitSteer], policy: str, top_k: int) -> Prediction:
         """Classify one image without and with steering."""
+
+    def trace(self, model: str, image: bytes, *, concepts: Sequence[str], top_k: int) -> Trace:
+        """Compare one image with concepts at every aligned layer."""
 
 
 def default_layer(info: ModelInfo) -> str:

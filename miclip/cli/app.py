@@ -16,6 +16,7 @@ from miclip.cli.localize import localize
 from miclip.cli.predict import predict
 from miclip.cli.server import serve, status, stop
 from miclip.cli.tour import tour
+from miclip.cli.trace import trace
 from miclip.cli.versions import version
 
 # Locals of a traceback can hold the API key: never show them.
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "The server": (serve, stop, status),
-    "Ask": (tour, describe, localize, predict),
+    "Ask": (tour, describe, localize, predict, trace),
     "Make and measure": (align, evaluate),
 }
 for panel, commands in _PANELS.items():

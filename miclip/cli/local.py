@@ -16,13 +16,16 @@ from miclip.cli.answers import (
     Description,
     Label,
     LayerInfo,
+    LayerScores,
     Localization,
     Located,
     ModelInfo,
     Prediction,
+    Trace,
 )
 from miclip.cli.specs import UnitSteer
 from miclip.errors import InvalidInput
+from miclip.evaluation.trace import layer_scores
 from miclip.images import decode_image
 from miclip.names import UnitName
 from miclip.retrieval import (
@@ -104,6 +107,20 @@ class LocalBackend:
         outcome = "applied" if batch else "none"
         met = Applied(outcome=outcome, policy="", fingerprint=fingerprint(made) if batch else "")
         return Prediction(baseline=baseline, steered=steered, applied=met)
+
+    def trace(self, model: str, image: bytes, *, concepts: Sequence[str], top_k: int) -> Trace:
+        """Compare one image with concepts at every aligned layer."""
+        target, asked = load_target(model), check_concepts(concepts, field="--against")
+        searcher = AtlasSearcher(find_atlas(model, model_weights_sha256=target.weights_sha256))
+        names = searcher.atlas.layer_names
+        found = target.forward(target.preprocess(decode_image(image, field="IMAGE"))[None], capture=names)
+        activations = {name: found.activations[name].cpu().numpy() for name in names}
+        (scores,) = layer_scores(searcher.atlas, activations, searcher.centre(self._clip.embed_texts(asked))).tolist()
+        return Trace(
+            layers=[LayerScores(layer=name, scores=row) for name, row in zip(names, scores, strict=True)],
+            predictions=_labels(target.labels, found.logits[0], top_k),
+            atlas=f"atlases/{searcher.atlas.atlas_id}",
+        )
 
     @cached_property
     def _clip(self) -> Clip:

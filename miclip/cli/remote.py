@@ -10,10 +10,12 @@ from miclip.cli.answers import (
     Description,
     Label,
     LayerInfo,
+    LayerScores,
     Localization,
     Located,
     ModelInfo,
     Prediction,
+    Trace,
 )
 from miclip.cli.specs import UnitSteer
 from miclip.client import MiclipClient
@@ -78,6 +80,16 @@ class RemoteBackend:
             baseline=_labels(answer.baseline),
             steered=_labels(answer.predictions),
             applied=Applied(outcome=met.outcome, policy=met.policy, fingerprint=met.fingerprint),
+        )
+
+    def trace(self, model: str, image: bytes, *, concepts: Sequence[str], top_k: int) -> Trace:
+        """Compare one image with concepts at every aligned layer."""
+        result = self._client.trace([image], model=model, concepts=concepts, top_k=top_k)
+        rows = zip(result.layers, result.scores[0].tolist(), strict=True)
+        return Trace(
+            layers=[LayerScores(layer=parse_layer(name).layer, scores=scores) for name, scores in rows],
+            predictions=_labels(result.predictions[0]),
+            atlas=result.provenance.atlas,
         )
 
 

@@ -26,6 +26,7 @@ from miclip.client.results import (
     LocatedUnit,
     Prediction,
     PredictResult,
+    TraceResult,
     UnitDescription,
 )
 from miclip.client.steering import make_policy
@@ -46,6 +47,7 @@ __all__ = [
     "Options",
     "PredictResult",
     "Prediction",
+    "TraceResult",
     "UnitDescription",
     "make_policy",
 ]

@@ -85,7 +85,9 @@ def predict(
         top_k=top_k,
     )
     response: activation_pb2.PredictResponse = yield Rpc("activation", "Predict", request)
-    found = tuple(ImagePrediction(_labels(one.predictions), _labels(one.baseline)) for one in response.results)
+    found = tuple(
+        ImagePrediction(as_predictions(one.predictions), as_predictions(one.baseline)) for one in response.results
+    )
     return PredictResult(
         found, _steering(response.steering), seconds_by_stage(response.timings), response.weights_sha256
     )
@@ -161,7 +163,8 @@ def _one_steering(policy: str, edits: Sequence[AnyEdit] | None) -> None:
         raise InvalidInput("Give either a policy or edits, not both.", field="edits")
 
 
-def _labels(messages: Iterable[activation_pb2.Prediction]) -> tuple[Prediction, ...]:
+def as_predictions(messages: Iterable[activation_pb2.Prediction]) -> tuple[Prediction, ...]:
+    """Predictions of messages, in order."""
     return tuple(Prediction(one.label, one.index, one.logit, one.probability) for one in messages)
 
 

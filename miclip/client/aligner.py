@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from miclip.client.activation import as_predictions
 from miclip.client.plan import (
     Image,
     Plan,
@@ -17,8 +18,9 @@ from miclip.client.plan import (
     layer_name,
     qualified,
     read_images,
+    seconds_by_stage,
 )
-from miclip.client.results import Embeddings, Floats
+from miclip.client.results import Embeddings, Floats, TraceResult
 from miclip.v1 import aligner_pb2, resources_pb2
 
 ENDED = frozenset(
@@ -56,6 +58,41 @@ def embed_images(images: Iterable[Image]) -> Plan[Embeddings]:
     request = build(aligner_pb2.EmbedImagesRequest, images=read_images(images))
     response: aligner_pb2.EmbedImagesResponse = yield Rpc("aligner", "EmbedImages", request)
     return Embeddings(_matrix(response.embeddings), response.clip_id)
+
+
+def trace(
+    images: Iterable[Image], *, model: str, concepts: Sequence[str] | str, top_k: int | None = None
+) -> Plan[TraceResult]:
+    """Compare images with concepts at every aligned layer: where a prediction goes wrong.
+
+    Args:
+        images: Encoded images or paths of images.
+        model: Target model.
+        concepts: Texts to compare with, such as the true label and the wrong one.
+        top_k: Predicted labels of an image; default 5.
+
+    Raises:
+        InvalidInput: an image or concept is refused.
+        NotFound: an unknown model.
+        NotAligned: the model has no atlas.
+    """
+    asked = as_list(concepts)
+    request = build(
+        aligner_pb2.TraceImagesRequest,
+        model=qualified("models", model),
+        images=read_images(images),
+        concepts=asked,
+        top_k=top_k,
+    )
+    response: aligner_pb2.TraceImagesResponse = yield Rpc("aligner", "TraceImages", request)
+    return TraceResult(
+        layers=tuple(response.provenance.layers),
+        concepts=tuple(asked),
+        scores=np.array([[layer.scores for layer in one.layers] for one in response.results], dtype=np.float32),
+        predictions=tuple(as_predictions(one.predictions) for one in response.results),
+        provenance=response.provenance,
+        timings=seconds_by_stage(response.timings),
+    )
 
 
 def create_alignment(

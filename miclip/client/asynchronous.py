@@ -74,6 +74,7 @@ class AsyncMiclipClient:
     embed_units = _method(aligner.embed_units)
     embed_texts = _method(aligner.embed_texts)
     embed_images = _method(aligner.embed_images)
+    trace = _method(aligner.trace)
     create_alignment = _method(aligner.create_alignment)
     get_alignment = _method(aligner.get_alignment)
     list_alignments = _method(aligner.list_alignments)

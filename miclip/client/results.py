@@ -136,3 +136,18 @@ class Embeddings:
     clip_id: str
     provenance: Provenance | None = None
     """Of units; None for texts and images."""
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """Answer of ``trace``."""
+
+    layers: tuple[str, ...]
+    """Full names of the aligned layers, from the input to the logits."""
+    concepts: tuple[str, ...]
+    scores: Floats
+    """Cosines, float32 ``[images, layers, concepts]``; see ``miclip.evaluation.trace.takeover``."""
+    predictions: tuple[tuple[Prediction, ...], ...]
+    """The strongest labels of every image without steering, best first."""
+    provenance: Provenance
+    timings: Mapping[str, float]

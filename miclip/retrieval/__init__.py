@@ -3,7 +3,7 @@
 An ``AtlasSearcher`` holds the indices of one atlas; a ``Vocabulary`` the concepts to choose from.
 """
 
-from miclip.retrieval.attribution import AttributionStore, mechanism_embeddings, relevance_vectors
+from miclip.retrieval.attribution import AttributionStore, encode_activations, mechanism_embeddings, relevance_vectors
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.results import (
     Description,
@@ -48,6 +48,7 @@ __all__ = [
     "check_concepts",
     "concepts_sha256",
     "embed_vocabulary",
+    "encode_activations",
     "mechanism_embeddings",
     "model_labels",
     "relevance_vectors",

@@ -79,12 +79,13 @@ def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray
 
 def mechanism_embeddings(layer: LayerAtlas) -> NDArray[np.float32]:
     """Return z [N, D]: every probe row's activation, centred, through the neuron encoder, of length 1."""
-    encoder, activations = layer.encoder.T, layer.activations
-    blocks = [
-        normalise((activations[at : at + _BLOCK].astype(np.float32) - layer.centre) @ encoder)
-        for at in range(0, len(activations), _BLOCK)
-    ]
-    return np.concatenate(blocks)
+    rows = layer.activations
+    return np.concatenate([encode_activations(layer, rows[at : at + _BLOCK]) for at in range(0, len(rows), _BLOCK)])
+
+
+def encode_activations(layer: LayerAtlas, activations: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return z [N, D] of pooled activations [N, d]: centred, through the neuron encoder, of length 1."""
+    return normalise((activations.astype(np.float32) - layer.centre) @ layer.encoder.T)
 
 
 def _softmax(scores: NDArray[np.float32], temperature: float, left_out: int) -> tuple[NDArray[np.float32], float]:

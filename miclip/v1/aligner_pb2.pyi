@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from miclip.v1 import activation_pb2 as _activation_pb2
 from miclip.v1 import resources_pb2 as _resources_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -174,6 +175,44 @@ class EmbedImagesResponse(_message.Message):
     embeddings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Embedding]
     clip_id: str
     def __init__(self, embeddings: _Optional[_Iterable[_Union[_resources_pb2.Embedding, _Mapping]]] = ..., clip_id: _Optional[str] = ...) -> None: ...
+
+class LayerTrace(_message.Message):
+    __slots__ = ("layer", "scores")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, layer: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class ImageTrace(_message.Message):
+    __slots__ = ("layers", "predictions")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedCompositeFieldContainer[LayerTrace]
+    predictions: _containers.RepeatedCompositeFieldContainer[_activation_pb2.Prediction]
+    def __init__(self, layers: _Optional[_Iterable[_Union[LayerTrace, _Mapping]]] = ..., predictions: _Optional[_Iterable[_Union[_activation_pb2.Prediction, _Mapping]]] = ...) -> None: ...
+
+class TraceImagesRequest(_message.Message):
+    __slots__ = ("model", "images", "concepts", "top_k")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    concepts: _containers.RepeatedScalarFieldContainer[str]
+    top_k: int
+    def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., concepts: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class TraceImagesResponse(_message.Message):
+    __slots__ = ("results", "provenance", "timings")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ImageTrace]
+    provenance: _resources_pb2.Provenance
+    timings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Timing]
+    def __init__(self, results: _Optional[_Iterable[_Union[ImageTrace, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ...) -> None: ...
 
 class CreateAlignmentRequest(_message.Message):
     __slots__ = ("model", "probe_set", "layers", "settings", "activate")

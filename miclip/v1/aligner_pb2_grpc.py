@@ -50,6 +50,11 @@ class AlignerServiceStub:
                 request_serializer=miclip_dot_v1_dot_aligner__pb2.EmbedImagesRequest.SerializeToString,
                 response_deserializer=miclip_dot_v1_dot_aligner__pb2.EmbedImagesResponse.FromString,
                 _registered_method=True)
+        self.TraceImages = channel.unary_unary(
+                '/miclip.v1.AlignerService/TraceImages',
+                request_serializer=miclip_dot_v1_dot_aligner__pb2.TraceImagesRequest.SerializeToString,
+                response_deserializer=miclip_dot_v1_dot_aligner__pb2.TraceImagesResponse.FromString,
+                _registered_method=True)
         self.CreateAlignment = channel.unary_unary(
                 '/miclip.v1.AlignerService/CreateAlignment',
                 request_serializer=miclip_dot_v1_dot_aligner__pb2.CreateAlignmentRequest.SerializeToString,
@@ -112,6 +117,14 @@ class AlignerServiceServicer:
 
     def EmbedImages(self, request, context):
         """Embeds images with CLIP's image tower. All images or none, in request order. Scope `read`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TraceImages(self, request, context):
+        """Compares images with concepts at every aligned layer of a model, which shows where a wrong concept takes over. All images
+        or none, in request order. Scope `read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,6 +205,11 @@ def add_AlignerServiceServicer_to_server(servicer, server):
                     servicer.EmbedImages,
                     request_deserializer=miclip_dot_v1_dot_aligner__pb2.EmbedImagesRequest.FromString,
                     response_serializer=miclip_dot_v1_dot_aligner__pb2.EmbedImagesResponse.SerializeToString,
+            ),
+            'TraceImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceImages,
+                    request_deserializer=miclip_dot_v1_dot_aligner__pb2.TraceImagesRequest.FromString,
+                    response_serializer=miclip_dot_v1_dot_aligner__pb2.TraceImagesResponse.SerializeToString,
             ),
             'CreateAlignment': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateAlignment,
@@ -316,6 +334,33 @@ class AlignerService:
             '/miclip.v1.AlignerService/EmbedImages',
             miclip_dot_v1_dot_aligner__pb2.EmbedImagesRequest.SerializeToString,
             miclip_dot_v1_dot_aligner__pb2.EmbedImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/miclip.v1.AlignerService/TraceImages',
+            miclip_dot_v1_dot_aligner__pb2.TraceImagesRequest.SerializeToString,
+            miclip_dot_v1_dot_aligner__pb2.TraceImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

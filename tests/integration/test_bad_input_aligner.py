@@ -32,6 +32,10 @@ def texts(*values: str) -> pb.EmbedTextsRequest:
     return pb.EmbedTextsRequest(texts=values)
 
 
+def trace(**fields: Any) -> pb.TraceImagesRequest:
+    return pb.TraceImagesRequest(**{"model": MODEL, "images": [b"x"], "concepts": ["dog"], **fields})
+
+
 def align(**fields: Any) -> pb.CreateAlignmentRequest:
     return pb.CreateAlignmentRequest(**{"model": MODEL, **fields})
 
@@ -59,6 +63,18 @@ CASES = {
     "too many texts": ("EmbedTexts", texts(*["a"] * 257), INVALID, "texts", "1 to 256"),
     "no image": ("EmbedImages", pb.EmbedImagesRequest(), INVALID, "images", "1 to 64"),
     "too many images": ("EmbedImages", pb.EmbedImagesRequest(images=[b"x"] * 65), INVALID, "images", "1 to 64"),
+    "trace no image": ("TraceImages", trace(images=[]), INVALID, "images", "1 to 64"),
+    "trace too many images": ("TraceImages", trace(images=[b"x"] * 65), INVALID, "images", "1 to 64"),
+    "trace no concept": ("TraceImages", trace(concepts=[]), INVALID, "concepts", "1 to 256"),
+    "trace too many concepts": ("TraceImages", trace(concepts=["a"] * 257), INVALID, "concepts", "1 to 256"),
+    "trace an empty concept": ("TraceImages", trace(concepts=["a", " "]), INVALID, "concepts[1]", "1 to 512"),
+    "trace a megabyte of a concept": ("TraceImages", trace(concepts=["a", LONG]), INVALID, "concepts[1]", "1 to 512"),
+    "trace control characters": ("TraceImages", trace(concepts=["a\0b"]), INVALID, "concepts[0]", "1 to 512"),
+    "trace no model": ("TraceImages", trace(model=""), INVALID, "model", "models/{model}"),
+    "trace model traversal": ("TraceImages", trace(model=TRAVERSAL), INVALID, "model", "models/{model}"),
+    "trace unknown model": ("TraceImages", trace(model="models/nope"), "NOT_FOUND", "model", "emoji-resnet"),
+    "trace top 0": ("TraceImages", trace(top_k=0), INVALID, "top_k", "1 to 1000"),
+    "trace top too many": ("TraceImages", trace(top_k=HUGE), INVALID, "top_k", "1 to 1000"),
     "no model": ("CreateAlignment", pb.CreateAlignmentRequest(), INVALID, "model", "models/{model}"),
     "model traversal": ("CreateAlignment", align(model=TRAVERSAL), INVALID, "model", "models/{model}"),
     "megabyte of a model": ("CreateAlignment", align(model=LONG), INVALID, "model", "models/{model}"),
@@ -125,8 +141,11 @@ def test_bad_input_is_refused_with_its_field_and_range(wire: Any, case: str) -> 
     assert len(refusal.message) < 1100 and not INTERNALS.search(refusal.message + refusal.trailing), refusal
 
 
+@pytest.mark.parametrize("rpc", ["EmbedImages", "TraceImages"])
 @pytest.mark.parametrize("name", ["empty", "not an image", "truncated", "header of 65535 by 65535", "bomb", "pickle"])
-def test_a_bad_image_is_refused_by_its_place(wire: Any, png: bytes, bad_images: Any, name: str) -> None:
-    refusal = wire.refusal("aligner/EmbedImages", pb.EmbedImagesRequest(images=[png, bad_images[name]]))
+def test_a_bad_image_is_refused_by_its_place(wire: Any, png: bytes, bad_images: Any, name: str, rpc: str) -> None:
+    images = [png, bad_images[name]]
+    request = trace(images=images) if rpc == "TraceImages" else pb.EmbedImagesRequest(images=images)
+    refusal = wire.refusal(f"aligner/{rpc}", request)
     assert (refusal.code, refusal.fields) == (INVALID, ("images[1]",)), refusal
     assert "32000000 pixels" in refusal.allowed

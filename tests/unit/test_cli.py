@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from miclip.atlas import activate_atlas
 from miclip.cli import align, evaluate, predict
 from miclip.cli.app import app
+from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer
 from miclip.errors import InvalidInput
 from miclip.settings import settings
@@ -45,7 +46,7 @@ def run(*arguments: str) -> Result:
 
 
 COMMANDS = (
-    "serve", "stop", "status", "tour", "describe", "localize", "predict", "align", "evaluate", "demo build",
+    "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate", "demo build",
     "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
     "key create", "key list", "key delete",
 )  # fmt: skip
@@ -66,6 +67,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 NEED_A_SERVER = (
     ("status",), ("tour",), ("describe",), ("localize", "dog"), ("steer", "list"), ("steer", "get", "x"),
+    ("trace", str(example_image()), "--against", "cat"),
     ("steer", "create", "x", "layer4:1*2"), ("steer", "stop", "why"), ("key", "list"),
     ("align", "--model", "emoji-vit", "--remote"),
 )  # fmt: skip

@@ -47,6 +47,7 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
         with pytest.raises(errors.NotFound):
             client.capture([image], model="m", layers=["l"])
         client.embed_units(["u"]), client.embed_texts(["t"]), client.embed_images([image])
+        client.trace([image], model="m", concepts=["t"])
         client.create_alignment("m"), client.get_alignment("a"), client.list_alignments(), client.cancel_alignment("a")
         list(client.watch_alignment("a"))
         client.list_atlases(), client.get_atlas("a"), client.activate_atlas("a")

@@ -1,0 +1,152 @@
+"""``miclip trace``: where a prediction goes wrong, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+import numpy as np
+import typer
+
+from miclip.cli import output
+from miclip.cli.answers import Backend, Label, LayerScores
+from miclip.cli.connect import backend
+from miclip.cli.options import DEFAULT_MODEL, Local, Model
+from miclip.cli.predict import Image, read_image
+from miclip.errors import InvalidInput
+
+_SHOWN = 5  # labels of the prediction
+
+Against = Annotated[list[str], typer.Option("--against", "-a", help="Wrong concept; repeat for several.")]
+Expected = Annotated[str, typer.Option("--expected", "-e", help="Right concept; default: what the model predicts.")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the scores into this PNG file (needs miclip\\[plot]).")]
+
+
+class Takeover(TypedDict):
+    """The first layer from which on a wrong concept stays above the expected one; None where it ends below."""
+
+    concept: str
+    layer: str | None
+
+
+class Traced(TypedDict):
+    """What the command answers; the expected concept is the first of the concepts that the layers' scores are of."""
+
+    model: str
+    image: str
+    concepts: list[str]
+    layers: list[LayerScores]
+    takeovers: list[Takeover]
+    predictions: list[Label]
+    atlas: str
+
+
+def trace(
+    image: Image,
+    against: Against,
+    expected: Expected = "",
+    model: Model = DEFAULT_MODEL,
+    plot: Plot = None,
+    local: Local = False,
+    as_json: output.Json = False,
+) -> None:
+    """Follow an image through the model: at which layer a wrong concept takes over from the right one.
+
+    Examples:
+        miclip trace photo.png --expected dog --against cat
+
+        miclip trace photo.png --against cat --against wolf --plot trace.png
+    """
+    if plot is not None:
+        from miclip.cli.plot import check_plot
+
+        check_plot(plot)
+    data = read_image(image)
+    with backend(local) as service:
+        value = ask(service, model, str(image), data, expected, against)
+    if plot is not None:
+        from miclip.cli.plot import plot_trace
+
+        plot_trace(plot, _title(value), value["concepts"], value["layers"])
+    output.emit(value, as_json, lambda: show(value))
+
+
+def ask(service: Backend, model: str, image: str, data: bytes, expected: str, against: Sequence[str]) -> Traced:
+    """Trace an image.
+
+    Args:
+        service: Who answers.
+        model: Target model.
+        image: The image's name.
+        data: Its encoded bytes.
+        expected: Right concept; empty means the model's prediction.
+        against: Wrong concepts.
+
+    Raises:
+        InvalidInput: a concept is given twice, or the expected one is also a wrong one.
+    """
+    right, wrong = expected.strip(), [text.strip() for text in against]
+    if not right:
+        (best,) = service.predict(model, data, edits=[], policy="", top_k=1)["baseline"]
+        right = best["label"]
+    if right in wrong:
+        raise _same(right, said_by_model=not expected.strip())
+    answer = service.trace(model, data, concepts=[right, *wrong], top_k=_SHOWN)
+    return Traced(
+        model=model,
+        image=image,
+        concepts=[right, *wrong],
+        layers=answer["layers"],
+        takeovers=takeovers(wrong, answer["layers"]),
+        predictions=answer["predictions"],
+        atlas=answer["atlas"],
+    )
+
+
+def takeovers(against: Sequence[str], layers: Sequence[LayerScores]) -> list[Takeover]:
+    """Where each wrong concept takes over; the layers' scores begin with the expected concept's."""
+    from miclip.evaluation.trace import takeover
+
+    scores = np.array([layer["scores"] for layer in layers])
+    places = [takeover(scores, 0, column) for column in range(1, len(against) + 1)]
+    return [
+        Takeover(concept=concept, layer=None if place is None else layers[place]["layer"])
+        for concept, place in zip(against, places, strict=True)
+    ]
+
+
+def show(value: Traced) -> None:
+    """Print the scores, one row a layer, and a sentence a wrong concept."""
+    expected, *_ = value["concepts"]
+    shown = output.table("layer", *(f">{output.text(concept)}" for concept in value["concepts"]), "nearest")
+    for layer in value["layers"]:
+        nearest = value["concepts"][int(np.argmax(layer["scores"]))]
+        shown.add_row(output.text(layer["layer"]), *map(output.number, layer["scores"]), output.text(nearest))
+    said = ", ".join(f"{label['label']} {100 * label['probability']:.1f} %" for label in value["predictions"][:3])
+    output.show(_title(value), shown, f"score: cosine of the image at the layer and the concept · predicted: {said}")
+    first, last = value["layers"][0]["layer"], value["layers"][-1]["layer"]
+    for takeover in value["takeovers"]:
+        output.out.print(output.text(sentence(expected, takeover, first, last)), soft_wrap=True)
+
+
+def sentence(expected: str, takeover: Takeover, first: str, last: str) -> str:
+    """Say where a wrong concept takes over, of layers from ``first`` to ``last``."""
+    wrong, layer = takeover["concept"], takeover["layer"]
+    if layer is None:
+        return f'"{wrong}" does not take over: at {last} the image is not nearer to it than to "{expected}".'
+    if layer == first:
+        return f'"{wrong}" is ahead of "{expected}" from the first layer, {first}, on.'
+    return f'"{wrong}" takes over from "{expected}" at {layer} and stays ahead.'
+
+
+def _title(value: Traced) -> str:
+    return f"What {Path(value['image']).name} is about at each layer of {value['model']}"
+
+
+def _same(concept: str, *, said_by_model: bool) -> InvalidInput:
+    if said_by_model:
+        text = f'--expected: the model predicts "{concept}" itself; say what it should predict.'
+    else:
+        text = f'--against: "{concept}" is also the expected concept; name another.'
+    return InvalidInput(text, field=text.partition(":")[0], allowed="another concept than --against names")
