@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test lint format proto
+.PHONY: help setup serve stop test test-k8s lint format proto k8s
 
 help: ## Show these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: $(STAMP) ## Make .venv and install everything, exact versions (GPU=1 for CUDA builds)
 
@@ -41,6 +41,9 @@ stop: $(STAMP) ## Stop what `make serve` started
 test: $(STAMP) ## Run all tests against the real system (PYTEST_ARGS="-m unit" for a part)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-k8s: $(STAMP) ## Check the Kubernetes manifests (needs kubectl)
+	@$(BIN)/python -m pytest tests/k8s $(PYTEST_ARGS)
+
 lint: $(STAMP) ## Check style, types and protos
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -53,3 +56,6 @@ format: $(STAMP) ## Format, and fix what can be fixed
 
 proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
 	@$(BIN)/python tools/generate_protos.py
+
+k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/app.py
+	@$(BIN)/python tools/generate_k8s.py

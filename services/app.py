@@ -23,7 +23,13 @@ _SERVICER_FUNCTIONS = (
 
 
 def serve_config(
-    settings: Settings, *, grpc_port: int, http_port: int, gpus: float = 0, num_cpus: float = 0.1
+    settings: Settings,
+    *,
+    grpc_port: int,
+    http_port: int,
+    gpus: float = 0,
+    num_cpus: float = 0.1,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The config as ``ray.serve.schema.ServeDeploySchema`` takes it.
 
@@ -33,7 +39,15 @@ def serve_config(
         http_port: Port of Serve's HTTP ingress, for ``/-/healthz``.
         gpus: GPUs of the cluster; activation and aligner share one where there is any.
         num_cpus: CPUs that Ray books for a replica; a fraction lets all four fit on one core.
+        options: Options of Serve's deployments by application, over the defaults. ``ray_actor_options`` are merged,
+            and an ``autoscaling_config`` takes the place of the number of replicas.
+
+    Raises:
+        ValueError: ``options`` name an application that there is not.
     """
+    options = options or {}
+    if unknown := set(options) - set(APPLICATIONS):
+        raise ValueError(f"There is no application {sorted(unknown)}; there are {', '.join(APPLICATIONS)}.")
     gpu_share = 0.5 if gpus >= 1 and settings.device != "cpu" else 0
     return {
         "proxy_location": "EveryNode",
@@ -43,13 +57,17 @@ def serve_config(
             "grpc_servicer_functions": list(_SERVICER_FUNCTIONS),
             "enable_reflection": False,
         },
-        "applications": [_application(name, settings, num_cpus, gpu_share) for name in APPLICATIONS],
+        "applications": [
+            _application(name, settings, num_cpus, gpu_share, options.get(name, {})) for name in APPLICATIONS
+        ],
     }
 
 
-def _application(name: str, settings: Settings, num_cpus: float, gpu_share: float) -> dict[str, Any]:
+def _application(
+    name: str, settings: Settings, num_cpus: float, gpu_share: float, options: Mapping[str, Any]
+) -> dict[str, Any]:
     actor: dict[str, float] = {"num_cpus": num_cpus, "num_gpus": gpu_share if name in _GPU_USERS else 0}
-    deployment = {
+    deployment: dict[str, Any] = {
         "name": name,
         "num_replicas": 1,
         # the servicers count and refuse by themselves, with RetryInfo; Serve's own limits only back them up
@@ -59,8 +77,11 @@ def _application(name: str, settings: Settings, num_cpus: float, gpu_share: floa
         "health_check_timeout_s": 60,
         "graceful_shutdown_timeout_s": 10,
         "graceful_shutdown_wait_loop_s": 0.5,
-        "ray_actor_options": actor,
+        **options,
+        "ray_actor_options": {**actor, **options.get("ray_actor_options", {})},
     }
+    if "autoscaling_config" in options:
+        del deployment["num_replicas"]
     return {
         "name": name,
         "route_prefix": f"/{name}",
