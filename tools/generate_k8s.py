@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the Serve config of every Kubernetes overlay from the one in ``services.app``, or with ``--check`` say which is stale."""
+"""Write the Serve config of every Kubernetes overlay from ``services.app``, or with ``--check`` say which is stale."""
 
 from __future__ import annotations
 

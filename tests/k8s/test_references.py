@@ -111,6 +111,7 @@ def _wrong_policy_ports(policy: Any, pods: list[Any], holds: Callable[[Any, Any]
     behind = [pod for pod in pods if holds(spec["podSelector"], pod.labels)]
     if not behind:
         yield f"policy {name} selects no pod"
+        return
     known = {port for pod in behind for port in pod.ports.values()} | AGENT_PORTS
     for rule in spec.get("ingress", ()):
         yield from (f"policy {name}: {one['port']}" for one in rule.get("ports", ()) if one["port"] not in known)
@@ -121,9 +122,7 @@ def _wrong_policy_ports(policy: Any, pods: list[Any], holds: Callable[[Any, Any]
 
 def wrong_addresses(manifests: Any) -> Iterator[str]:
     """Hosts and routes that lead to no Service of the overlay."""
-    ports = {
-        (name, port["port"]) for name, service in manifests.services().items() for port in service["ports"]
-    }
+    ports = {(name, port["port"]) for name, service in manifests.services().items() for port in service["ports"]}
     targets = [("redisAddress", "//" + address) for address in walk(manifests.objects, "redisAddress")]
     for group in manifests.ray_groups():
         environment = {one["name"]: one.get("value", "") for one in manifests.container(group)["env"]}
@@ -157,9 +156,7 @@ def wrong_images(manifests: Any) -> Iterator[str]:
                 ours.add(one["image"])
     if len(ours) != 1:
         yield f"several miclip: {sorted(ours)}"
-    yield from (
-        f"{image} is not this version" for image in ours if not re.search(rf":{re.escape(VERSION)}\b", image)
-    )
+    yield from (f"{image} is not this version" for image in ours if not re.search(rf":{re.escape(VERSION)}\b", image))
 
 
 def problems(manifests: Any, holds: Callable[[Any, Any], bool]) -> list[str]:
@@ -180,7 +177,9 @@ def _environment(manifests: Any, name: str) -> dict[str, Any]:
 
 
 def _rename_secret(manifests: Any) -> None:
-    _environment(manifests, "MICLIP_REDIS_PASSWORD")["valueFrom"] = {"secretKeyRef": {"name": "gone", "key": "password"}}
+    _environment(manifests, "MICLIP_REDIS_PASSWORD")["valueFrom"] = {
+        "secretKeyRef": {"name": "gone", "key": "password"}
+    }
 
 
 def _volume(manifests: Any, owner: str) -> dict[str, Any]:
@@ -196,7 +195,9 @@ BREAKS: dict[str, Callable[[Any], Any]] = {
         certificateRefs=[{"name": "tls"}]
     ),
     "file redis-rya": lambda m: _volume(m, "redis-ray")["configMap"].update(name="redis-rya"),
-    "claim atlas": lambda m: m.head["template"]["spec"]["volumes"][3]["persistentVolumeClaim"].update(claimName="atlas"),
+    "claim atlas": lambda m: m.head["template"]["spec"]["volumes"][3]["persistentVolumeClaim"].update(
+        claimName="atlas"
+    ),
     "volume temp": lambda m: m.container(m.workers)["volumeMounts"][0].update(name="temp"),
     "account default": lambda m: m.workers["template"]["spec"].update(serviceAccountName="default"),
     "priority high": lambda m: m.workers["template"]["spec"].update(priorityClassName="high"),
@@ -267,7 +268,11 @@ def test_the_pods_agree_with_the_image(manifests: Any) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
-    [("USER 10001", "USER 1000", "user"), ("EXPOSE 9000", "EXPOSE 9001", "ports"), ("/state ", "/s ", "MICLIP_STATE_DIR")],
+    [
+        ("USER 10001", "USER 1000", "user"),
+        ("EXPOSE 9000", "EXPOSE 9001", "ports"),
+        ("/state ", "/s ", "MICLIP_STATE_DIR"),
+    ],
 )
 def test_another_image_is_noticed(prod: Any, old: str, new: str, named: str) -> None:
     text = (ROOT / "Dockerfile").read_text()

@@ -148,7 +148,9 @@ DENIED = {
     "a client to the dashboard": lambda n: n.ingress(HEAD, CLIENT, 8265) or n.ingress(WORKER, CLIENT, 8265),
     "a client to replicas, which unpickle": lambda n: n.ingress(WORKER, CLIENT, 40001),
     "a client to Redis": lambda n: n.ingress(REDIS, CLIENT, 6379),
-    "a stranger": lambda n: any(n.ingress(pod, STRANGER, port) for pod in (HEAD, WORKER) for port in (8080, 9000, 8265)),
+    "a stranger": lambda n: any(
+        n.ingress(pod, STRANGER, port) for pod in (HEAD, WORKER) for port in (8080, 9000, 8265)
+    ),
     "Prometheus to gRPC": lambda n: n.ingress(WORKER, PROMETHEUS, 9000),
     "a pod without labels": lambda n: n.ingress({}, (OWN, WORKER), 80) or n.egress({}, (OWN, REDIS), 6379),
     "the internet": lambda n: any(n.egress(pod, INTERNET, 443) for pod in (HEAD, WORKER, REDIS)),

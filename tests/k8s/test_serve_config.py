@@ -61,7 +61,7 @@ def parsed(manifests: Any) -> Any:
     schema = ServeDeploySchema.model_validate(yaml.safe_load(manifests.service["serveConfigV2"]))
     for application in schema.applications:
         for deployment in application.deployments:
-            if deployment.autoscaling_config:
+            if isinstance(deployment.autoscaling_config, dict):
                 AutoscalingConfig.model_validate(deployment.autoscaling_config)  # Serve looks at it in the cluster only
     return schema
 
@@ -127,18 +127,24 @@ def test_another_application_is_a_difference(prod: Any) -> None:
 
 
 def unfit(manifests: Any) -> list[str]:
-    """Which resources the replicas of a worker take more of than it has, one of each service."""
-    limits = manifests.container(manifests.workers)["resources"]["limits"]
+    """Which resources one replica of each service and an alignment take more of than a worker has."""
+    worker = manifests.container(manifests.workers)
+    limits, environment = worker["resources"]["limits"], {one["name"]: one.get("value") for one in worker["env"]}
+    alignment = {
+        "num_cpus": Settings().alignment_cpus,
+        "num_gpus": float(environment.get("MICLIP_ALIGNMENT_GPUS", Settings().alignment_gpus)),
+    }
     actors = [application.deployments[0].ray_actor_options for application in parsed(manifests).applications]
     has = {"num_cpus": float(limits["cpu"]), "num_gpus": float(limits.get("nvidia.com/gpu", 0))}
-    return [name for name, most in has.items() if sum(getattr(actor, name) or 0 for actor in actors) > most]
+    takes = {name: alignment[name] + sum(getattr(actor, name) or 0 for actor in actors) for name in has}
+    return [name for name in has if round(takes[name], 6) > has[name]]
 
 
-def test_one_replica_of_every_service_fits_on_a_worker(manifests: Any) -> None:
+def test_one_replica_of_every_service_and_an_alignment_fit_on_a_worker(manifests: Any) -> None:
     assert unfit(manifests) == []
 
 
-@pytest.mark.parametrize(("field", "few", "named"), [("cpu", "2", "num_cpus"), ("nvidia.com/gpu", "0", "num_gpus")])
+@pytest.mark.parametrize(("field", "few", "named"), [("cpu", "5", "num_cpus"), ("nvidia.com/gpu", "0", "num_gpus")])
 def test_a_worker_that_is_too_small_is_noticed(prod: Any, field: str, few: str, named: str) -> None:
     prod.container(prod.workers)["resources"]["limits"][field] = few
     assert unfit(prod) == [named]
@@ -150,7 +156,7 @@ def lonely(manifests: Any) -> list[str]:
     found = []
     for application in parsed(manifests).applications:
         (deployment,) = application.deployments
-        scaling = deployment.autoscaling_config or {}
+        scaling = deployment.autoscaling_config if isinstance(deployment.autoscaling_config, dict) else {}
         spread = deployment.max_replicas_per_node == 1
         if not (spread and scaling.get("min_replicas", 0) >= 2 and scaling.get("max_replicas", 0) <= most):
             found.append(application.name)
