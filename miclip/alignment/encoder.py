@@ -120,7 +120,7 @@ def train_encoder(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step >= 0.9 * settings.steps:
+        if step >= settings.steps - max(1, settings.steps // 10):
             tail.append(loss.item())
         if progress and (step % 20 == 19 or step + 1 == settings.steps):
             progress(step + 1, settings.steps, loss.item())

@@ -76,7 +76,9 @@ def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
             {**manifest, "schema_version": SCHEMA_VERSION, "layers": layers, "files": files}
         )
     except ValidationError as error:
-        raise BadArtefact(f"The manifest is not valid: {error}") from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BadArtefact(f"The manifest is not valid ({where}: {first['msg']}).") from error
 
 
 def _conforming(draft: AtlasManifest, tensors: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:

@@ -102,6 +102,11 @@ def test_the_same_seed_gives_the_same_encoder(planted: tuple[np.ndarray, ...]) -
     assert np.array_equal(first.weight, second.weight)
 
 
+@pytest.mark.parametrize("steps", [1, 5, 11])
+def test_a_short_training_reports_its_loss_too(planted: tuple[np.ndarray, ...], steps: int) -> None:
+    assert np.isfinite(train_encoder(*planted, EncoderSettings(steps=steps, batch=32)).loss)
+
+
 def test_pattern_and_causal_are_covariances(encoder: NeuronEncoder, planted: tuple[np.ndarray, ...]) -> None:
     activations = planted[0]
     attributions = np.random.default_rng(1).standard_normal(activations.shape).astype(np.float32)
