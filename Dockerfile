@@ -23,11 +23,12 @@ COPY --from=builder /opt/miclip /opt/miclip
 ENV PATH=/opt/miclip/bin:$PATH \
     HF_HUB_OFFLINE=1 \
     RAY_USAGE_STATS_ENABLED=0 \
+    MICLIP_METRICS_HOST=0.0.0.0 \
     MICLIP_STATE_DIR=/var/lib/miclip/state \
     MICLIP_DATA_DIR=/var/lib/miclip/data
 USER 10001
 # Atlases, and the API key that the first start makes: read it with `docker exec ... cat /var/lib/miclip/state/api_key`.
 VOLUME /var/lib/miclip
-EXPOSE 9000 8000
+EXPOSE 9000 8000 9464
 HEALTHCHECK --interval=30s --timeout=20s --start-period=120s CMD ["miclip", "status", "--json"]
 CMD ["miclip", "serve"]

@@ -13,10 +13,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test test-k8s lint format proto k8s
+.PHONY: help setup serve stop test test-k8s test-metrics lint format proto docs k8s
 
 help: ## Show these targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
 
 setup: $(STAMP) ## Make .venv and install everything, exact versions (GPU=1 for CUDA builds)
 
@@ -38,11 +38,14 @@ serve: $(STAMP) ## Start the four services in the background, then take a short 
 stop: $(STAMP) ## Stop what `make serve` started
 	@$(BIN)/miclip stop
 
-test: $(STAMP) ## Run all tests against the real system (PYTEST_ARGS="-m unit" for a part)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(STAMP) ## Run the tests against the real system (PYTEST_ARGS="-m unit" for a part)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not k8s and not metrics" $(PYTEST_ARGS)
 
 test-k8s: $(STAMP) ## Check the Kubernetes manifests (needs kubectl)
-	@$(BIN)/python -m pytest tests/k8s $(PYTEST_ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m k8s $(PYTEST_ARGS)
+
+test-metrics: $(STAMP) ## Run the tests of the metrics, with a real Prometheus (Debian's package prometheus)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m metrics $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Check style, types and protos
 	@$(BIN)/ruff check .
@@ -59,3 +62,6 @@ proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
 
 k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/app.py
 	@$(BIN)/python tools/generate_k8s.py
+
+docs: $(STAMP) ## Write docs/metrics.md from services/metrics.py
+	@$(BIN)/python tools/generate_metrics_docs.py

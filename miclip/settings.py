@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     """Port of the gRPC ingress; 0 picks a free one."""
     http_port: int = Field(default=8000, ge=0, le=65535)
     """Port of Serve's HTTP ingress, which answers ``/-/healthz``; 0 picks a free one."""
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    """Port of ``/metrics`` for Prometheus; 0 picks a free one."""
+    metrics_host: str = "127.0.0.1"
+    """Interface that ``/metrics`` listens on, which needs no key; ``0.0.0.0`` for a Prometheus on another machine."""
     ingress: str = Field(default="haproxy", pattern="^(haproxy|python)$")
     """``haproxy`` (throughput-optimised) or ``python`` (Serve's own proxy)."""
     endpoint: str = ""

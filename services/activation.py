@@ -13,7 +13,7 @@ from miclip.errors import InvalidInput
 from miclip.names import ModelName, UnitName, parse_id, parse_model
 from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
 from miclip.v1 import activation_pb2 as pb
-from services import convert
+from services import convert, metrics
 from services.policies import PolicyCache, View
 from services.rpc import Call, Scope, Servicer, check_range, check_size, page_of, rpc
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Request = pb.PredictRequest | pb.CaptureActivationsRequest
 
 _DEFAULT_TOP_K = 5
+_OUTCOMES = {value: name.removeprefix("STEERING_OUTCOME_").lower() for name, value in pb.SteeringOutcome.items()}
 
 
 class ActivationServicer(Servicer):
@@ -40,6 +41,7 @@ class ActivationServicer(Servicer):
         self.policies.start()
         self.hosting = await asyncio.to_thread(_open_hosting)
         await self.hosting.preload()
+        self._background = asyncio.create_task(self.hosting.watch_gpus())
 
     @rpc(Scope.READ)
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
@@ -62,7 +64,7 @@ class ActivationServicer(Servicer):
         """Classify images, steered or not, with the unsteered answer beside it when asked for."""
         hosted = await self._hosted(request.model, "model")
         top_k = _top_k(request, _DEFAULT_TOP_K, self.settings.max_top_k)
-        edits, applied = await self._steering(request, hosted, call)
+        edits, applied = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
         rows = _rows(images, edits)
@@ -93,7 +95,7 @@ class ActivationServicer(Servicer):
         )
         _check_distinct(layers)
         top_k = _top_k(request, 0, self.settings.max_top_k)
-        edits, applied = await self._steering(request, hosted, call)
+        edits, applied = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
         outputs, times = await hosted.batcher.run(_rows(images, edits, layers))
@@ -133,6 +135,15 @@ class ActivationServicer(Servicer):
         values = {name: getattr(self.settings, name, None) for name in pb.Limits.DESCRIPTOR.fields_by_name}
         values["request_timeout_seconds"] = self.settings.request_timeout_s
         return pb.Limits(**values)
+
+    async def _steered(
+        self, request: Request, hosted: Hosted, call: Call
+    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+        """The same as ``_steering``, counted when a client asks."""
+        edits, applied = await self._steering(request, hosted, call)
+        if call.external:
+            metrics.STEERING_OUTCOMES.labels(hosted.target.name, _OUTCOMES[applied.outcome]).inc()
+        return edits, applied
 
     async def _steering(
         self, request: Request, hosted: Hosted, call: Call

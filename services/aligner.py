@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ import numpy as np
 from ray import serve
 
 from miclip.atlas import Atlas, AtlasManifest, is_atlas_id, list_atlases, locate_atlas, normalise, read_manifest
-from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
+from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound, NotReady
 from miclip.names import ModelName, parse_id, parse_model
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1.resources_pb2 import Embedding
+from services import metrics
 from services.active import ActiveAtlases
 from services.alignment_jobs import Job, JobStore
 from services.alignment_queue import AlignmentQueue
@@ -32,6 +34,7 @@ from services.words import check_clip
 
 _WATCH_S = 0.3
 _DEFAULT_TOP_K = 5
+_COUNT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class AlignerServicer(Servicer):
         self.atlases = AtlasHolder(self.active, OpenedAtlas)
         self.jobs = JobStore(self.settings.redis_url, self.settings.alignment_lease_s)
         self.queue = AlignmentQueue(self.jobs, self.settings)
-        self._background = [asyncio.create_task(self.atlases.follow()), asyncio.create_task(self.queue.run())]
+        loops = (self.atlases.follow(), self.queue.run(), self._measure())
+        self._background = [asyncio.create_task(loop) for loop in loops]
 
     @rpc(Scope.READ)
     async def EmbedTexts(self, request: pb.EmbedTextsRequest, call: Call) -> pb.EmbedTextsResponse:
@@ -198,6 +202,17 @@ class AlignerServicer(Servicer):
         check_size(texts, field, 1, self.settings.max_texts)
         limit = self.settings.max_text_chars
         return [check_text(text, f"{field}[{place}]", limit) for place, text in enumerate(texts)]
+
+    async def _measure(self) -> None:
+        """Note what no call changes; runs until cancelled."""
+        import torch
+
+        while True:
+            metrics.watch_gpu(self.application, torch)
+            with contextlib.suppress(NotReady):
+                for state, count in (await self.jobs.count_by_state()).items():
+                    metrics.ALIGNMENTS.labels(state.value.lower()).set(count)
+            await asyncio.sleep(_COUNT_S)
 
     async def _active_id(self, model: str) -> str:
         try:

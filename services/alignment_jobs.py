@@ -124,8 +124,9 @@ class JobStore:
     def __init__(self, url: str, lease_s: float) -> None:
         self._redis = connect(url)
         self._lease_ms = int(lease_s * 1e3)
-        self._create, self._claim, self._beat, self._cancel = (
-            self._redis.register_script(text) for text in (scripts.CREATE, scripts.CLAIM, scripts.BEAT, scripts.CANCEL)
+        self._create, self._claim, self._beat, self._cancel, self._count = (
+            self._redis.register_script(text)
+            for text in (scripts.CREATE, scripts.CLAIM, scripts.BEAT, scripts.CANCEL, scripts.COUNT)
         )
 
     async def close(self) -> None:
@@ -160,6 +161,13 @@ class JobStore:
         """Ids of all jobs, newest first."""
         async with reachable():
             return [key.decode() for key in await self._redis.zrevrange(_ALL, 0, -1)]
+
+    async def count_by_state(self) -> dict[JobState, int]:
+        """Number of kept jobs in every state."""
+        async with reachable():
+            flat = await self._count(keys=[_ALL], args=[_JOB])
+        counts = dict(zip((name.decode() for name in flat[::2]), flat[1::2], strict=True))
+        return {state: int(counts.get(state.value, 0)) for state in JobState}
 
     async def cancel(self, job_id: str) -> Job:
         """End a queued job, ask a running one to end; raises NotFound."""

@@ -76,3 +76,17 @@ elseif state == 'RUNNING' then
 end
 return 1
 """
+
+# KEYS: all.  ARGV: prefix of jobs.  State, number, state, number, …
+COUNT = """
+local counts, flat = {}, {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local state = redis.call('HGET', ARGV[1] .. id, 'state')
+  if state then counts[state] = (counts[state] or 0) + 1 end
+end
+for state, count in pairs(counts) do
+  table.insert(flat, state)
+  table.insert(flat, count)
+end
+return flat
+"""

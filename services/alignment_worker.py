@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from miclip.errors import InvalidInput, MiclipError, NotReady
 from miclip.settings import Settings, settings
+from services import metrics
 from services.alignment_eta import Estimate
 from services.alignment_jobs import Beat, JobSpec, JobState, JobStore, Progress
 from services.rpc.observe import setup_logging
@@ -52,6 +53,7 @@ def run_alignment(spec_json: str, token: str) -> None:
         log.info("alignment not ours any more", extra={"fields": fields})
         return
     end: dict[str, str]
+    started = time.perf_counter()
     try:
         with reporter.reporting():
             end = {"state": JobState.SUCCEEDED, "atlas": _align(spec, config, reporter)}
@@ -65,6 +67,7 @@ def run_alignment(spec_json: str, token: str) -> None:
             "state": JobState.FAILED,
             "error": f"Internal error. The server's log has the details under {spec.job_id}.",
         }
+    metrics.ALIGNMENT_SECONDS.labels(end["state"].lower()).observe(time.perf_counter() - started)
     reporter.finish(end)
     log.info("alignment ended", extra={"fields": {**fields, "state": end["state"]}})
 

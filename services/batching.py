@@ -15,6 +15,9 @@ from torch import Tensor
 
 from miclip.models.target import TargetModel
 from miclip.steering.edits import Edit, compile_edits
+from services import metrics
+
+_SERVICE = "activation"
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ class Batcher:
 
     async def _work(self) -> None:
         while self._queue:
+            held = time.perf_counter()
             await self._gather()
+            metrics.BATCH_WAIT_SECONDS.labels(self.model.name).observe(time.perf_counter() - held)
             batch = self._take()
             if batch:
                 await self._forward(batch)
@@ -134,7 +139,10 @@ class Batcher:
         started = time.perf_counter()
         requests = {id(request): request for request, _, _ in batch}.values()
         for request in requests:
-            request.started = request.started or started
+            if not request.started:
+                request.started = started
+                metrics.STAGE_SECONDS.labels(_SERVICE, "queue").observe(started - request.arrived)
+        metrics.BATCH_ROWS.labels(self.model.name).observe(len(batch))
         try:
             rows = [row for _, _, row in batch]
             outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, rows)
@@ -151,9 +159,11 @@ class Batcher:
 
     def _compute(self, rows: Sequence[Row]) -> list[RowOutput]:
         images = torch.stack([row.image for row in rows])
-        edits = compile_edits([row.edits for row in rows], self.model.layer_sizes)
+        with metrics.stage(_SERVICE, "compile"):
+            edits = compile_edits([row.edits for row in rows], self.model.layer_sizes)
         capture = tuple(dict.fromkeys(layer for row in rows for layer in row.capture))
-        output = self.model.forward(images, capture, edits)
+        with metrics.stage(_SERVICE, "forward"):
+            output = self.model.forward(images, capture, edits)
         return [
             RowOutput(output.logits[i], {layer: output.activations[layer][i] for layer in row.capture})
             for i, row in enumerate(rows)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services import metrics
 from services.embedding_cache import EmbeddingCache
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ClipTower:
             key: text for key, text in zip(keys, texts, strict=True) if len(known[key] or b"") != size
         }  # each once, and what is cached in another form again
         if missing:
-            fresh = await self._in_turns(self._clip.embed_texts, list(missing.values()))
+            fresh = await self._in_turns("embed_texts", self._clip.embed_texts, list(missing.values()))
             new = {key: np.ascontiguousarray(row, "<f4").tobytes() for key, row in zip(missing, fresh, strict=True)}
             await self._cache.put(new)
             known.update(new)
@@ -62,17 +63,24 @@ class ClipTower:
 
     async def embed_images(self, images: Sequence[bytes], field: str = "images") -> NDArray[np.float32]:
         """Return the embeddings [n, D] of encoded images; raises InvalidInput naming the one that is none."""
-        return await self._in_turns(self._decode_and_embed, [(f"{field}[{i}]", data) for i, data in enumerate(images)])
+        inputs = [(f"{field}[{i}]", data) for i, data in enumerate(images)]
+        return await self._in_turns("embed_images", self._decode_and_embed, inputs)
 
     def _decode_and_embed(self, images: Sequence[tuple[str, bytes]]) -> NDArray[np.float32]:
         from miclip.images import decode_image
 
         return self._clip.embed_images([decode_image(data, field=field) for field, data in images])
 
-    async def _in_turns(self, embed: Callable[[list[T]], NDArray[np.float32]], inputs: list[T]) -> NDArray[np.float32]:
+    async def _in_turns(
+        self, stage: str, embed: Callable[[list[T]], NDArray[np.float32]], inputs: list[T]
+    ) -> NDArray[np.float32]:
+        def turn(part: list[T]) -> NDArray[np.float32]:
+            with metrics.stage("aligner", stage):
+                return embed(part)
+
         loop = asyncio.get_running_loop()
         parts = [
-            await loop.run_in_executor(self._thread, embed, inputs[at : at + _CHUNK])
+            await loop.run_in_executor(self._thread, turn, inputs[at : at + _CHUNK])
             for at in range(0, len(inputs), _CHUNK)
         ]
         return np.concatenate(parts)

@@ -30,6 +30,8 @@ import psutil
 from miclip.errors import MiclipError, NotReady
 from miclip.settings import Settings, settings
 from services.app import APPLICATIONS, serve_config, serve_environment
+from services.exporter import VARIABLE as METRICS_VARIABLE
+from services.exporter import Exporter
 from services.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
 
 _READY_S = 300.0
@@ -126,6 +128,7 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
         asyncio.run(_ensure_key(config, redis_url))
         grpc_port = _port(config, "grpc_port")
         http_port = _port(config, "http_port")
+        exporter = _exporter(config, temp_dir, stack)
         os.environ.update(_environment(config, temp_dir, redis_url))
         stack.callback(_keep_logs, temp_dir, config.state_dir)
         _say(config, "starting Ray")
@@ -138,6 +141,7 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
         yield ServerInfo(
             grpc=f"{config.host}:{grpc_port}",
             http=f"{config.host}:{http_port}",
+            metrics=f"{config.host}:{exporter.port}",
             pid=os.getpid(),
             started_at=time.time(),
             ingress=config.ingress,
@@ -159,6 +163,17 @@ def _redis(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> tup
 
     server = stack.enter_context(EmbeddedRedis(temp_dir, config.state_dir / "redis"))
     return server.url, server.pid
+
+
+def _exporter(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> Exporter:
+    directory = _metrics_dir(temp_dir)
+    directory.mkdir(mode=0o700)
+    return stack.enter_context(Exporter(directory, config.metrics_host, _port(config, "metrics_port")))
+
+
+def _metrics_dir(temp_dir: Path) -> Path:
+    """Where every process of the cluster writes its metrics."""
+    return temp_dir / "metrics"
 
 
 async def _ensure_key(config: Settings, redis_url: str) -> None:
@@ -216,6 +231,7 @@ def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, 
         **serve_environment(config),
         "PYTHONPATH": path,
         "MICLIP_REDIS_URL": redis_url,
+        METRICS_VARIABLE: str(_metrics_dir(temp_dir)),
         "MICLIP_API_KEY": "",  # replicas know the hash only
         "RAY_TMPDIR": str(temp_dir),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from miclip.errors import NotReady
+from services import metrics
 from services.store import connect, reachable
 
 _NEW: Final = "{miclip}:embeddings:new"
@@ -49,7 +50,11 @@ class EmbeddingCache:
                 pipe.hmget(_NEW, keys).hmget(_OLD, keys)
                 new, old = await pipe.execute()
         except NotReady:
+            metrics.CACHE_LOOKUPS.labels("miss").inc(len(keys))
             return [None] * len(keys)
+        found = sum(a is not None or b is not None for a, b in zip(new, old, strict=True))
+        metrics.CACHE_LOOKUPS.labels("hit").inc(found)
+        metrics.CACHE_LOOKUPS.labels("miss").inc(len(keys) - found)
         await self.put({key: b for key, a, b in zip(keys, new, old, strict=True) if a is None and b is not None})
         return [b if a is None else a for a, b in zip(new, old, strict=True)]
 

@@ -25,6 +25,8 @@ class ServerInfo(BaseModel):
     """``host:port`` of the gRPC ingress."""
     http: str
     """``host:port`` that answers ``/-/healthz``."""
+    metrics: str = ""
+    """``host:port`` that answers ``/metrics``; empty for a server older than that."""
     pid: int
     started_at: float
     """Seconds since the epoch."""

@@ -19,7 +19,10 @@ from miclip.errors import BadArtefact, NotAligned
 from miclip.images import decode_image
 from miclip.models.target import TargetModel
 from miclip.settings import settings
+from services import metrics
 from services.batching import Batcher
+
+_GPU_S = 5.0
 
 log = logging.getLogger("miclip.hosting")
 
@@ -88,6 +91,12 @@ class Hosting:
         jobs = [loop.run_in_executor(self._decoders, _decode, data, i, target) for i, data in enumerate(images)]
         return [*await asyncio.gather(*jobs)]
 
+    async def watch_gpus(self) -> None:
+        """Note the memory of the GPUs now and then; runs until cancelled, ends at once where there is none."""
+        while torch.cuda.is_available():
+            metrics.watch_gpu("activation", torch)
+            await asyncio.sleep(_GPU_S)
+
     def _check_known(self, model: str) -> None:
         if model not in self._catalogue.model_ids():
             self._catalogue.load_target(model)  # raises NotFound with the list
@@ -107,4 +116,7 @@ class Hosting:
 
 
 def _decode(data: bytes, index: int, target: TargetModel) -> Tensor:
-    return target.preprocess(decode_image(data, field=f"images[{index}]"))
+    with metrics.stage("activation", "decode"):
+        image = decode_image(data, field=f"images[{index}]")
+    with metrics.stage("activation", "preprocess"):
+        return target.preprocess(image)

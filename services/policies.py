@@ -9,8 +9,10 @@ import time
 from dataclasses import dataclass
 
 from miclip.errors import InvalidInput, MiclipError, NotFound, NotReady
+from services import metrics
 from services.store import SteeringState, Store, StoredPolicy
 
+_SERVICE = "activation"
 _BLOCK_S = 5.0
 _RETRY_S = 0.5
 _STALE_S = 15.0
@@ -89,19 +91,37 @@ class PolicyCache:
                     await self._refresh()
                 assert self._state is not None
                 changed = await self._store.wait_for_change(self._state.cursor, _BLOCK_S)
-                self._confirmed = time.monotonic()
+                self._confirm()
                 if changed:
                     await self._refresh()
             except MiclipError as error:
                 if self._reachable:
                     log.warning("policies are stale: %s", error.message)
-                self._reachable = False
+                self._lost()
                 await asyncio.sleep(_RETRY_S)
             except Exception:
                 log.exception("following the policies failed")
-                self._reachable = False
+                self._lost()
                 await asyncio.sleep(_RETRY_S)
 
     async def _refresh(self) -> None:
-        self._state = await self._store.steering()
-        self._confirmed, self._reachable = time.monotonic(), True
+        before, self._state = self._state, await self._store.steering()
+        self._reachable = True
+        self._confirm()
+        if before is not None and before.cursor != self._state.cursor:
+            changed_ms = int(self._state.cursor.partition("-")[0])  # by the clock of Redis
+            metrics.POLICY_PROPAGATION_SECONDS.labels(_SERVICE).observe(max(0.0, time.time() - changed_ms / 1e3))
+
+    def _confirm(self) -> None:
+        """Note that what is known is the newest."""
+        assert self._state is not None
+        self._confirmed = time.monotonic()
+        metrics.POLICIES_STALE.labels(_SERVICE).set(0)
+        metrics.POLICIES_CONFIRMED.labels(_SERVICE).set_to_current_time()
+        active = sum(not policy.expired() for policy in self._state.policies.values())
+        metrics.POLICIES_ACTIVE.labels(_SERVICE).set(active)
+
+    def _lost(self) -> None:
+        """Note that the store cannot be asked."""
+        self._reachable = False
+        metrics.POLICIES_STALE.labels(_SERVICE).set(1)

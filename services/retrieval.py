@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from miclip.atlas import Atlas
+from miclip.atlas import Atlas, locate_atlas
 from miclip.errors import InvalidInput
 from miclip.names import check_id, parse_id, parse_layer, parse_model, parse_unit
 from miclip.retrieval import (
@@ -22,6 +22,7 @@ from miclip.retrieval import (
     check_concepts,
 )
 from miclip.v1 import retrieval_pb2 as pb
+from services import metrics
 from services import retrieval_messages as messages
 from services.active import ActiveAtlases
 from services.atlas_holder import AtlasHolder
@@ -64,7 +65,8 @@ class RetrievalServicer(Servicer):
         await self.models.check_layers(searcher.atlas, units.layers())
         places = units.by_layer(searcher.atlas)
         began = time.perf_counter()
-        vocabulary = await self._vocabulary(request, concepts, searcher)
+        with metrics.stage(self.application, "words"):
+            vocabulary = await self._vocabulary(request, concepts, searcher)
         embedded = time.perf_counter()
 
         def search() -> list[Description]:
@@ -74,7 +76,8 @@ class RetrievalServicer(Servicer):
                 found.update(zip(at, searcher.describe(layer, wanted, vocabulary, top_k, kind), strict=True))
             return [found[place] for place in range(len(units.names))]
 
-        found = await asyncio.to_thread(search)
+        with metrics.stage(self.application, "search"):
+            found = await asyncio.to_thread(search)
         return pb.DescribeUnitsResponse(
             descriptions=[messages.description_message(units.model, one) for one in found],
             provenance=provenance(searcher.atlas, list(places), vocabulary.sha256),
@@ -95,7 +98,8 @@ class RetrievalServicer(Servicer):
         await self.models.check_layers(searcher.atlas, ((f"layers[{i}]", layer) for i, layer in enumerate(named)))
         layers = [layer.layer for layer in named] or [searcher.atlas.default_layer]
         began = time.perf_counter()
-        vectors = await self._queries(texts, list(request.images), searcher.atlas)
+        with metrics.stage(self.application, "embed"):
+            vectors = await self._queries(texts, list(request.images), searcher.atlas)
         embedded = time.perf_counter()
 
         def search(part: NDArray[np.float32], modality: Modality) -> list[Localization]:
@@ -103,8 +107,9 @@ class RetrievalServicer(Servicer):
                 return []
             return searcher.localize(part, layers, top_k, method=method, modality=modality, temperature=temperature)
 
-        found = await asyncio.to_thread(search, vectors[: len(texts)], "text")
-        found += await asyncio.to_thread(search, vectors[len(texts) :], "image")
+        with metrics.stage(self.application, "search"):
+            found = await asyncio.to_thread(search, vectors[: len(texts)], "text")
+            found += await asyncio.to_thread(search, vectors[len(texts) :], "image")
         return pb.LocalizeConceptsResponse(
             localizations=messages.localization_messages(model, texts, found),
             method=messages.METHOD_VALUES[method],
@@ -213,6 +218,9 @@ class RetrievalServicer(Servicer):
 def _open(atlas: Atlas) -> AtlasSearcher:
     searcher = AtlasSearcher(atlas)
     searcher.warm()
+    manifest = atlas.manifest
+    metrics.INDEX_VECTORS.labels(manifest.model).set(sum(layer.units for layer in manifest.layers))
+    metrics.ATLAS_WRITTEN.labels(manifest.model).set((locate_atlas(atlas.atlas_id) / "manifest.json").stat().st_mtime)
     return searcher
 
 

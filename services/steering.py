@@ -13,7 +13,7 @@ from miclip.errors import InvalidInput, NotFound, NotReady
 from miclip.names import parse_id, parse_model
 from miclip.steering.edits import fingerprint
 from miclip.v1 import steering_pb2 as pb
-from services import convert
+from services import convert, metrics
 from services.probes import DemoProbes, GivenProbes, Probes
 from services.receipts import Measurer
 from services.resolve import Resolver, policy_id
@@ -43,11 +43,12 @@ class SteeringServicer(Servicer):
         """Resolve, check and store a new policy."""
         _required(request, "policy")
         new_id = policy_id(request.policy_id)
-        fields = await self.resolver.fields(request.policy, "policy")
+        fields = await self._fields(request.policy)
         policy = StoredPolicy(policy_id=new_id, created_by=call.principal.key_id, **fields)
         await self._check_norm(policy)
         await self._bury(new_id)
         await self.store.create_policy(policy, _audit("create", call, policy), self.settings.max_policies)
+        metrics.POLICY_CHANGES.labels("create").inc()
         return pb.CreatePolicyResponse(policy=to_message(policy))
 
     @rpc(Scope.READ)
@@ -77,10 +78,11 @@ class SteeringServicer(Servicer):
         if request.policy.model != f"models/{current.model}":
             text = f"policy.model: a policy stays with its model, models/{current.model}."
             raise InvalidInput(text, field="policy.model", allowed=f"models/{current.model}")
-        fields = await self.resolver.fields(request.policy, "policy")
+        fields = await self._fields(request.policy)
         policy = current.changed(**fields, created_by=call.principal.key_id)
         await self._check_norm(policy)
         await self.store.replace_policy(policy, request.policy.etag, _audit("update", call, policy))
+        metrics.POLICY_CHANGES.labels("update").inc()
         return pb.UpdatePolicyResponse(policy=to_message(policy))
 
     @rpc(Scope.STEER)
@@ -88,6 +90,7 @@ class SteeringServicer(Servicer):
         """Delete a policy."""
         policy = await self._live(request.name, "name")
         await self.store.delete_policy(policy.policy_id, request.etag, _audit("delete", call, policy))
+        metrics.POLICY_CHANGES.labels("delete").inc()
         return pb.DeletePolicyResponse()
 
     @rpc(Scope.STEER)
@@ -100,13 +103,14 @@ class SteeringServicer(Servicer):
         if subject == "name":
             policy = await self._live(request.name, "name")
         else:
-            fields = await self.resolver.fields(request.policy, "policy")
+            fields = await self._fields(request.policy)
             policy = StoredPolicy(policy_id="preview", **fields)
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
         probes: Probes = GivenProbes(request.images) if request.images else DemoProbes(model.labels)
-        receipt = await self.measurer.receipt(
-            model, policy.edits, probes, concept=policy.concept, target_label=request.target_label
-        )
+        with metrics.stage(self.application, "measure"):
+            receipt = await self.measurer.receipt(
+                model, policy.edits, probes, concept=policy.concept, target_label=request.target_label
+            )
         if subject == "name":
             entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(receipt)}
             await self.store.record(entry)
@@ -119,6 +123,7 @@ class SteeringServicer(Servicer):
         model, reason = await self._scope(request.model), self._reason(request.reason)
         stop = Stop(reason=reason, stopped_at=time.time(), stopped_by=call.principal.key_id)
         await self.store.set_stop(model, stop, _audit("stop", call) | {"model": model, "reason": reason})
+        metrics.POLICY_CHANGES.labels("stop").inc()
         return pb.StopSteeringResponse(stops=_stops((await self.store.steering()).stops))
 
     @rpc(Scope.STEER)
@@ -126,7 +131,12 @@ class SteeringServicer(Servicer):
         """Let requests be steered again."""
         model, reason = await self._scope(request.model), self._reason(request.reason)
         await self.store.set_stop(model, None, _audit("resume", call) | {"model": model, "reason": reason})
+        metrics.POLICY_CHANGES.labels("resume").inc()
         return pb.ResumeSteeringResponse(stops=_stops((await self.store.steering()).stops))
+
+    async def _fields(self, policy: pb.Policy) -> dict[str, Any]:
+        with metrics.stage(self.application, "resolve"):
+            return await self.resolver.fields(policy, "policy")
 
     async def _live(self, name: str, field: str) -> StoredPolicy:
         policy = await self.store.policy(parse_id(name, "policies", field=field))

@@ -7,8 +7,9 @@ entry and its audit entry appear together or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from redis import exceptions as redis_errors
 
 from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
 from miclip.steering.policy import Policy
+from services import metrics
 from services.keys import KeyRecord
 
 # one hash tag, so that all keys share a slot of a Redis cluster
@@ -211,9 +213,42 @@ def _no_policy(policy_id: str) -> NotFound:
     return NotFound(f"There is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
 
 
+class _TimedRedis(aioredis.Redis):
+    """Times commands; those that wait for news are left out."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        name = str(args[0]).lower().replace(" ", "_")
+        if name == "xread":
+            return await super().execute_command(*args, **options)
+        with _timed(name):
+            return await super().execute_command(*args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _TimedPipeline:
+        return _TimedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _TimedPipeline(aioredis.client.Pipeline):
+    """Times the commands of a pipeline as one."""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _timed("pipeline"):
+            return await super().execute(raise_on_error)
+
+
+@contextmanager
+def _timed(command: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    except Exception:
+        metrics.REDIS_ERRORS.labels(command).inc()
+        raise
+    metrics.REDIS_SECONDS.labels(command).observe(time.perf_counter() - started)
+
+
 def connect(url: str) -> Any:
     """A client that gives up on a silent server within seconds; redis-py's own types mix its two kinds of client."""
-    return aioredis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
+    return _TimedRedis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ class Server:
     Attributes:
         grpc_endpoint: ``host:port``.
         http_endpoint: ``host:port`` of ``/-/healthz``.
+        metrics_endpoint: ``host:port`` of ``/metrics``.
         api_key: A key with all scopes.
         read_key: A key with scope ``read`` alone.
         align_key: A key with scopes ``read`` and ``align``.
@@ -42,6 +43,7 @@ class Server:
 
     grpc_endpoint: str
     http_endpoint: str
+    metrics_endpoint: str
     api_key: str
     read_key: str
     align_key: str
@@ -77,6 +79,7 @@ def running_server(**overrides: str) -> Iterator[Server]:
         "MICLIP_PROBE_SETS": json.dumps({"small": str(root / "probe")}),
         "MICLIP_GRPC_PORT": "0",
         "MICLIP_HTTP_PORT": "0",
+        "MICLIP_METRICS_PORT": "0",
         "HF_HUB_OFFLINE": "1",
         **overrides,
     }
@@ -99,6 +102,7 @@ def _describe_server(info: Any, root: Path, values: dict[str, str]) -> Server:
     made = Server(
         grpc_endpoint=info.grpc,
         http_endpoint=info.http,
+        metrics_endpoint=info.metrics,
         api_key=(root / "state" / "api_key").read_text().strip(),
         read_key=admin.create_key(info.redis_url, "test-read", [Scope.READ]),
         align_key=admin.create_key(info.redis_url, "test-align", [Scope.READ, Scope.ALIGN]),

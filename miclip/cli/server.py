@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the server is ready; it goes on running.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes any. Default 9000, or any.")]
 HttpPort = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /-/healthz. Default 8000, or any.")]
+MetricsPort = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /metrics. Default 9464, or any.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Redis = Annotated[str, typer.Option(help="Redis to use, redis://HOST:PORT/DB; default an embedded one.")]
 
@@ -32,6 +33,7 @@ def serve(  # the options of the command
     detach: Detach = False,
     port: Port = None,
     http_port: HttpPort = None,
+    metrics_port: MetricsPort = None,
     device: Device = "",
     redis_url: Redis = "",
     as_json: output.Json = False,
@@ -42,7 +44,8 @@ def serve(  # the options of the command
     """
     from services import server
 
-    _configure(MICLIP_GRPC_PORT=port, MICLIP_HTTP_PORT=http_port, MICLIP_DEVICE=device, MICLIP_REDIS_URL=redis_url)
+    ports = {"MICLIP_GRPC_PORT": port, "MICLIP_HTTP_PORT": http_port, "MICLIP_METRICS_PORT": metrics_port}
+    _configure(**ports, MICLIP_DEVICE=device, MICLIP_REDIS_URL=redis_url)
     running = server.status()
     if running and not detach:
         raise AlreadyExists(f"A server runs already at {running.grpc}; `miclip stop` ends it.")
@@ -112,7 +115,7 @@ def _server_value(info: ServerInfo) -> dict[str, Any]:
     from services.files import KEY_FILE, LOG_FILE
 
     state_dir = settings().state_dir
-    return {"grpc": info.grpc, "http": info.http, "pid": info.pid, "ingress": info.ingress,
+    return {"grpc": info.grpc, "http": info.http, "metrics": info.metrics, "pid": info.pid, "ingress": info.ingress,
             "api_key_file": str(state_dir / KEY_FILE), "log": str(state_dir / LOG_FILE)}  # fmt: skip
 
 
@@ -121,6 +124,7 @@ def _show_server(value: dict[str, Any], detach: bool, was_running: bool) -> None
     say(f"[bold green]Ready.[/] All four services answer{' (they ran already)' if was_running else ''}.\n")
     say(f"  gRPC     {value['grpc']}", soft_wrap=True)
     say(f"  health   http://{value['http']}/-/healthz", soft_wrap=True)
+    say(f"  metrics  http://{value['metrics']}/metrics", soft_wrap=True)
     say(f"  API key  {output.text(value['api_key_file'])}  (the command line finds it)", soft_wrap=True)
     say(f"  log      {output.text(value['log'])}", soft_wrap=True)
     image = short(example_image())

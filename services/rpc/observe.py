@@ -1,4 +1,4 @@
-"""One log line and three series per call; neither ever holds a key, a text of the request or its data."""
+"""One log line and the series of a call; neither ever holds a key, a text of the request or its data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import logging
 import sys
 import time
 
-from ray.serve import metrics
-
-_LATENCY_MS = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 3e4, 6e4]
+from services import metrics
 
 
 class JsonFormatter(logging.Formatter):
@@ -47,15 +45,8 @@ class CallObserver:
     def __init__(self, service: str) -> None:
         self._service = service
         self._log = setup_logging()
-        self._calls = metrics.Counter(
-            "miclip_rpc_total",
-            description="Calls by RPC and status.",
-            tag_keys=("rpc", "code"),  # type: ignore[arg-type]  # Ray means tuple[str, ...]
-        )
-        self._latency = metrics.Histogram(
-            "miclip_rpc_ms", description="Time of a call in milliseconds.", boundaries=_LATENCY_MS, tag_keys=("rpc",)
-        )
-        self._in_flight = metrics.Gauge("miclip_rpc_in_flight", description="Calls being answered now.")
+        self._in_flight = metrics.RPC_IN_FLIGHT.labels(service)
+        metrics.started(service)
 
     def in_flight(self, count: int) -> None:
         """Set the number of calls being answered."""
@@ -63,11 +54,15 @@ class CallObserver:
 
     def finished(self, rpc: str, code: str, started: float, *, request_id: str, key_id: str) -> None:
         """Record a finished call; ``started`` is ``time.perf_counter()`` at its start."""
-        ms = (time.perf_counter() - started) * 1e3
-        self._calls.inc(tags={"rpc": rpc, "code": code})
-        self._latency.observe(ms, tags={"rpc": rpc})
-        fields = {"service": self._service, "rpc": rpc, "code": code, "ms": round(ms, 2)}
+        seconds = time.perf_counter() - started
+        metrics.RPC_REQUESTS.labels(self._service, rpc, code).inc()
+        metrics.RPC_SECONDS.labels(self._service, rpc).observe(seconds)
+        fields = {"service": self._service, "rpc": rpc, "code": code, "ms": round(seconds * 1e3, 2)}
         self._log.info("call", extra={"fields": {**fields, "request_id": request_id, "key_id": key_id}})
+
+    def rejected(self, reason: str) -> None:
+        """Count a call that is not answered; ``reason`` is that of an error class."""
+        metrics.RPC_REJECTED.labels(self._service, reason).inc()
 
     def unexpected(self, rpc: str, request_id: str) -> None:
         """Log the exception being handled with its stack, under the request id."""

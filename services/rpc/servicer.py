@@ -178,6 +178,7 @@ async def _guarded(
     except Exception as error:
         known = _known(error, servicer, name, request_id)
         code = known.status
+        servicer.observer.rejected(known.reason)
         status.apply(context, known, request_id)
     finally:
         admission.close()

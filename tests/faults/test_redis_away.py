@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +60,12 @@ def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
         ("steering/StopSteering", steering_pb2.StopSteeringRequest(reason="x")),
     ):
         assert own_wire.refusal(rpc, request).code == "UNAVAILABLE"
+
+    with urllib.request.urlopen(f"http://{own_server.metrics_endpoint}/metrics", timeout=10) as response:
+        exposed = response.read().decode()
+    assert 'miclip_policies_stale{service="activation"} 1.0' in exposed
+    errors = re.findall(r"^miclip_redis_errors_total{[^}]*} (\S+)$", exposed, re.MULTILINE)
+    assert sum(map(float, errors)) > 0
 
 
 def _redis_pid(server: Any) -> int:

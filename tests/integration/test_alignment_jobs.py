@@ -140,6 +140,15 @@ async def test_too_many_open_jobs_are_refused_and_ended_ones_do_not_count(jobs: 
     assert (await jobs.create(spec("c"), 2)).state is JobState.QUEUED
 
 
+async def test_jobs_are_counted_by_their_state(jobs: JobStore) -> None:
+    for job_id in "abc":
+        await jobs.create(spec(job_id), 16)
+    await jobs.cancel("b")
+    counts = await jobs.count_by_state()
+    assert counts.keys() == set(JobState)
+    assert {state: count for state, count in counts.items() if count} == {JobState.QUEUED: 2, JobState.CANCELLED: 1}
+
+
 def test_the_time_left_counts_the_encoders_to_come() -> None:
     estimate = Estimate(layers=3)
     assert estimate.update("activations", 64, 128, 0.0) is None

@@ -150,8 +150,9 @@ def test_no_key_appears_in_a_log_or_a_metric(connect: Callable[[str], Any], serv
     assert any("worker-" in path.name for path in files)
     texts = {path.name: path.read_bytes() for path in files}
     port = next(server.temp_dir.glob("session_latest/metrics_export_port*")).read_text()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        texts["metrics"] = response.read()
+    for name, endpoint in {"Ray's metrics": f"127.0.0.1:{port}", "metrics": server.metrics_endpoint}.items():
+        with urllib.request.urlopen(f"http://{endpoint}/metrics", timeout=10) as response:
+            texts[name] = response.read()
     for name, content in texts.items():
         for key in (*keys, wrong):
             assert key.encode() not in content, name

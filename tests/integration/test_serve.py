@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_serve_says_when_it_is_ready_and_a_signal_ends_all_of_it(tmp_path: Path,
             value = json.loads(_until_closing_brace(serve.stdout))
             assert Path(value["api_key_file"]).stat().st_mode & 0o777 == 0o600
             assert "api_key" not in value
+            with urllib.request.urlopen(f"http://{value['metrics']}/metrics", timeout=10) as metrics:
+                assert b"miclip_build_info{" in metrics.read()
             family = [psutil.Process(value["pid"]), *psutil.Process(value["pid"]).children(recursive=True)]
             second = subprocess.run(
                 [*PROGRAM, "serve"], env=environment, capture_output=True, text=True, timeout=60, check=False
