@@ -87,6 +87,10 @@ def localize(**change: Any) -> retrieval_pb2.LocalizeConceptsRequest:
     return retrieval_pb2.LocalizeConceptsRequest(**({"model": MODEL, "texts": ["dog"]} | change))
 
 
+def trace(**change: Any) -> aligner_pb2.TraceImagesRequest:
+    return aligner_pb2.TraceImagesRequest(**({"model": MODEL, "images": [GOOD], "concepts": ["dog"]} | change))
+
+
 def describe_units(**change: Any) -> retrieval_pb2.DescribeUnitsRequest:
     return retrieval_pb2.DescribeUnitsRequest(**({"units": [UNIT]} | change))
 
@@ -108,6 +112,7 @@ def bad_images() -> Iterator[tuple[str, Bad]]:
         yield name, Bad("activation/Predict", predict(images=[GOOD, data]), "images[1]")
         yield name, Bad("activation/CaptureActivations", capture(images=[data]), "images[0]")
         yield name, Bad("aligner/EmbedImages", aligner_pb2.EmbedImagesRequest(images=[data]), "images[0]")
+        yield name, Bad("aligner/TraceImages", trace(images=[GOOD, data]), "images[1]")
         yield name, Bad("retrieval/LocalizeConcepts", localize(texts=[], images=[data]), "images[0]")
         policy = steering.Policy(model=MODEL, edits=edits(scale=0))
         preview = steering.PreviewPolicyRequest(policy=policy, images=[data])
@@ -123,6 +128,7 @@ def bad_numbers() -> Iterator[tuple[str, Bad]]:
         name = f"top_k {top_k}"
         yield name, Bad("activation/Predict", predict(top_k=top_k), "top_k")
         yield name, Bad("activation/CaptureActivations", capture(top_k=top_k), "top_k")
+        yield name, Bad("aligner/TraceImages", trace(top_k=top_k), "top_k")
         yield name, Bad("retrieval/DescribeUnits", describe_units(top_k=top_k), "top_k")
         yield name, Bad("retrieval/LocalizeConcepts", localize(top_k=top_k), "top_k")
         yield name, Bad("steering/CreatePolicy", concept(top_k=top_k), "policy.concept.top_k")
@@ -168,6 +174,7 @@ def bad_numbers() -> Iterator[tuple[str, Bad]]:
 def bad_texts() -> Iterator[tuple[str, Bad]]:
     for name, text in (("1 MB", MEGABYTE), ("empty", ""), ("blank", "  "), ("control", "a\x00b")):
         yield name, Bad("aligner/EmbedTexts", aligner_pb2.EmbedTextsRequest(texts=["dog", text]), "texts[1]")
+        yield name, Bad("aligner/TraceImages", trace(concepts=["dog", text]), "concepts[1]")
         yield name, Bad("retrieval/LocalizeConcepts", localize(texts=[text]), "texts[0]")
         words = retrieval_pb2.ConceptList(concepts=["dog", text])
         yield name, Bad("retrieval/DescribeUnits", describe_units(concepts=words), "concepts.concepts[1]")
@@ -194,6 +201,7 @@ def bad_names() -> Iterator[tuple[str, Bad]]:
         yield name, Bad("activation/Predict", predict(policy=value), "policy")
         yield name, Bad("aligner/EmbedUnits", aligner_pb2.EmbedUnitsRequest(units=[UNIT, value]), "units[1]")
         yield name, Bad("aligner/CreateAlignment", aligner_pb2.CreateAlignmentRequest(model=value), "model")
+        yield name, Bad("aligner/TraceImages", trace(model=value), "model")
         yield name, Bad("aligner/GetAlignment", aligner_pb2.GetAlignmentRequest(name=value), "name")
         yield name, Bad("aligner/CancelAlignment", aligner_pb2.CancelAlignmentRequest(name=value), "name")
         yield name, Bad("aligner/WatchAlignment", aligner_pb2.WatchAlignmentRequest(name=value), "name")
@@ -241,6 +249,7 @@ def unknown_names() -> Iterator[tuple[str, Bad]]:
     yield missing("activation/CaptureActivations", capture(layers=[layer]), "layers[0]", allowed=True)
     yield missing("aligner/EmbedUnits", aligner_pb2.EmbedUnitsRequest(units=[f"{layer}/units/0"]), "units[0]")
     yield missing("aligner/CreateAlignment", aligner_pb2.CreateAlignmentRequest(model=model), "model")
+    yield missing("aligner/TraceImages", trace(model=model), "model")
     yield missing("aligner/GetAlignment", aligner_pb2.GetAlignmentRequest(name="alignments/none"), "name")
     yield missing("aligner/GetAtlas", aligner_pb2.GetAtlasRequest(name=sha), "name")
     yield missing("aligner/ActivateAtlas", aligner_pb2.ActivateAtlasRequest(name=sha), "name")
