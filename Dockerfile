@@ -29,6 +29,8 @@ ENV PATH=/opt/miclip/bin:$PATH \
 USER 10001
 # Atlases, and the API key that the first start makes: read it with `docker exec ... cat /var/lib/miclip/state/api_key`.
 VOLUME /var/lib/miclip
-EXPOSE 9000 8000 9464
+EXPOSE 9000 8000
+# Metrics of `miclip serve`, which the pods of k8s/ do not run.
+EXPOSE 9464
 HEALTHCHECK --interval=30s --timeout=20s --start-period=120s CMD ["miclip", "status", "--json"]
 CMD ["miclip", "serve"]

@@ -248,6 +248,7 @@ def disagreements(manifests: Any, dockerfile: str) -> list[str]:
     """Where the pods differ from the image that the Dockerfile builds."""
     (user,) = re.findall(r"^USER (\d+)$", dockerfile, re.M)
     environment = dict(re.findall(r"(MICLIP_\w+_DIR)=(\S+)", dockerfile))
+    # the first EXPOSE: the ingress, which every way to run the image has
     exposed = {int(port) for port in re.search(r"^EXPOSE (.*)$", dockerfile, re.M)[1].split()}
     found = []
     for group in manifests.ray_groups():
