@@ -11,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TRAIN_STYLES = ("noto", "fluent-emoji-flat", "fluent-emoji", "emojione", "noto-v1")
 VALIDATION_STYLE = "fxemoji"
@@ -132,5 +133,5 @@ def _shortcodes(tables: list[dict[str, str | list[str]]], hexcode: str) -> list[
     return found
 
 
-def _read(path: Path):  # type: ignore[no-untyped-def]
+def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
