@@ -254,6 +254,39 @@ async def test_a_silent_store_does_not_hold_up_calls_with_known_keys() -> None:
         await ring.authenticate(Context().metadata, Scope.READ)
 
 
+async def test_a_new_key_works_at_once_even_while_an_older_reading_is_under_way() -> None:
+    key, record = new_key("new", [Scope.READ])
+    stored = [RECORD]
+
+    async def load() -> list[KeyRecord]:
+        seen = list(stored)
+        await asyncio.sleep(0.1)
+        return seen
+
+    ring = KeyRing(load, refresh_s=0)
+    await ring.preload()
+    older = asyncio.create_task(ring.authenticate(Context().metadata, Scope.READ))
+    await asyncio.sleep(0.05)  # its reading has begun without the new key
+    stored.append(record)
+    caller = await ring.authenticate([("authorization", f"Bearer {key}")], Scope.READ)
+    assert caller.key_id == record.key_id
+    await older
+
+
+async def test_an_unknown_key_is_unavailable_and_not_invalid_while_the_store_is_away() -> None:
+    answers: list[Any] = [[RECORD]]
+
+    async def load() -> list[KeyRecord]:
+        if not answers:
+            raise NotReady("gone")
+        return answers.pop()  # type: ignore[no-any-return]
+
+    ring = KeyRing(load)
+    await ring.preload()
+    with pytest.raises(NotReady):
+        await ring.authenticate([("authorization", "Bearer unheard-of")], Scope.READ)
+
+
 async def test_without_a_store_and_keys_nobody_is_let_in() -> None:
     async def load() -> list[KeyRecord]:
         raise NotReady("gone")
