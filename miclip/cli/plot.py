@@ -1,4 +1,4 @@
-"""Drawings of the command line, with matplotlib, which is an extra."""
+"""The drawing of ``miclip trace``."""
 
 from __future__ import annotations
 
@@ -6,22 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from miclip.cli.answers import LayerScores
-from miclip.errors import InvalidInput, NotFound
-
-try:
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise NotFound("--plot needs matplotlib: pip install 'miclip[plot]'.", field="--plot") from error
-
-
-def check_plot(path: Path) -> None:
-    """Check, before any work is done, that a drawing can be written; raises InvalidInput."""
-    if path.suffix.lower() != ".png":
-        raise InvalidInput(
-            f"--plot: {path.name!r} is not a .png file.", field="--plot", allowed="a name ending in .png"
-        )
-    if not path.parent.is_dir():
-        raise InvalidInput(f"--plot: there is no folder {str(path.parent)!r}.", field="--plot")
+from miclip.pictures.canvas import Figure, plain, save
 
 
 def plot_trace(path: Path, title: str, concepts: Sequence[str], layers: Sequence[LayerScores]) -> None:
@@ -35,12 +20,9 @@ def plot_trace(path: Path, title: str, concepts: Sequence[str], layers: Sequence
     for place, concept in enumerate(concepts):
         style = "-" if place == 0 else "--"
         scores = [layer["scores"][place] for layer in layers]
-        axes.plot(range(len(layers)), scores, style, marker="o", label=concept.replace("$", r"\$"))
+        axes.plot(range(len(layers)), scores, style, marker="o", label=plain(concept))
     axes.set_xticks(range(len(layers)), [layer["layer"] for layer in layers])
-    axes.set(xlabel="layer", ylabel="cosine", title=title.replace("$", r"\$"))
+    axes.set(xlabel="layer", ylabel="cosine", title=plain(title))
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.legend()
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InvalidInput(f"--plot: cannot write {path}: {error.strerror}.", field="--plot") from error
+    save(figure, path, "--plot")

@@ -59,9 +59,9 @@ def trace(
         miclip trace photo.png --against cat --against wolf --plot trace.png
     """
     if plot is not None:
-        from miclip.cli.plot import check_plot
+        from miclip.pictures.canvas import check_png
 
-        check_plot(plot)
+        check_png(plot, "--plot")
     data = read_image(image)
     with backend(local) as service:
         value = ask(service, model, str(image), data, expected, against)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from miclip.errors import InvalidInput, NotFound
+from miclip.models.grid import to_grid
 from miclip.models.preprocessing import Preprocessing
 from miclip.steering.apply import apply_edits
 from miclip.steering.edits import EditBatch
@@ -204,6 +205,40 @@ class TargetModel:
             {layer: _plain(kept[layer]) for layer in layers},
             {layer: _plain(grads[layer].flatten(1)) for layer in layers},
         )
+
+    def positions(self, images: Tensor, layer: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what every unit of a layer does at every position.
+
+        The attribution is activation times gradient of the predicted label's margin; summed over the positions (and the
+        prefix tokens, which have none) it is that of ``attribute``.
+
+        Args:
+            images: float32 ``[B,3,S,S]``, preprocessed; any device.
+            layer: Name of a layer.
+
+        Returns:
+            Logits ``[B,K]``, activations and attributions ``[B,d,H,W]``; float32, on the CPU.
+
+        Raises:
+            NotFound: the layer does not exist.
+            InvalidInput: its output has no positions.
+        """
+        self._check_layers((layer,))
+        seen: list[Tensor] = []
+
+        def change(_layer: str, x: Tensor) -> Tensor:
+            seen[:] = [x.detach(), torch.ones_like(x, requires_grad=True)]
+            self._grid(x.detach(), layer)  # a layer without positions is refused before the rest of the model runs
+            return x * seen[1]
+
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            inputs = self._inputs(images)
+            logits = self._run(inputs.clone() if inputs.is_inference() else inputs, {layer}, change)
+            attributions = _margin_gradients(logits, {layer: seen[1]})[layer]
+        return _plain(logits.detach()), _plain(self._grid(seen[0], layer)), _plain(self._grid(attributions, layer))
+
+    def _grid(self, x: Tensor, layer: str) -> Tensor:
+        return to_grid(x, layer, prefix_tokens=self._layout.prefix_tokens, channels_last=self._layout.channels_last)
 
     def _run(self, images: Tensor, layers: set[str], change: _Change) -> Tensor:
         with self._lock, ExitStack() as hooks:

@@ -1,0 +1,174 @@
+"""``miclip picture``: units as PNG files, drawn in this process, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from miclip.cli import output
+from miclip.cli.options import DEFAULT_MODEL, Model
+from miclip.cli.predict import Image, read_image
+from miclip.cli.specs import parse_units
+from miclip.errors import BadArtefact, InvalidInput
+from miclip.names import UnitName
+
+if TYPE_CHECKING:
+    from miclip.alignment import ProbeSet
+    from miclip.atlas import Atlas
+    from miclip.retrieval import AtlasSearcher, Description
+
+app = typer.Typer(
+    cls=output.Commands, no_args_is_help=True, help="Draw units: their images, their map, their layer (miclip\\[plot])."
+)
+
+Unit = Annotated[str, typer.Argument(help="Unit: LAYER/UNIT, MODEL/LAYER/UNIT or the full name.")]
+Layer = Annotated[str, typer.Argument(help="Layer; default: the last one before the logits.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")]
+Count = Annotated[int, typer.Option("--top-k", "-k", min=1, max=16, help="Images, strongest first.")]
+ImageDir = Annotated[Path | None, typer.Option("--images", help="Folder that the model was aligned on; not for demo.")]
+
+
+@app.command(name="unit")
+def sheet(
+    unit: Unit, out: Out, model: Model = DEFAULT_MODEL, top_k: Count = 16, images: ImageDir = None,
+    as_json: output.Json = False,
+) -> None:  # fmt: skip
+    """Draw the images that drive a unit most, strongest first: can you see what its label says?
+
+    Examples:
+        miclip picture unit layer4/10 --out unit.png
+
+        miclip picture unit photos-resnet/layer4/7 --images photos/ --out unit.png
+    """
+    save = _saver(out)
+    (name,) = parse_units([unit], model)
+    searcher = _searcher(name.model)
+    description = _describe(searcher, name)
+    top = searcher.unit_record(name.layer, name.unit, neighbours=1).top_images[:top_k]
+    from miclip.pictures.figures import sheet_figure
+    from miclip.pictures.probe import ProbeImages
+
+    pixels = ProbeImages(searcher.atlas, _probe(searcher.atlas, images)).load([image.row for image in top])
+    captions = [f"{place}. {_short(image.image)}\n{image.value:.2f}" for place, image in enumerate(top, 1)]
+    save(sheet_figure(f"{_title(name, description)}\nimages that drive it most", pixels, captions))
+    shown = [{"image": image.image, "activation": image.value} for image in top]
+    _emit(out, {"unit": str(name), "label": _label(description), "images": shown}, as_json)
+
+
+@app.command(name="map")
+def spatial(unit: Unit, image: Image, out: Out, model: Model = DEFAULT_MODEL, as_json: output.Json = False) -> None:
+    """Draw where on an image a unit is active, and where it speaks for the prediction.
+
+    Examples:
+        miclip picture map layer4/10 photo.png --out map.png
+    """
+    save, data = _saver(out), read_image(image)
+    (name,) = parse_units([unit], model)
+    searcher = _searcher(name.model)
+    description = _describe(searcher, name)
+    from miclip.catalogue import load_target
+    from miclip.images import decode_image
+    from miclip.pictures.figures import map_figure
+    from miclip.pictures.spatial import unit_maps
+
+    pixels = decode_image(data, field="IMAGE")
+    (found,) = unit_maps(load_target(name.model), [pixels], name.layer, [name.unit])
+    save(map_figure(f"{_title(name, description)} · {image.name}", found))
+    row, column = divmod(int(found.activation.argmax()), found.activation.shape[1])
+    value = {
+        "unit": str(name), "label": _label(description), "image": str(image), "predicted": found.predicted,
+        "positions": list(found.activation.shape), "hottest": [row, column],
+        "activation": float(found.activation.max()), "attribution": float(found.attribution.sum()),
+    }  # fmt: skip
+    _emit(out, value, as_json)
+
+
+@app.command(name="units")
+def projection(out: Out, layer: Layer = "", model: Model = DEFAULT_MODEL, as_json: output.Json = False) -> None:
+    """Draw the units of a layer as points, alike ones near each other, in the colours of what they mean.
+
+    Groups are emojibase's super-categories for the demo's models, clusters of the model's labels for others.
+
+    Examples:
+        miclip picture units layer4 --out units.png
+    """
+    save, searcher = _saver(out), _searcher(model)
+    from miclip.pictures.figures import units_figure
+    from miclip.pictures.projection import project_units
+
+    layer = layer or searcher.atlas.default_layer
+    found = project_units(searcher, layer, label_groups(searcher))
+    save(units_figure(f"Units of {model} {layer} by meaning", found))
+    counts = {name: found.groups.count(name) for name in found.names}
+    value = {"model": model, "layer": layer, "units": len(found.points), "groups": counts,
+             "abstained": found.groups.count("")}  # fmt: skip
+    _emit(out, value, as_json)
+
+
+def label_groups(searcher: AtlasSearcher) -> dict[str, str]:
+    """Return the group of every label of a model: super-categories where they are known, else clusters."""
+    from miclip.demo.groups import demo_groups
+    from miclip.pictures.projection import label_clusters
+
+    known, labels = demo_groups(), searcher.labels
+    if set(labels.concepts) <= known.keys():
+        return known
+    return label_clusters(labels.concepts, searcher.centre(labels.embeddings))
+
+
+def _saver(out: Path) -> Any:
+    """Check the file's name before any work is done."""
+    from miclip.pictures.canvas import check_png, save
+
+    check_png(out, "--out")
+    return lambda figure: save(figure, out, "--out")
+
+
+def _searcher(model: str) -> AtlasSearcher:
+    from miclip.atlas import find_atlas
+    from miclip.retrieval import AtlasSearcher
+
+    return AtlasSearcher(find_atlas(model))
+
+
+def _probe(atlas: Atlas, images: Path | None) -> ProbeSet:
+    from miclip.alignment import DirectoryProbe
+    from miclip.demo.probe import demo_probe
+
+    if images is not None:
+        return DirectoryProbe(images)
+    probe, entry = demo_probe(), atlas.manifest.probe
+    if entry.set != probe.name:
+        text = f"--images: {atlas.manifest.model} was aligned on {entry.set!r}; give the folder of its images."
+        raise InvalidInput(text, field="--images", allowed="the folder that the model was aligned on")
+    if entry.sha256 != probe.sha256:
+        raise BadArtefact(f"The atlas of {atlas.manifest.model} was made from other views of the demo's drawings.")
+    return probe
+
+
+def _describe(searcher: AtlasSearcher, name: UnitName) -> Description:
+    (found,) = searcher.describe(name.layer, [name.unit], searcher.labels, top_k=2)
+    return found
+
+
+def _title(name: UnitName, found: Description) -> str:
+    said = f"score {found.concepts[0].score:.2f}, margin {found.margin:.2f}, null {found.null_percentile:.0f} %"
+    best = found.concepts[0].concept
+    meaning = f"({best}) abstains" if found.abstained else best
+    return f"{name.model} {name.layer}/{name.unit}: {meaning} · {said}"
+
+
+def _label(found: Description) -> str | None:
+    return None if found.abstained else found.concepts[0].concept
+
+
+def _short(image: str) -> str:
+    """The end of a path, which says more than its beginning; long ones are cut."""
+    end = image.rpartition("/")[2]
+    return end if len(end) <= 18 else end[:17] + "…"
+
+
+def _emit(out: Path, value: dict[str, Any], as_json: bool) -> None:
+    output.emit({"file": str(out), **value}, as_json, lambda: output.out.print(f"Wrote {output.text(out)}."))

@@ -1,0 +1,86 @@
+"""How the units of a layer lie together: their embeddings in the plane, in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miclip.errors import InvalidInput
+from miclip.retrieval import AtlasSearcher, Description
+
+Float32 = NDArray[np.float32]
+
+SMALLEST = 8
+"""Units below which neighbourhoods mean nothing."""
+_PERPLEXITY = 20.0
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Units in the plane.
+
+    Attributes:
+        layer: Their layer.
+        points: t-SNE of the unit embeddings, float32 ``[n, 2]``; distances beyond the neighbourhood mean little.
+        descriptions: What each unit means.
+        groups: Group of each unit's label; empty for a unit that abstains.
+        names: The groups there are, largest first.
+    """
+
+    layer: str
+    points: Float32
+    descriptions: tuple[Description, ...]
+    groups: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def project_units(searcher: AtlasSearcher, layer: str, groups: Mapping[str, str]) -> Projection:
+    """Project all units of a layer that are not dead, by t-SNE (van der Maaten & Hinton, JMLR 2008).
+
+    It starts from the principal components, not from chance: the same units give the same picture.
+
+    Args:
+        searcher: Of the model's atlas.
+        layer: The layer.
+        groups: Group by label, of every label.
+
+    Raises:
+        NotAligned: the layer is not in the atlas.
+        InvalidInput: fewer than eight units are alive.
+    """
+    embeddings = searcher.atlas.layer(layer).embedding()
+    alive = np.flatnonzero(np.abs(embeddings).sum(axis=1) > 0)
+    if len(alive) < SMALLEST:
+        text = f"LAYER: {layer} has {len(alive)} units that live; a t-SNE needs at least {SMALLEST}."
+        raise InvalidInput(text, field="LAYER", allowed=f"{SMALLEST} units or more")
+    described = searcher.describe(layer, alive.tolist(), searcher.labels, top_k=2)
+    mine = tuple("" if unit.abstained else groups[unit.concepts[0].concept] for unit in described)
+    names = sorted(set(mine) - {""}, key=lambda name: (-mine.count(name), name))
+    return Projection(layer, _tsne(embeddings[alive]), tuple(described), mine, tuple(names))
+
+
+def label_clusters(labels: Sequence[str], embeddings: Float32, count: int = 8) -> dict[str, str]:
+    """Group labels by k-means of their text embeddings; a group is named by the label nearest to its centre.
+
+    Args:
+        labels: Texts.
+        embeddings: Their centred, normalised embeddings ``[K, D]``.
+        count: Groups, at most as many as there are labels.
+    """
+    from sklearn.cluster import KMeans
+
+    means = KMeans(min(count, len(labels)), n_init=4, random_state=0).fit(embeddings)
+    nearest = [labels[int(np.square(embeddings - centre).sum(axis=1).argmin())] for centre in means.cluster_centers_]
+    return {label: f"like {nearest[group]!r}" for label, group in zip(labels, means.labels_, strict=True)}
+
+
+def _tsne(embeddings: Float32) -> Float32:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(_PERPLEXITY, (len(embeddings) - 1) / 3)
+    made = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embeddings)
+    points: Float32 = np.asarray(made, np.float32)
+    return points
