@@ -48,20 +48,32 @@ class Augment:
         Returns:
             float32 ``[B, 3, size, size]`` in 0..1.
         """
-        count = rgba.shape[0]
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return low + (high - low) * torch.rand(count, *shape, generator=generator)
-
-        pixels = rgba.float() / 255.0
-        pixels[:, :3] *= pixels[:, 3:]  # premultiplied, so that resampling does not bleed the hidden colour
-        grid = affine_grid(self._matrix(uniform), [count, 4, self.size, self.size], align_corners=False)
-        moved = grid_sample(pixels, grid, align_corners=False)
+        uniform = _uniform(len(rgba), generator)
+        moved = self._moved(rgba, uniform)
         colour = self._recolour(moved[:, :3], moved[:, 3:], uniform)
         view = colour + (1 - moved[:, 3:]) * self._ground(uniform)
         if self.erase:
             view = self._erase(view, uniform)
         return view.clamp(0, 1)
+
+    def masks(self, rgba: Tensor, generator: torch.Generator) -> Tensor:
+        """Return how much of each pixel the drawing covers in the view that ``__call__`` gives from the same state.
+
+        Args:
+            rgba: uint8 ``[B, 4, S, S]``.
+            generator: The only source of randomness.
+
+        Returns:
+            float32 ``[B, size, size]`` in 0..1.
+        """
+        return self._moved(rgba, _uniform(len(rgba), generator))[:, 3]
+
+    def _moved(self, rgba: Tensor, uniform: Uniform) -> Tensor:
+        """Drawings turned, scaled and shifted, ``[B, 4, size, size]``: drawn first, whatever comes behind."""
+        pixels = rgba.float() / 255.0
+        pixels[:, :3] *= pixels[:, 3:]  # premultiplied, so that resampling does not bleed the hidden colour
+        grid = affine_grid(self._matrix(uniform), [len(rgba), 4, self.size, self.size], align_corners=False)
+        return grid_sample(pixels, grid, align_corners=False)
 
     def _matrix(self, uniform: Uniform) -> Tensor:
         angle = uniform(-self.rotation, self.rotation) * math.pi / 180
@@ -100,6 +112,13 @@ class Augment:
         down = (edge.view(1, 1, -1, 1) >= top) & (edge.view(1, 1, -1, 1) < top + height)
         hidden = across & down & (uniform(0, 1, 1, 1, 1) < self.erase)
         return torch.where(hidden, torch.full((), 0.5), view)
+
+
+def _uniform(count: int, generator: torch.Generator) -> Uniform:
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    return uniform
 
 
 def training_views(size: int) -> Augment:

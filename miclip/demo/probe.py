@@ -45,10 +45,17 @@ class StyleViews:
         """Return rows ``start`` to ``stop``, each uint8 ``[3, 64, 64]``; every row has randomness of its own."""
         return [self._view(row) for row in range(start, stop)]
 
+    def masks(self, start: int, stop: int) -> Tensor:
+        """Return how much of each pixel of rows ``start`` to ``stop`` the drawing covers, float32 ``[n, 64, 64]``."""
+        return torch.cat([self._augment.masks(*self._source(row)) for row in range(start, stop)])
+
     def _view(self, row: int) -> Tensor:
+        return (self._augment(*self._source(row))[0] * 255).round().to(torch.uint8)
+
+    def _source(self, row: int) -> tuple[Tensor, torch.Generator]:
+        """A row's drawing, uint8 ``[1, 4, 96, 96]``, and the randomness of its view."""
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + row)
-        source = self._pixels[row % len(self._pixels)][None]
-        return (self._augment(source, generator)[0] * 255).round().to(torch.uint8)
+        return self._pixels[row % len(self._pixels)][None], generator
 
 
 def demo_probe(seed: int = 0) -> StyleViews:

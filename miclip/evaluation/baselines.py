@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from miclip.atlas import normalise
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 TOP_IMAGES = 100
 """Most activating probe images that CLIP-Dissect and SemanticLens look at."""
 CONTRAST = 10.0
 """CLIP-Dissect's inverse temperature of images against texts."""
+_BLOCK = 256  # units at a time
 
 
 def random_scores(classes: int, units: int, seed: int) -> Float32:
@@ -71,20 +73,35 @@ def clip_dissect(activations: Float32, images: Float32, texts: Float32) -> Float
     scores = CONTRAST * images.astype(np.float64) @ texts.T
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    ranked = _most_activating(activations)
-    weights = 0.998 - 0.028 * np.arange(len(ranked)) / TOP_IMAGES
-    likelihood = np.log1p(weights[:, None, None] * (probabilities[ranked] - 1) + 1e-7).sum(axis=0)
+    ranked, counted = _most_activating(activations)
+    likelihood = np.concatenate(
+        [
+            _log_likelihood(probabilities, ranked[:, at : at + _BLOCK], counted[:, at : at + _BLOCK])
+            for at in range(0, ranked.shape[1], _BLOCK)
+        ]
+    )
     prior = np.logaddexp.reduce(likelihood, axis=0) - np.log(len(likelihood))
     return (likelihood - prior).T.astype(np.float32)
 
 
-def semantic_lens(activations: Float32, images: Float32, texts: Float32) -> Float32:
+def _log_likelihood(probabilities: Float64, ranked: Int64, counted: NDArray[np.bool_]) -> Float64:
+    """``L``, float64 ``[d, K]``."""
+    weights = 0.998 - 0.028 * np.arange(len(ranked)) / TOP_IMAGES
+    terms = np.log1p(weights[:, None, None] * (probabilities[ranked] - 1) + 1e-7)
+    summed: Float64 = np.einsum("rik,ri->ik", terms, counted.astype(np.float64))
+    return summed
+
+
+def semantic_lens(activations: Float32, images: Float32, texts: Float32, centre: Float32 | None = None) -> Float32:
     """Return the cosine of each text with the mean CLIP embedding of the unit's most activating images, ``[K, d]``.
 
-    In the manner of SemanticLens (Dreyer et al. 2025). Images and texts are mean-centred, as everywhere in miclip.
+    In the manner of SemanticLens (Dreyer et al. 2025). Images and texts are mean-centred, as everywhere in miclip:
+    texts by the mean of ``centre``, float32 ``[n, D]``; default themselves.
     """
-    means = (images - images.mean(axis=0))[_most_activating(activations)].mean(axis=0)
-    return (normalise(texts - texts.mean(axis=0)) @ normalise(means).T).astype(np.float32)
+    ranked, counted = _most_activating(activations)
+    sums = np.einsum("rid,ri->id", (images - images.mean(axis=0))[ranked], counted.astype(np.float32))
+    centred = texts - (texts if centre is None else centre).mean(axis=0)
+    return (normalise(centred) @ normalise(sums).T).astype(np.float32)
 
 
 def ranking(scores: Float32) -> Int64:
@@ -92,6 +109,11 @@ def ranking(scores: Float32) -> Int64:
     return np.argsort(-scores, axis=1, kind="stable").astype(np.int64)
 
 
-def _most_activating(activations: Float32) -> Int64:
-    """Rows of the most activating images, strongest first, int64 ``[≤ TOP_IMAGES, d]``."""
-    return np.argsort(-activations, axis=0, kind="stable")[:TOP_IMAGES].astype(np.int64)
+def _most_activating(activations: Float32) -> tuple[Int64, NDArray[np.bool_]]:
+    """Rows of the most activating images, strongest first, int64 ``[≤ TOP_IMAGES, d]``, and which of them count.
+
+    An image at the unit's lowest activation does not: those on which a sparse unit is silent are no evidence, and no
+    order among them is.
+    """
+    ranked = np.argsort(-activations, axis=0, kind="stable")[:TOP_IMAGES].astype(np.int64)
+    return ranked, np.take_along_axis(activations, ranked, axis=0) > activations.min(axis=0)

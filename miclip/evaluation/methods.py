@@ -1,13 +1,17 @@
-"""Every method's ranking of units for a class, and its label for a unit, from one atlas."""
+"""Every method's ranking of units for a query, and its label for a unit, from one atlas."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import nn
 
 from miclip.atlas import UnitEmbedding
 from miclip.evaluation import baselines
+from miclip.evaluation.queries import Query, coverage
 from miclip.retrieval import AtlasSearcher, LocalizationMethod
 
 Float32 = NDArray[np.float32]
@@ -15,82 +19,114 @@ Int64 = NDArray[np.int64]
 
 SEARCHES: tuple[LocalizationMethod, ...] = ("filter", "pattern", "causal", "attribution")
 EMBEDDINGS: tuple[UnitEmbedding, ...] = ("filter", "pattern", "causal")
+CONTROLS = ("random", "shuffled")
+WHITE_BOX = ("weight_x_activation", "oracle")
+"""Told what no search knows: weights, and what the model predicted for every image."""
+DEFAULT = "attribution"
+"""miclip's localisation."""
 METHODS = (
-    "random", "shuffled", "mean_activation", "z_mean_activation", "clip_dissect", "semanticlens", *SEARCHES,
-    "weight_x_activation", "oracle",
+    *CONTROLS, "mean_activation", "z_mean_activation", "clip_dissect", "semanticlens", "network_dissection", *SEARCHES,
+    *WHITE_BOX,
 )  # fmt: skip
-"""Controls, baselines, miclip's searches, and two that are told what no search knows: weights and predictions."""
+"""Controls, baselines, miclip's searches, and the white boxes."""
 
 
 class LayerMethods:
     """The methods on one layer of an atlas.
 
+    A method that knows classes and no texts answers a query by the mean of its scores over the covered classes.
+
     Args:
         searcher: Of the atlas.
-        layer: The layer.
+        layer: The layer, or a dictionary on one.
         weight: float32 ``[K, d]`` where a last linear layer reads this one, else None.
         seed: Of the controls.
+        dissection: Network Dissection's scores ``[K, d]``, where there are masks.
 
     Attributes:
         default: The unit embedding that miclip labels this layer's units by.
+        live: Units that ever drive a prediction, ``[d]``.
     """
 
-    def __init__(self, searcher: AtlasSearcher, layer: str, weight: Float32 | None, seed: int) -> None:
+    def __init__(
+        self,
+        searcher: AtlasSearcher,
+        layer: str,
+        weight: Float32 | None,
+        seed: int,
+        dissection: Float32 | None = None,
+    ) -> None:
         atlas, data = searcher.atlas, searcher.atlas.layer(layer)
-        self._searcher, self._layer, self._weight, self._seed = searcher, layer, weight, seed
-        self._texts = np.asarray(atlas.label_embeddings, np.float32)
+        self._searcher, self._layer, self._seed = searcher, layer, seed
+        self._names = np.asarray(atlas.label_embeddings, np.float32)
         self._images = np.asarray(atlas.image_embeddings, np.float32)
-        self._predicted = np.asarray(atlas.predicted, np.int64)
-        self._activations = np.asarray(data.activations, np.float32)
-        attributions = np.asarray(data.attributions, np.float32)
-        self._driven = baselines.class_means(attributions, self._predicted, len(self._texts))
-        self.default: str = data.entry.unit_embedding
-        self._dissected = baselines.clip_dissect(self._activations, self._images, self._texts)
-        self._lensed = baselines.semantic_lens(self._activations, self._images, self._texts)
-
-    def rankings(self, top: int) -> dict[str, Int64]:
-        """Return each method's units for every class name, best first, int64 ``[K, ≥ top]``."""
-        classes, units = self._driven.shape
-        scores = {
-            "random": baselines.random_scores(classes, units, self._seed),
-            "mean_activation": baselines.class_means(self._activations, self._predicted, classes),
-            "z_mean_activation": baselines.z_mean_activation(self._activations, self._predicted, classes),
-            "clip_dissect": self._dissected,
-            "semanticlens": self._lensed,
-            "oracle": self._driven,
+        self._activations = dense(data.activations)
+        predicted, classes = np.asarray(atlas.predicted, np.int64), len(self._names)
+        self._by_class = {
+            "mean_activation": baselines.class_means(self._activations, predicted, classes),
+            "z_mean_activation": baselines.z_mean_activation(self._activations, predicted, classes),
+            "oracle": baselines.class_means(dense(data.attributions), predicted, classes),
         }
-        if self._weight is not None:
-            scores["weight_x_activation"] = baselines.weight_times_activation(
-                self._weight, self._activations, self._predicted
-            )
-        found = {name: baselines.ranking(matrix) for name, matrix in scores.items()}
-        found |= {method: self._searched(method, top) for method in SEARCHES}
-        found["shuffled"] = found["attribution"][np.random.default_rng(self._seed).permutation(classes)]
+        if dissection is not None:
+            self._by_class["network_dissection"] = dissection
+        if weight is not None:
+            shares = baselines.weight_times_activation(weight, self._activations, predicted)
+            self._by_class["weight_x_activation"] = shares
+        self.default: str = data.entry.unit_embedding
+        self.live: NDArray[np.bool_] = np.any(self._by_class["oracle"] != 0, axis=0)
+
+    def rankings(self, queries: Sequence[Query], texts: Float32, top: int) -> dict[str, Int64]:
+        """Return each method's units for every query, best first, int64 ``[Q, ≥ top]``.
+
+        Args:
+            queries: What is asked, Q at least 1.
+            texts: The queries' CLIP text embeddings, normalised, float32 ``[Q, D]``.
+            top: Units wanted.
+        """
+        classes, units = self._by_class["oracle"].shape
+        shares, generator = coverage(queries, classes), np.random.default_rng(self._seed)
+        scores = {name: shares @ matrix for name, matrix in self._by_class.items()}
+        scores["random"] = baselines.random_scores(len(queries), units, self._seed)
+        scores["clip_dissect"] = baselines.clip_dissect(self._activations, self._images, texts)
+        scores["semanticlens"] = baselines.semantic_lens(self._activations, self._images, texts, self._names)
+        found = {name: baselines.ranking(matrix)[:, :top] for name, matrix in scores.items()}
+        found |= {method: self._searched(texts, method, top) for method in SEARCHES}
+        found["shuffled"] = found[DEFAULT][generator.permutation(len(queries))]
         return {name: found[name] for name in METHODS if name in found}
 
     def labels(self) -> dict[str, Int64]:
         """Return each labelling method's class for every unit, int64 ``[d]``."""
         found: dict[str, Int64] = {kind: self._described(kind) for kind in EMBEDDINGS}
-        return {**found, "clip_dissect": self._dissected.argmax(axis=0), "semanticlens": self._lensed.argmax(axis=0)}
+        found["clip_dissect"] = baselines.clip_dissect(self._activations, self._images, self._names).argmax(axis=0)
+        found["semanticlens"] = baselines.semantic_lens(self._activations, self._images, self._names).argmax(axis=0)
+        if "network_dissection" in self._by_class:
+            found["network_dissection"] = self._by_class["network_dissection"].argmax(axis=0)
+        return found
 
     def abstained(self) -> NDArray[np.bool_]:
         """Which units miclip's default label abstains on, ``[d]``."""
-        units = range(self._driven.shape[1])
-        found = self._searcher.describe(self._layer, units, self._searcher.labels, top_k=1)
+        found = self._searcher.describe(self._layer, self._units(), self._searcher.labels, top_k=1)
         return np.array([unit.abstained for unit in found])
 
     def driven(self, top: int) -> Int64:
         """Return the classes that each unit drives most, by class-mean attribution, int64 ``[d, top]``."""
-        return np.argsort(-self._driven, axis=0, kind="stable")[:top].T.astype(np.int64)
+        return np.argsort(-self._by_class["oracle"], axis=0, kind="stable")[:top].T.astype(np.int64)
 
-    def _searched(self, method: LocalizationMethod, top: int) -> Int64:
-        hits = self._searcher.localize(self._texts, [self._layer], top_k=top, method=method)
+    def _searched(self, texts: Float32, method: LocalizationMethod, top: int) -> Int64:
+        hits = self._searcher.localize(texts, [self._layer], top_k=top, method=method)
         return np.array([[hit.unit for hit in query.units] for query in hits], dtype=np.int64)
 
     def _described(self, kind: UnitEmbedding) -> Int64:
-        units = range(self._driven.shape[1])
-        found = self._searcher.describe(self._layer, units, self._searcher.labels, top_k=1, kind=kind)
+        found = self._searcher.describe(self._layer, self._units(), self._searcher.labels, top_k=1, kind=kind)
         return np.array([unit.concepts[0].index for unit in found], dtype=np.int64)
+
+    def _units(self) -> range:
+        return range(len(self.live))
+
+
+def dense(values: NDArray[np.floating] | sparse.csr_array) -> Float32:
+    """Return float32 ``[N, d]`` of what may be sparse, as the codes of a dictionary are."""
+    return np.asarray(values.toarray() if isinstance(values, sparse.csr_array) else values, np.float32)
 
 
 def last_weight(network: nn.Module, classes: int, units: int) -> Float32 | None:

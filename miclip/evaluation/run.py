@@ -1,70 +1,41 @@
 """``miclip evaluate``: how well units are described, and how well concepts are localized, on the held-out style.
 
-Every seed aligns anew on probe views of its own, so its spread is that of the whole method. Classes are the sample of
+Every seed aligns anew on probe views of its own, so its spread is that of the whole method. Queries are the sample of
 every mean.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from miclip.alignment import AlignmentConfig, ProbeSet, align_model
 from miclip.atlas import Atlas
+from miclip.evaluation.agreement import agreement
+from miclip.evaluation.dissection import MaskedProbe, network_dissection, spatial_maps
 from miclip.evaluation.intervention import Change, Laboratory, intervene
+from miclip.evaluation.labelling import label_accuracy, labellings
 from miclip.evaluation.methods import LayerMethods, last_weight
-from miclip.evaluation.summary import summarise
+from miclip.evaluation.queries import Query
+from miclip.evaluation.record import recorded
+from miclip.evaluation.subject import EvaluationSettings, Place, Subject
+from miclip.evaluation.tally import Tally
 from miclip.models.clip import Clip
-from miclip.models.target import LOGITS, TargetModel
+from miclip.models.target import LOGITS
 from miclip.retrieval import AtlasSearcher
 
 TOP_UNITS = 5
-TOP_CLASSES = 5
 
 Report = Callable[[str, int, int], None]
 """Called with stage, done, in all."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One target model with the images that judge it.
-
-    Attributes:
-        model: The target model.
-        penultimate: Layer before the logits.
-        middle: A layer in the middle.
-        images: Held-out images, each uint8 ``[3, H, W]``, ordered by view, then class.
-        labels: Their classes, int64 ``[N]``.
-    """
-
-    model: TargetModel
-    penultimate: str
-    middle: str
-    images: ProbeSet
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How much is measured.
-
-    Attributes:
-        seeds: Seeds of probe views, encoders and random controls.
-        middle_classes: Classes intervened on at the middle layer, evenly spread; the penultimate layer takes all.
-        other_views: Views of every class that measure side effects, for the penultimate and the middle layer.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    middle_classes: int = 128
-    other_views: tuple[int, int] = (4, 1)
 
 
 def evaluate(
@@ -75,136 +46,139 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     report: Report = lambda stage, done, total: None,
 ) -> dict[str, Any]:
-    """Evaluate target models; an interrupted run reuses the activation stores and encoders it had finished.
+    """Evaluate target models; an interrupted run goes on with the stores, encoders and interventions it has.
 
     Args:
         subjects: Models and images.
         clip: The CLIP model of the alignment.
         probe: Probe set by seed.
-        store: Directory of activation stores.
+        store: Directory of activation stores and recorded interventions; the latter go when the evaluation is whole.
         settings: See :class:`EvaluationSettings`.
         report: Told of progress.
 
     Returns:
-        ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"description_top1", "labels": {METHOD: share},
-        "localization": {METHOD: {"scale_2": {"target", "others", "specificity", …_interval}, "scale_0": {…}}}}}}}}``,
-        accuracies, shares and changes in percentage points. See ``label_accuracy`` and ``summarise``.
+        ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"neurons": UNITS, "features": UNITS where there are,
+        "labels" and "localization" as of the neurons, "description_top1" of the logits}}}}}``.
+        UNITS is ``{"labels": {METHOD: share}, "agreement": {METHOD: FIGURES}, "localization": METHODS of the class
+        names, one METHODS more a kind of query, "verdict": {KIND: {"scale_2", "scale_0"}}, "dictionary" of features}``
+        and METHODS ``{METHOD: {"scale_2": CHANGE, "scale_0": CHANGE}}``. Accuracies, shares and changes are in
+        percentage points. See ``label_accuracy``, ``summarise_agreement`` (FIGURES), ``summarise`` (CHANGE) and
+        ``verdict``.
     """
-    settings = settings or EvaluationSettings()
-    return {"targets": {s.model.name: _evaluate_one(s, clip, probe, store, settings, report) for s in subjects}}
+    chosen = settings or EvaluationSettings()
+    found = {s.model.name: _Trial(s, clip, probe, store, chosen, report).run() for s in subjects}
+    shutil.rmtree(store / "interventions", ignore_errors=True)
+    return {"targets": found}
 
 
-def _evaluate_one(
-    subject: Subject,
-    clip: Clip,
-    probe: Callable[[int], ProbeSet],
-    store: Path,
-    settings: EvaluationSettings,
-    report: Report,
-) -> dict[str, Any]:
-    model = subject.model
-    images = _preprocessed(subject)
-    logits = torch.cat([model.forward(part).logits for part in images.split(128)])
-    top1 = 100.0 * (logits.argmax(dim=1) == subject.labels).float().mean().item()
-    laboratories = {
-        layer: Laboratory(model, layer, images, subject.labels, views)
-        for layer, views in zip((subject.penultimate, subject.middle), settings.other_views, strict=True)
-    }
-    layers = (subject.middle, subject.penultimate, LOGITS)
-    changes: dict[tuple[str, str, str], list[list[Change]]] = {}
-    labels: dict[tuple[str, str], list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
-        for seed in settings.seeds:
-            atlas = _align(model, clip, probe(seed), layers, seed, store, Path(atlases), report)
-            searcher = AtlasSearcher(atlas)
-            for layer in layers:
-                methods = LayerMethods(searcher, layer, _weight(subject, layer), seed)
-                for method, share in label_accuracy(methods, layer).items():
-                    labels.setdefault((layer, method), []).append(share)
-                if layer in laboratories:
-                    classes, stage = _classes(subject, layer, settings), f"{model.name} {layer} seed {seed}"
-                    found = _intervene(laboratories[layer], methods, classes, stage, report)
-                    for key, values in found.items():
-                        changes.setdefault((layer, *key), []).append(values)
-    return _summary(top1, labels, changes)
+class _Trial:
+    """The evaluation of one target model."""
 
+    def __init__(
+        self,
+        subject: Subject,
+        clip: Clip,
+        probe: Callable[[int], ProbeSet],
+        store: Path,
+        settings: EvaluationSettings,
+        report: Report,
+    ) -> None:
+        self._subject, self._clip, self._probe, self._store = subject, clip, probe, store
+        self._settings, self._report, self._tally = settings, report, Tally()
+        self._texts: dict[tuple[Query, ...], NDArray[np.float32]] = {}
+        self._images = subject.preprocessed()
 
-def label_accuracy(methods: LayerMethods, layer: str) -> dict[str, float]:
-    """Return the share of right labels by labelling method, in percent.
+    def run(self) -> dict[str, Any]:
+        model, labels = self._subject.model, self._subject.labels
+        logits = torch.cat([model.forward(part).logits for part in self._images.split(128)])
+        places = self._subject.places()
+        laboratories = {place: self._laboratory(place) for place in places if place.layer != LOGITS}
+        with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
+            for seed in self._settings.seeds:
+                probe = self._probe(seed)
+                searcher = AtlasSearcher(self._align(probe, places, seed, Path(atlases)))
+                for place in places:
+                    methods = LayerMethods(
+                        searcher, place.name, self._weight(place), seed, self._dissected(probe, place)
+                    )
+                    found = labellings(methods, place.layer)
+                    self._tally.add_labels(place, label_accuracy(methods, place.layer, found), found)
+                    if place in laboratories:
+                        self._intervene(laboratories[place], methods, place, seed)
+        top1 = 100.0 * (logits.argmax(dim=1) == labels).float().mean().item()
+        return {"held_out_top1": top1, "layers": self._tally.summary(self._measured)}
 
-    Of the logits, a label is right when it is the unit's own class; elsewhere, when it is one of the five classes that
-    the unit drives most (by class-mean attribution). ``default`` is miclip's own label; below the logits it counts the
-    units that it does not abstain on.
-    """
-    labels = methods.labels()
-    wanted = np.arange(len(labels["filter"]))[:, None] if layer == LOGITS else methods.driven(TOP_CLASSES)
-    right = {name: (found[:, None] == wanted).any(axis=1) for name, found in labels.items()}
-    default = right[methods.default]
-    kept = np.ones(len(default), bool) if layer == LOGITS else ~methods.abstained()
-    shares = {name: 100.0 * float(hits.mean()) for name, hits in right.items()}
-    return {"default": 100.0 * float(default[kept].mean()) if kept.any() else 0.0, **shares}
+    def _measured(self, place: Place) -> dict[str, NDArray[np.float64]]:
+        """How well every class says when every unit of a place is active, on the held-out images."""
+        model, parts = self._subject.model, self._images.split(128)
+        activations = torch.cat([model.forward(part, [place.name]).activations[place.name] for part in parts])
+        return agreement(activations.numpy(), self._subject.labels.numpy(), len(model.labels))
 
+    def _laboratory(self, place: Place) -> Laboratory:
+        views = self._settings.other_views[0 if place.layer == self._subject.penultimate else 1]
+        return Laboratory(self._subject.model, place.name, self._images, self._subject.labels, views)
 
-def _intervene(
-    laboratory: Laboratory, methods: LayerMethods, classes: list[int], stage: str, report: Report
-) -> dict[tuple[str, str], list[Change]]:
-    rankings = methods.rankings(TOP_UNITS)
-    total, done, found = len(rankings) * len(classes), 0, {}
+    def _intervene(self, laboratory: Laboratory, methods: LayerMethods, place: Place, seed: int) -> None:
+        asked = self._settings.chosen(self._subject, place.layer)
+        rankings = {kind: methods.rankings(some, self._embedded(some), TOP_UNITS) for kind, some in asked.items()}
+        total = sum(len(rankings[kind]) * len(some) for kind, some in asked.items())
+        stage, done = f"{self._subject.model.name} {place.name} seed {seed}", 0
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        report(stage, done, total)
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            self._report(stage, done, total)
 
-    for method, ranking in rankings.items():
-        for scale, values in intervene(laboratory, ranking[classes], [[k] for k in classes], TOP_UNITS, tick).items():
-            found[method, scale] = values
-    return found
+        for kind, queries in asked.items():
+            for method, ranking in rankings[kind].items():
+                changes = self._changes(laboratory, place, queries, ranking, tick)
+                self._tally.add_changes(place, kind, method, changes)
 
+    def _changes(
+        self,
+        laboratory: Laboratory,
+        place: Place,
+        queries: tuple[Query, ...],
+        ranking: NDArray[np.int64],
+        tick: Callable[[], None],
+    ) -> dict[str, list[Change]]:
+        targets, units = [query.classes for query in queries], ranking[:, :TOP_UNITS]
+        model, images = self._subject.model, self._subject.images
+        inputs = [model.weights_sha256, images.sha256, place.name, self._settings.other_views, targets, units.tolist()]
+        return recorded(self._store / "interventions", inputs, len(targets), tick,
+                        lambda each: intervene(laboratory, units, targets, TOP_UNITS, each))  # fmt: skip
 
-def _weight(subject: Subject, layer: str) -> NDArray[np.float32] | None:
-    if layer != subject.penultimate:
-        return None
-    return last_weight(subject.model.module, len(subject.model.labels), subject.model.layer_sizes[layer])
+    def _embedded(self, queries: tuple[Query, ...]) -> NDArray[np.float32]:
+        if queries not in self._texts:
+            self._texts[queries] = self._clip.embed_texts([query.text for query in queries])
+        return self._texts[queries]
 
+    def _weight(self, place: Place) -> NDArray[np.float32] | None:
+        if place.name != self._subject.penultimate:
+            return None
+        model = self._subject.model
+        return last_weight(model.module, len(model.labels), model.layer_sizes[place.name])
 
-def _align(
-    model: TargetModel,
-    clip: Clip,
-    probe: ProbeSet,
-    layers: tuple[str, ...],
-    seed: int,
-    store: Path,
-    atlases: Path,
-    report: Report,
-) -> Atlas:
-    config = AlignmentConfig(layers=layers)
-    config = replace(config, encoder=replace(config.encoder, seed=seed))
-    atlas_id = align_model(
-        model, clip, probe, config, store=store, atlas_root=atlases,
-        progress=lambda stage, done, total, _loss: report(f"{model.name} seed {seed}: {stage}", done, total),
-    )  # fmt: skip
-    return Atlas.open(atlases, atlas_id, model_weights_sha256=model.weights_sha256)
+    def _dissected(self, probe: ProbeSet, place: Place) -> NDArray[np.float32] | None:
+        """Network Dissection's scores, where the probe set has masks and the place has positions."""
+        if not isinstance(probe, MaskedProbe) or place.layer == LOGITS or place.units != "neurons":
+            return None
+        model, total = self._subject.model, len(probe.names)
+        images = torch.stack([model.preprocess(image) for image in probe.load(0, total)])
+        maps = spatial_maps(model, place.name, images)
+        if maps is None:
+            return None
+        return network_dissection(maps, probe.masks(0, total), probe.labels, len(model.labels))
 
+    def _align(self, probe: ProbeSet, places: list[Place], seed: int, atlases: Path) -> Atlas:
+        model = self._subject.model
+        config = AlignmentConfig(layers=tuple(place.name for place in places))
+        config = replace(config, encoder=replace(config.encoder, seed=seed))
 
-def _preprocessed(subject: Subject) -> Tensor:
-    images = subject.images.load(0, len(subject.images.names))
-    return torch.stack([subject.model.preprocess(image) for image in images])
+        def progress(stage: str, done: int, total: int, _loss: float | None) -> None:
+            self._report(f"{model.name} seed {seed}: {stage}", done, total)
 
-
-def _classes(subject: Subject, layer: str, settings: EvaluationSettings) -> list[int]:
-    total = int(subject.labels.max()) + 1
-    wanted = total if layer == subject.penultimate else min(total, settings.middle_classes)
-    return [index * total // wanted for index in range(wanted)]
-
-
-def _summary(
-    top1: float, labels: dict[tuple[str, str], list[float]], changes: dict[tuple[str, str, str], list[list[Change]]]
-) -> dict[str, Any]:
-    layers: dict[str, Any] = {}
-    for (layer, method), shares in labels.items():
-        layers.setdefault(layer, {"labels": {}})["labels"][method] = float(np.mean(shares))
-    for (layer, method, scale), seeds in changes.items():
-        layers[layer].setdefault("localization", {}).setdefault(method, {})[scale] = summarise(seeds)
-    layers[LOGITS]["description_top1"] = layers[LOGITS]["labels"]["default"]
-    return {"held_out_top1": top1, "layers": layers}
+        atlas_id = align_model(
+            model, self._clip, probe, config, store=self._store, atlas_root=atlases, progress=progress
+        )
+        return Atlas.open(atlases, atlas_id, model_weights_sha256=model.weights_sha256)

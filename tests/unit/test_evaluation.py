@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.evaluation import baselines
 from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.evaluation.methods import last_weight
+from miclip.evaluation.record import recorded
 from miclip.evaluation.resume import layer_output, resume_from
-from miclip.evaluation.summary import summarise
+from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
 
@@ -186,3 +189,48 @@ def test_random_scores_differ_by_seed_and_class() -> None:
     scores = baselines.random_scores(4, 50, seed=0)
     assert not np.array_equal(scores, baselines.random_scores(4, 50, seed=1))
     assert len(np.unique(scores)) == scores.size
+
+
+def _changes(*targets: float) -> list[list[Change]]:
+    return [[Change(target, 0.0, 1.0) for target in targets]]
+
+
+def test_weighted_change_is_target_times_specificity_and_no_less_than_nothing() -> None:
+    found = summarise([[Change(-20.0, 0.0, 5.0), Change(-20.0, 0.0, 5.0)]])
+    assert found["weighted"] == pytest.approx(-20 * (1 - 5 / 20))
+    assert found["weighted_interval"] == pytest.approx([-15, -15])
+    assert summarise([[Change(-2.0, 0.0, 5.0)]])["weighted"] == 0.0
+
+
+def test_the_verdict_takes_the_best_other_and_leaves_the_white_boxes_out() -> None:
+    methods = {"random": _changes(-1, -1), "filter": _changes(-6, -6), "attribution": _changes(-9, -9),
+               "weight_x_activation": _changes(-30, -30), "oracle": _changes(-11, -11)}  # fmt: skip
+    found = verdict(methods, sign=-1)
+    assert found["best_baseline"] == "filter"
+    assert found["lead"] == pytest.approx(8 - 5)  # specificity takes one point of each
+    assert found["share_of_oracle"] == pytest.approx(8 / 10)
+    assert verdict(methods, sign=1)["lead"] < 0  # where a gain is wanted, a loss is none
+
+
+def test_an_intervention_that_was_recorded_is_not_measured_again(tmp_path: Path) -> None:
+    measured, ticks = [], []
+
+    def measure(tick) -> dict[str, list[Change]]:  # type: ignore[no-untyped-def]
+        tick()
+        measured.append(1)
+        return {"scale_0": [Change(-3.0, 0.25, 0.5)]}
+
+    found = [recorded(tmp_path, ["layer", [[1, 2]]], 1, lambda: ticks.append(1), measure) for _ in range(2)]
+    assert found[0] == found[1] == {"scale_0": [Change(-3.0, 0.25, 0.5)]}
+    assert (len(measured), len(ticks)) == (1, 2)
+    recorded(tmp_path, ["layer", [[1, 3]]], 1, lambda: None, measure)
+    assert len(measured) == 2
+
+
+def test_images_on_which_a_unit_is_silent_are_no_evidence_of_what_it_means() -> None:
+    """Two units active on one image each, of 300; the images in front are of concept 2."""
+    texts, activations = np.eye(3, dtype=np.float32), np.zeros((300, 2), np.float32)
+    images = texts[np.array([2] * 150 + [0] * 75 + [1] * 75)]
+    activations[200, 0] = activations[299, 1] = 1
+    for method in (baselines.clip_dissect, baselines.semantic_lens):
+        assert method(activations, images, texts).argmax(axis=0).tolist() == [0, 1]

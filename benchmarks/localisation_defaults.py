@@ -1,0 +1,137 @@
+"""Which mix of mechanism, input, output and which τ localise best: ``python benchmarks/localisation_defaults.py``.
+
+Measured on the validation style, on names, synonyms and super-categories, at the penultimate and the middle layer of
+both demo models, neurons: the mean of the specificity-weighted loss (×0) and gain (×2) of five units, as a share of the
+oracle's. ``--update FILE`` writes the table into a Markdown file between its markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from miclip.alignment import AlignmentConfig, align_model
+from miclip.atlas import Atlas
+from miclip.catalogue import load_clip, load_target
+from miclip.cli.evaluate import DEMO
+from miclip.demo.concepts import VALIDATION_STYLE
+from miclip.demo.probe import demo_probe, held_out
+from miclip.demo.queries import demo_queries
+from miclip.evaluation.intervention import Change, Laboratory, intervene
+from miclip.evaluation.methods import LayerMethods
+from miclip.evaluation.queries import Query
+from miclip.evaluation.subject import EvaluationSettings, Subject
+from miclip.evaluation.summary import summarise
+from miclip.models.clip import Clip
+from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.results import LocalizationMix
+from miclip.settings import settings
+
+MIXES = {
+    "mechanism": (1, 0, 0), "input": (0, 1, 0), "output": (0, 0, 1), "mechanism + input": (1, 1, 0),
+    "mechanism + output": (1, 0, 1), "input + output": (0, 1, 1), "all three": (1, 1, 1),
+}  # fmt: skip
+TEMPERATURES = (0.02, 0.03, 0.05, 0.1)
+QUERIES = {"names": (64, 24), "synonyms": (64, 24), "categories": (32, 12)}
+TOP = 5
+MARKERS = ("<!-- localisation defaults -->", "<!-- end -->")
+
+Score = dict[str, list[float]]
+"""Weighted change towards what is wanted, by kind of query."""
+
+
+class Bench:
+    """One layer of one model with its validation images, aligned with one seed."""
+
+    def __init__(self, searcher: AtlasSearcher, subject: Subject, layer: str, laboratory: Laboratory, clip: Clip):
+        self.atlas, self._layer, self._laboratory = searcher.atlas, layer, laboratory
+        self.asked = EvaluationSettings(queries=QUERIES).chosen(subject, layer)
+        self.texts = {kind: clip.embed_texts([query.text for query in some]) for kind, some in self.asked.items()}
+        methods = LayerMethods(searcher, layer, None, 0)
+        rankings = {kind: methods.rankings(some, self.texts[kind], TOP) for kind, some in self.asked.items()}
+        self.oracle = {kind: self._weighted(found["oracle"], self.asked[kind]) for kind, found in rankings.items()}
+
+    def shares(self, mix: LocalizationMix, temperature: float) -> dict[str, float]:
+        """Share of the oracle's weighted change by kind of query."""
+        searcher, found = AtlasSearcher(self.atlas, mix), {}
+        for kind, queries in self.asked.items():
+            hits = searcher.localize(self.texts[kind], [self._layer], TOP, temperature=temperature)
+            ranking = np.array([[unit.unit for unit in hit.units] for hit in hits])
+            found[kind] = self._weighted(ranking, queries) / self.oracle[kind]
+        return found
+
+    def _weighted(self, ranking: np.ndarray, queries: tuple[Query, ...]) -> float:
+        changes: dict[str, list[Change]] = intervene(self._laboratory, ranking, [q.classes for q in queries], TOP)
+        gain, loss = (summarise([changes[scale]])["weighted"] for scale in ("scale_2", "scale_0"))
+        return gain - loss
+
+
+def benches(seeds: int, store: Path) -> Iterator[tuple[str, Bench]]:
+    """Align the demo models, once a seed, and give their layers."""
+    clip, views = load_clip(), held_out(VALIDATION_STYLE)
+    for name, layers in DEMO.items():
+        subject = Subject(load_target(name), *layers, views, views.labels, demo_queries())
+        images = subject.preprocessed()
+        laboratories = {layer: Laboratory(subject.model, layer, images, views.labels, others)
+                        for layer, others in zip(layers, EvaluationSettings().other_views, strict=True)}  # fmt: skip
+        for seed in range(seeds):
+            config = AlignmentConfig(layers=layers)
+            config = replace(config, encoder=replace(config.encoder, seed=seed))
+            made = align_model(subject.model, clip, demo_probe(seed), config, store=store, atlas_root=store / "atlases")
+            searcher = AtlasSearcher(Atlas.open(store / "atlases", made))
+            for layer in layers:
+                yield f"{name} {layer}", Bench(searcher, subject, layer, laboratories[layer], clip)
+
+
+def table(seeds: int) -> str:
+    """Measure, and return a Markdown table."""
+    configs = list(itertools.product(MIXES.items(), TEMPERATURES))
+    with tempfile.TemporaryDirectory() as store:
+        measured: dict[tuple[str, float], Score] = {}
+        for place, bench in benches(seeds, Path(store)):
+            for (name, weights), temperature in track(configs, place):
+                for kind, share in bench.shares(LocalizationMix(*map(float, weights)), temperature).items():
+                    measured.setdefault((name, temperature), {}).setdefault(kind, []).append(share)
+    kinds = list(QUERIES)
+    lines = [
+        f"Share of the oracle's weighted change on {VALIDATION_STYLE}, %: mean of both models' penultimate and middle "
+        f"layers, {seeds} seed{'s' if seeds > 1 else ''}; in brackets the worst of the layers.",
+        "",
+        "| relevance of a probe image by | τ | " + " | ".join(kinds) + " | mean |",
+        "|---|---|" + "---|" * (len(kinds) + 1),
+    ]
+    config = settings()
+    chosen = (config.localize_mechanism, config.localize_input, config.localize_output)
+    for (name, temperature), by_kind in measured.items():
+        cells = [f"{100 * np.mean(by_kind[kind]):.0f} ({100 * min(by_kind[kind]):.0f})" for kind in kinds]
+        mean = 100 * np.mean([np.mean(by_kind[kind]) for kind in kinds])
+        same = np.allclose(np.array(chosen) / sum(chosen), np.array(MIXES[name]) / sum(MIXES[name]))
+        star = "**" if same and temperature == config.temperature else ""
+        lines.append(f"| {star}{name}{star} | {temperature} | " + " | ".join(cells) + f" | {mean:.1f} |")
+    return "\n".join([*lines, "", "Bold: the defaults (`MICLIP_LOCALIZE_*`, `MICLIP_TEMPERATURE`)."])
+
+
+def main() -> None:
+    """Measure, and print or write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--update", type=Path, help="Markdown file with the markers")
+    chosen = parser.parse_args()
+    found = table(chosen.seeds)
+    print(found)
+    if chosen.update:
+        before, _, rest = chosen.update.read_text(encoding="utf-8").partition(MARKERS[0])
+        after = rest.partition(MARKERS[1])[2]
+        text = f"{before}{MARKERS[0]}\n\n{found}\n\n{MARKERS[1]}{after}"
+        chosen.update.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

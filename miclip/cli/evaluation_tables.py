@@ -1,0 +1,117 @@
+"""The tables of ``miclip evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from miclip.cli import output
+
+SCALES = {"scale_2": "×2", "scale_0": "×0"}
+MEASURES = ("correlation", "auprc", "f1", "iou")
+UNITS = ("neurons", "features")
+KINDS = {
+    "localization": "class names",
+    "synonyms": "synonyms",
+    "keywords": "keywords",
+    "categories": "super-categories",
+}
+"""Kinds of query by their key in a layer's object; the key of the verdicts on class names is ``names``."""
+IN_FULL = ("localization", "synonyms")
+
+_LABELS_NOTE = """\
+logits: label = own class · elsewhere: label among the five classes that the unit drives most (default: without
+abstentions)
+"""
+_AGREEMENT_NOTE = """\
+f1, iou: a unit is active on the 1 % of images that it is strongest on · null: labels shuffled among units
+"""
+_CHANGES_NOTE = """\
+shuffled: another query's units · weight × activation and oracle are told what no search knows · weighted: target ×
+specificity
+"""
+_VERDICT_NOTE = """\
+weighted change · best other: of all but the white boxes (weight × activation, oracle) · lead: points ahead of it
+"""
+
+
+def show(value: dict[str, Any]) -> None:
+    """Print the figures as tables."""
+    for name, target in value["targets"].items():
+        title = f"{name} · held-out top-1 {target['held_out_top1']:.1f} %"
+        output.show(f"{title}\n\nlabels right, %", _labels(target), _LABELS_NOTE)
+        output.show("labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE)
+        for kind in IN_FULL:
+            if any(kind in figures for *_, figures in _places(target)):
+                output.show(f"{KINDS[kind]}: change of accuracy in points, five units a query",
+                            _interventions(target, kind), _CHANGES_NOTE)  # fmt: skip
+        output.show("attribution, miclip's default, among the others", _verdicts(target), _VERDICT_NOTE)
+
+
+def _places(target: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Layer, kind of units and their figures."""
+    for layer, figures in target["layers"].items():
+        yield from ((layer, units, figures[units]) for units in UNITS if units in figures)
+
+
+def _labels(target: dict[str, Any]) -> Table:
+    methods = list(dict.fromkeys(name for *_, figures in _places(target) for name in figures["labels"]))
+    shown = output.table("layer", "units", *(f">{_words(name)}" for name in methods))
+    for layer, units, figures in _places(target):
+        cells = (output.number(figures["labels"].get(name), 1) for name in methods)
+        shown.add_row(output.text(layer), units, *cells)
+    return shown
+
+
+def _agreement(target: dict[str, Any]) -> Table:
+    columns = [f">{name}{null}" for name in MEASURES for null in ("", " null")]
+    shown = output.table("layer", "units", "labels by", *columns)
+    for layer, units, figures in _places(target):
+        for method, found in figures["agreement"].items():
+            if found:
+                cells = [cell for name in MEASURES for cell in (_within(found, name, 2), f"{found['null'][name]:.2f}")]
+                shown.add_row(output.text(layer), units, _words(method), *cells)
+    return shown
+
+
+def _interventions(target: dict[str, Any], kind: str) -> Table:
+    columns = [f">{scale} {what}" for scale in SCALES.values() for what in ("target", "others", "specific", "weighted")]
+    shown = output.table("layer", "units", "localized by", *columns)
+    for layer, units, figures in _places(target):
+        for method, scales in figures.get(kind, {}).items():
+            cells = [cell for scale in SCALES for cell in _cells(scales[scale])]
+            shown.add_row(output.text(layer), units, _words(method), *cells)
+    return shown
+
+
+def _cells(change: dict[str, Any]) -> tuple[str, str, str, str]:
+    specificity = f"{change['specificity']:.2f}"
+    return _within(change, "target"), f"{change['others']:+.1f}", specificity, f"{change['weighted']:+.1f}"
+
+
+def _verdicts(target: dict[str, Any]) -> Table:
+    columns = [f">{scale} {what}" for scale in SCALES.values() for what in ("% of oracle", "lead")]
+    shown = output.table("queries", "layer", "units", *columns[:2], "best other", *columns[2:], "best other")
+    for kind, heading in KINDS.items():
+        for layer, units, figures in _places(target):
+            verdict = figures.get("verdict", {}).get("names" if kind == "localization" else kind)
+            if verdict:
+                cells = [cell for scale in SCALES for cell in _verdict(verdict[scale])]
+                shown.add_row(heading, output.text(layer), units, *cells)
+    return shown
+
+
+def _verdict(found: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{100 * found['share_of_oracle']:.0f}", _within(found, "lead"), _words(found["best_baseline"])
+
+
+def _within(figures: dict[str, Any], name: str, digits: int = 1) -> str:
+    """A figure with half the width of its interval."""
+    low, high = figures[f"{name}_interval"]
+    return f"{figures[name]:+.{digits}f} ±{(high - low) / 2:.{digits}f}"
+
+
+def _words(method: str) -> str:
+    return method.replace("_x_", " × ").replace("_", " ")

@@ -1,0 +1,97 @@
+"""Network Dissection (Bau et al., CVPR 2017): a unit's concept is the one whose objects its strongest positions cover.
+
+Each unit is thresholded at the activation that 0.5 % of all positions exceed, its map upsampled to the masks, and
+compared with the masks of every class over the whole probe set:
+
+    IoU[k, i] = Σ_x |M_i(x) ∩ L_k(x)| / Σ_x |M_i(x) ∪ L_k(x)|
+
+Needs what no other method does: a mask of the object on every image.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from miclip.evaluation.resume import layer_output
+from miclip.models.target import LayerKind, TargetModel
+
+Float32 = NDArray[np.float32]
+
+TOP_SHARE = 0.005
+"""Share of positions that count as a unit's strongest."""
+GRID = 16
+"""Edge of the grid that maps and masks are compared on."""
+_BATCH = 64
+
+
+@runtime_checkable
+class MaskedProbe(Protocol):
+    """A probe set that knows where its objects are.
+
+    Attributes:
+        labels: True class of every image, int64 ``[N]``.
+    """
+
+    labels: Tensor
+
+    def load(self, start: int, stop: int) -> list[Tensor]:
+        """Return images ``start`` to ``stop``, each uint8 ``[3, H, W]``."""
+        ...
+
+    def masks(self, start: int, stop: int) -> Tensor:
+        """Return how much of each pixel the object covers, float32 ``[n, H, W]``, 0 to 1."""
+        ...
+
+
+def network_dissection(maps: Tensor, masks: Tensor, labels: Tensor, classes: int) -> Float32:
+    """Return the IoU of units and classes, float32 ``[K, d]``.
+
+    Args:
+        maps: Activation of every unit at every position, ``[N, d, h, w]``.
+        masks: How much of each pixel the object covers, ``[N, H, W]``, 0 to 1.
+        labels: Class of the object, int64 ``[N]``.
+        classes: Number of classes K.
+    """
+    thresholds = _thresholds(maps)[None, :, None, None]
+    objects = (adaptive_avg_pool2d(masks[:, None], GRID) > 0.5).flatten(1).float()
+    both, strong = torch.zeros(classes, maps.shape[1]), torch.zeros(maps.shape[1])
+    for rows in torch.arange(len(maps)).split(_BATCH):
+        upsampled = interpolate(maps[rows].float(), size=(GRID, GRID), mode="bilinear", align_corners=False)
+        high = (upsampled > thresholds).flatten(2).float()
+        strong += high.sum(dim=(0, 2))
+        both.index_add_(0, labels[rows], torch.einsum("ndp,np->nd", high, objects[rows]))
+    covered = torch.zeros(classes).index_add_(0, labels, objects.sum(dim=1))
+    union = strong[None, :] + covered[:, None] - both
+    return (both / union.clamp(min=1.0)).numpy()
+
+
+def spatial_maps(model: TargetModel, layer: str, images: Tensor) -> Tensor | None:
+    """Return a layer's neurons at every position, float32 ``[N, d, h, w]``, or None where it has no positions.
+
+    Args:
+        model: The target model.
+        layer: One of its layers of neurons.
+        images: Preprocessed, float32 ``[N, 3, S, S]``.
+    """
+    found = model.layers[layer]
+    if found.kind not in (LayerKind.CHANNELS, LayerKind.TOKENS):
+        return None
+    output = layer_output(model.module, found.module, images).float()
+    if output.ndim == 3:
+        edge = int(output.shape[1] ** 0.5)
+        # class and register tokens, where there are any, come first
+        return output[:, output.shape[1] - edge**2 :].transpose(1, 2).unflatten(2, (edge, edge)).contiguous()
+    return output if output.ndim == 4 else None
+
+
+def _thresholds(maps: Tensor) -> Tensor:
+    """What each unit exceeds at ``TOP_SHARE`` of all positions, ``[d]``."""
+    by_unit = maps.transpose(0, 1).flatten(1)
+    count = max(1, round(TOP_SHARE * by_unit.shape[1]))
+    return torch.stack([values.topk(count + 1).values[-1] for values in by_unit])
