@@ -14,6 +14,7 @@ from miclip.cli.describe import describe
 from miclip.cli.evaluate import evaluate
 from miclip.cli.localize import localize
 from miclip.cli.predict import predict
+from miclip.cli.report import report
 from miclip.cli.server import serve, status, stop
 from miclip.cli.tour import tour
 from miclip.cli.trace import trace
@@ -29,7 +30,7 @@ app = typer.Typer(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "The server": (serve, stop, status),
     "Ask": (tour, describe, localize, predict, trace),
-    "Make and measure": (align, evaluate),
+    "Make and measure": (align, evaluate, report),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

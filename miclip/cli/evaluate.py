@@ -9,6 +9,7 @@ import typer
 
 from miclip.cli import evaluation_tables, output
 from miclip.cli.progress import progress_bar
+from miclip.cli.report import check_report, write_report
 from miclip.errors import InvalidInput
 from miclip.settings import settings
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
 Seeds = Annotated[int, typer.Option(min=1, max=20, help="Number of seeds.")]
+Page = Annotated[Path | None, typer.Option("--report", help="Write an HTML report with pictures, too.")]
 Directory = Annotated[Path | None, typer.Option("--directory", help="Keeps what an interrupted run has done.")]
 
 DEMO = {"emoji-resnet": ("layer4", "layer3"), "emoji-vit": ("norm", "blocks.2")}
@@ -24,7 +26,11 @@ DEMO = {"emoji-resnet": ("layer4", "layer3"), "emoji-vit": ("norm", "blocks.2")}
 
 
 def evaluate(
-    models: Models = None, seeds: Seeds = 3, directory: Directory = None, as_json: output.Json = False
+    models: Models = None,
+    seeds: Seeds = 3,
+    directory: Directory = None,
+    page: Page = None,
+    as_json: output.Json = False,
 ) -> None:
     """Measure descriptions and interventions on a drawing style that nothing was trained on.
 
@@ -37,17 +43,23 @@ def evaluate(
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings
 
+    names = models or list(DEMO)
+    if page is not None:
+        check_report(page, names)
     store = directory or settings().data_dir / "evaluation"
     chosen = EvaluationSettings(seeds=tuple(range(seeds)))
     try:
         with progress_bar() as report:
-            subjects = [_subject(name) for name in models or list(DEMO)]
+            subjects = [_subject(name) for name in names]
             value = run(subjects, load_clip(), demo_probe, store, chosen,
                         lambda stage, done, total: report(stage, done, total, None))  # fmt: skip
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
     output.emit(value, as_json, lambda: evaluation_tables.show(value))
+    if page is not None:
+        write_report(value, page, "--report")
+        output.note(f"Wrote {page}.")
 
 
 def _subject(name: str) -> Subject:

@@ -50,7 +50,7 @@ def sheet(
     from miclip.pictures.figures import sheet_figure
     from miclip.pictures.probe import ProbeImages
 
-    pixels = ProbeImages(searcher.atlas, _probe(searcher.atlas, images)).load([image.row for image in top])
+    pixels = ProbeImages(searcher.atlas, probe_of(searcher.atlas, images)).load([image.row for image in top])
     captions = [f"{place}. {_short(image.image)}\n{image.value:.2f}" for place, image in enumerate(top, 1)]
     save(sheet_figure(f"{_title(name, description)}\nimages that drive it most", pixels, captions))
     shown = [{"image": image.image, "activation": image.value} for image in top]
@@ -133,7 +133,8 @@ def _searcher(model: str) -> AtlasSearcher:
     return AtlasSearcher(find_atlas(model))
 
 
-def _probe(atlas: Atlas, images: Path | None) -> ProbeSet:
+def probe_of(atlas: Atlas, images: Path | None = None) -> ProbeSet:
+    """Return the images that an atlas was made from: those of a folder, else the demo's; raises InvalidInput."""
     from miclip.alignment import DirectoryProbe
     from miclip.demo.probe import demo_probe
 
