@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     """Images in one forward pass of the activation service."""
     batch_wait_s: float = Field(default=0.005, ge=0)
     """Longest wait for batch mates in seconds."""
+    drift_interval_s: float = Field(default=0.25, ge=0)
+    """Least time between two requests whose images are compared with the probe images, in seconds."""
     max_queued: int = Field(default=256, ge=1)
     """Requests that may wait per service; more are refused as RESOURCE_EXHAUSTED."""
 

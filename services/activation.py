@@ -41,7 +41,8 @@ class ActivationServicer(Servicer):
         self.policies.start()
         self.hosting = await asyncio.to_thread(_open_hosting)
         await self.hosting.preload()
-        self._background = asyncio.create_task(self.hosting.watch_gpus())
+        loops = (self.hosting.watch_gpus(), self.hosting.watch_drift())
+        self._background = [asyncio.create_task(loop) for loop in loops]
 
     @rpc(Scope.READ)
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
@@ -67,9 +68,11 @@ class ActivationServicer(Servicer):
         edits, applied = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
-        rows = _rows(images, edits)
+        watched = hosted.drift.due() if call.external else ()
+        rows = _rows(images, edits, () if edits else watched)
         baseline = request.include_baseline and edits != ()
-        outputs, times = await hosted.batcher.run([*rows, *_rows(images, ())] if baseline else rows)
+        outputs, times = await hosted.batcher.run([*rows, *_rows(images, (), watched)] if baseline else rows)
+        hosted.drift.observe(outputs)
         seconds |= {"queue": times.queue, "forward": times.forward}
         response = pb.PredictResponse(steering=applied, weights_sha256=hosted.target.weights_sha256)
         for index in range(len(images)):

@@ -105,11 +105,13 @@ class AlignerServicer(Servicer):
         atlas = (await self.models.held(self.atlases, model, "model")).atlas
         check_clip(atlas, self.clip.clip_id)
         began = time.perf_counter()
-        captured = await capture(self.peer("activation"), atlas, request.images)
+        with metrics.stage(self.application, "capture"):
+            captured = await capture(self.peer("activation"), atlas, request.images)
         ran = time.perf_counter()
         vectors = await self.clip.embed_texts(concepts)
         embedded = time.perf_counter()
-        results = await asyncio.to_thread(image_traces, atlas, captured, vectors, top_k)
+        with metrics.stage(self.application, "compare"):
+            results = await asyncio.to_thread(image_traces, atlas, captured, vectors, top_k)
         spent = {"capture": ran - began, "embed": embedded - ran, "compare": time.perf_counter() - embedded}
         return pb.TraceImagesResponse(
             results=results, provenance=provenance(atlas, atlas.layer_names), timings=timings(spent)

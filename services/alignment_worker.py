@@ -123,6 +123,22 @@ def load_probe_set(name: str, config: Settings) -> ProbeSet:
     return probe
 
 
+class StepClock:
+    """Times the steps of an alignment; one that ends in a failure counts with the time until then."""
+
+    def __init__(self) -> None:
+        self._step, self._since = "", 0.0
+
+    def enter(self, step: str) -> None:
+        """Begin a step, which ends the one before; ``""`` begins none."""
+        if step == self._step:
+            return
+        now = time.perf_counter()
+        if self._step:
+            metrics.ALIGNMENT_STEP_SECONDS.labels(self._step).observe(now - self._since)
+        self._step, self._since = step, now
+
+
 class Reporter:
     """Reports an alignment's progress from a thread of its own; called with stage, done, total and loss.
 
@@ -135,6 +151,7 @@ class Reporter:
     def __init__(self, config: Settings, spec: JobSpec, token: str) -> None:
         self._config, self._spec, self._token = config, spec, token
         self._progress = Progress()
+        self._step = StepClock()
         self._estimate = Estimate(len(spec.layers))
         self._stop = threading.Event()
         self._done = threading.Event()
@@ -150,6 +167,7 @@ class Reporter:
             from miclip.alignment import Cancelled
 
             raise Cancelled("The alignment was cancelled.")
+        self._step.enter(stage.partition(" ")[0])  # "encoder layer4": the name of a layer is no label
         eta = self._estimate.update(stage, done, total, time.monotonic())
         self._progress = Progress(stage=stage, done=done, total=total, loss=loss, eta_seconds=eta)
 
@@ -167,6 +185,7 @@ class Reporter:
         finally:
             self._done.set()
             thread.join()
+            self._step.enter("")
 
     def finish(self, end: dict[str, str]) -> None:
         """Write how it ended; waits for Redis for some minutes."""

@@ -21,8 +21,10 @@ from miclip.models.target import TargetModel
 from miclip.settings import settings
 from services import metrics
 from services.batching import Batcher
+from services.drift import DriftWatch
 
 _GPU_S = 5.0
+_ATLAS_S = 5.0
 
 log = logging.getLogger("miclip.hosting")
 
@@ -34,10 +36,12 @@ class Hosted:
     Attributes:
         target: The model.
         batcher: Its queue.
+        drift: Watches whether its labels still hold.
     """
 
     target: TargetModel
     batcher: Batcher
+    drift: DriftWatch
 
 
 class Hosting:
@@ -97,6 +101,21 @@ class Hosting:
             metrics.watch_gpu("activation", torch)
             await asyncio.sleep(_GPU_S)
 
+    async def watch_drift(self) -> None:
+        """Compare every model's live images with its active atlas, whichever it is by then; runs until cancelled."""
+        while True:
+            for hosted in [*self._hosted.values()]:
+                try:
+                    await asyncio.to_thread(self._watch, hosted)
+                except (NotAligned, BadArtefact):
+                    continue  # nothing to compare with
+                except Exception:
+                    log.exception("label drift of %s is not watched", hosted.target.name)
+            await asyncio.sleep(_ATLAS_S)
+
+    def _watch(self, hosted: Hosted) -> None:
+        hosted.drift.follow(self._open_atlas(hosted.target)[1])
+
     def _check_known(self, model: str) -> None:
         if model not in self._catalogue.model_ids():
             self._catalogue.load_target(model)  # raises NotFound with the list
@@ -105,8 +124,10 @@ class Hosting:
         target = await asyncio.to_thread(self._catalogue.load_target, model)
         await asyncio.to_thread(lambda: target.weights_sha256)
         limits = settings()
+        metrics.hosts(model)
         log.info("loaded %s on %s", model, target.device)
-        return Hosted(target, Batcher(target, limits.max_batch, limits.batch_wait_s))
+        batcher = Batcher(target, limits.max_batch, limits.batch_wait_s)
+        return Hosted(target, batcher, DriftWatch(model, limits.drift_interval_s))
 
     def _open_atlas(self, target: TargetModel) -> tuple[str, Atlas]:
         atlas_id = active_atlas_id(target.name)

@@ -69,13 +69,16 @@ LABELS = {
     "code": "gRPC status, `OK` for success",
     "reason": "`ErrorInfo.reason` of the refusal",
     "stage": "activation: `decode` and `preprocess` of one image, `queue` of one request, `compile` (the edits) and "
-    "`forward` (which applies them) of one batch; aligner: `embed_texts` and `embed_images` of up to 64 inputs; "
+    "`forward` (which applies them) of one batch; aligner: `embed_texts` and `embed_images` of up to 64 inputs, "
+    "`capture` (waits for activation) and `compare` of one trace; "
     "retrieval, of one request: `words` and `embed` (both wait for the aligner), `search`; "
     "steering, of one request: `resolve` (concept to units), `measure` (a receipt)",
     "model": "id of the catalogue",
     "outcome": "steering: `applied`, `none`, `not_in_share`, `stopped`; alignments: `succeeded`, `failed`, `cancelled`",
     "result": "`hit` or `miss`",
     "command": "Redis command, `pipeline` for several sent together",
+    "step": "`loading` (models), `activations` (of the probe images), `encoder` (once a layer), `atlas` (writing it)",
+    "index": "`units` (a unit's neighbours) or `rows` (probe images that a localisation gathers)",
     "state": "state of an alignment, in lower case",
     "action": "`create`, `update`, `delete`, `stop` or `resume`",
     "device": "number of the GPU",
@@ -155,6 +158,14 @@ POLICIES_CONFIRMED = _gauge(
     "livemin",
     "When the replica that is furthest behind last knew its policies to be the newest; their age is time() minus this.",
 )
+LABEL_SIMILARITY = _gauge(
+    "miclip_label_similarity",
+    ("model",),
+    "livemin",
+    "Whether live unsteered images excite the units that the probe images did: 1 as a part of the probe images would, "
+    "0 no unit in common. The formula is in `miclip/atlas/drift.py`.",
+    when="the model has an active atlas and a replica has sampled 256 images",
+)
 POLICY_PROPAGATION_SECONDS = _histogram(
     "miclip_policy_propagation_seconds",
     ("service",),
@@ -180,11 +191,21 @@ ALIGNMENTS = _gauge(
 ALIGNMENT_SECONDS = _histogram(
     "miclip_alignment_duration_seconds", ("outcome",), "Time of an alignment from its start in a worker.", _JOB_SECONDS
 )
+ALIGNMENT_STEP_SECONDS = _histogram(
+    "miclip_alignment_step_duration_seconds", ("step",), "Time of one step of an alignment.", _JOB_SECONDS
+)
 
 # Retrieval
 
 INDEX_VECTORS = _gauge(
     "miclip_index_vectors", ("model",), "livemostrecent", "Unit embeddings of the active atlas in the search index."
+)
+INDEX_RECALL = _gauge(
+    "miclip_index_recall",
+    ("model", "index"),
+    "livemin",
+    "Share of an exhaustive search's results that the index finds, in the layer where it finds least; measured when "
+    "the atlas is opened.",
 )
 ATLAS_WRITTEN = _gauge(
     "miclip_atlas_written_timestamp_seconds",
@@ -196,6 +217,9 @@ ATLAS_WRITTEN = _gauge(
 # Steering
 
 POLICY_CHANGES = _counter("miclip_policy_changes_total", ("action",), "Changes of policies and of the kill switch.")
+
+FAULTS = ("OVERLOADED", "INTERNAL", "NOT_READY", "DEADLINE_EXCEEDED", "UNAUTHENTICATED")
+"""Reasons of refusals that alerts ask for."""
 
 
 @contextlib.contextmanager
@@ -211,7 +235,8 @@ def started(service: str) -> None:
     BUILD_INFO.labels(_version("miclip"), platform.python_version(), _version("ray"), _version("torch")).set(1)
     REPLICAS.labels(service).set(1)
     RPC_IN_FLIGHT.labels(service).set(0)
-    RPC_REJECTED.labels(service, "OVERLOADED")
+    for reason in FAULTS:
+        RPC_REJECTED.labels(service, reason)
     REDIS_ERRORS.labels("pipeline")
     if service == "activation":
         POLICY_PROPAGATION_SECONDS.labels(service)
@@ -220,9 +245,17 @@ def started(service: str) -> None:
             CACHE_LOOKUPS.labels(result)
         for outcome in ("succeeded", "failed", "cancelled"):
             ALIGNMENT_SECONDS.labels(outcome)
+        for step in ("loading", "activations", "encoder", "atlas"):
+            ALIGNMENT_STEP_SECONDS.labels(step)
     if service == "steering":
         for action in ("create", "update", "delete", "stop", "resume"):
             POLICY_CHANGES.labels(action)
+
+
+def hosts(model: str) -> None:
+    """Say that a replica of activation has loaded ``model``, whose counters begin at 0."""
+    for outcome in ("none", "applied", "not_in_share", "stopped"):
+        STEERING_OUTCOMES.labels(model, outcome)
 
 
 def watch_gpu(service: str, torch: Any) -> None:

@@ -220,6 +220,8 @@ def _open(atlas: Atlas) -> AtlasSearcher:
     searcher.warm()
     manifest = atlas.manifest
     metrics.INDEX_VECTORS.labels(manifest.model).set(sum(layer.units for layer in manifest.layers))
+    for index, recall in searcher.recall().items():
+        metrics.INDEX_RECALL.labels(manifest.model, index).set(recall)
     metrics.ATLAS_WRITTEN.labels(manifest.model).set((locate_atlas(atlas.atlas_id) / "manifest.json").stat().st_mtime)
     return searcher
 

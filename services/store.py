@@ -237,11 +237,11 @@ class _TimedPipeline(aioredis.client.Pipeline):
 
 @contextmanager
 def _timed(command: str) -> Iterator[None]:
-    started = time.perf_counter()
+    started, errors = time.perf_counter(), metrics.REDIS_ERRORS.labels(command)  # 0 until one fails
     try:
         yield
     except Exception:
-        metrics.REDIS_ERRORS.labels(command).inc()
+        errors.inc()
         raise
     metrics.REDIS_SECONDS.labels(command).observe(time.perf_counter() - started)
 

@@ -59,6 +59,10 @@ class AttributionStore:
         order = np.argsort(places[0])  # the memory map is read front to back
         return weights[order] @ self._attributions[places[0][order]].astype(np.float32), kept
 
+    def recall(self, queries: NDArray[np.float32], rows: int) -> float:
+        """Share of the probe rows most relevant to centred queries [Q, D] that the index finds, 0 to 1."""
+        return self._index.recall(queries, rows)
+
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:
     """Return v [N, D] with ``s_j(c) = v_j · c`` for every centred, normalised query c.

@@ -21,6 +21,7 @@ GRAPH_BELOW = 1_000_000
 _LINKS = 32  # of an HNSW node
 _OVERFETCH = 4  # candidates of an approximate index per result, ranked again by their exact score
 _MIN_FETCHED = 256  # candidates at least
+_ROUNDING = 1e-5  # of a score that is summed in another order
 _GPU_MAX_K = 2048  # results that FAISS can give on a GPU
 
 
@@ -82,6 +83,24 @@ class VectorIndex:
         ]
         scores, indices = zip(*found, strict=True) if found else ((), ())
         return np.array(scores, np.float32).reshape(-1, k), np.array(indices, np.int64).reshape(-1, k)
+
+    def recall(self, queries: NDArray[np.floating], k: int) -> float:
+        """Return the share of an exhaustive search's results that ``search`` finds, 0 to 1.
+
+        A result counts when it scores no less than the exhaustive search's k-th best, so ties cost nothing.
+
+        Args:
+            queries: Queries [Q, D], Q ≥ 1.
+            k: Results per query, at least 1.
+
+        Raises:
+            InvalidInput: as ``search`` does.
+        """
+        scores, _ = self.search(queries, k)
+        wanted = np.ascontiguousarray(queries, np.float32)
+        exact, _ = faiss.knn(wanted, self._vectors, scores.shape[1], metric=faiss.METRIC_INNER_PRODUCT)
+        least = exact[:, -1:]
+        return float((scores >= least - _ROUNDING * np.maximum(1, np.abs(least))).mean())
 
     def _candidates(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         fetched = k if self.kind == "flat" else min(self.size, max(k * _OVERFETCH, _MIN_FETCHED))

@@ -33,6 +33,7 @@ Modality = Literal["text", "image"]
 
 _VOCABULARIES_KEPT = 8
 _NULLS_KEPT = 256
+_NEIGHBOURS = 10
 
 
 class AtlasSearcher:
@@ -66,6 +67,25 @@ class AtlasSearcher:
         for layer in self.atlas.layer_names:
             self._unit_index(layer, self._kind(layer, None))
             self._store(layer)
+
+    def recall(self, sample: int = 64) -> dict[str, float]:
+        """Measure the indices against exhaustive search, 0 to 1, in the layer where they find least.
+
+        Args:
+            sample: Queries at most; drawn evenly.
+
+        Returns:
+            ``units``: the ten nearest units of units. ``rows``: the probe rows that localisation gathers for labels.
+        """
+        labels = self.labels.embeddings[:: max(1, -(-len(self.labels.embeddings) // sample))]
+        queries, rows = self.centre(labels), settings().localize_rows
+        found: dict[str, list[float]] = {"units": [], "rows": []}
+        for layer in self.atlas.layer_names:
+            vectors = self._embedding(layer, kind := self._kind(layer, None))
+            units = vectors[:: max(1, -(-len(vectors) // sample))]
+            found["units"].append(self._unit_index(layer, kind).recall(units, _NEIGHBOURS))
+            found["rows"].append(self._store(layer).recall(queries, rows))
+        return {index: min(values) for index, values in found.items()}
 
     def describe(
         self,
@@ -146,7 +166,7 @@ class AtlasSearcher:
         """Return the attribution of every unit of a layer [d], in logits, for one query [D]; a label's causal score."""
         return self._attribution(self.centre(query[None], modality)[0], layer, temperature, None)[0]
 
-    def unit_record(self, layer: str, unit: int, *, neighbours: int = 10) -> UnitRecord:
+    def unit_record(self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS) -> UnitRecord:
         """Return everything the atlas knows about a unit.
 
         Args:

@@ -93,6 +93,26 @@ def test_large_indices_give_exact_scores_and_most_of_the_best(kind: str, recall:
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivfpq"])
+def test_measured_recall_is_that_against_brute_force(kind: str) -> None:
+    asked, index = vectors(50, 8, seed=1), index_of(kind)
+    _, found = index.search(asked, 10)
+    _, expected = brute_force(STORED, asked, 10)
+    share = np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, expected, strict=True)])
+    assert index.recall(asked, 10) == pytest.approx(share)
+    assert kind != "flat" or share == 1
+
+
+def test_an_index_that_misses_has_a_low_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = VectorIndex(STORED)
+    monkeypatch.setattr(index, "_candidates", lambda queries, k: np.tile(np.arange(100), (len(queries), 1)))
+    assert index.recall(vectors(50, 8, seed=1), 10) < 0.2
+
+
+def test_ties_cost_no_recall() -> None:
+    assert VectorIndex(np.ones((3000, 4))).recall(np.ones((2, 4)), 5) == 1
+
+
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
 def test_large_indices_can_give_every_vector(kind: str) -> None:
     _, found = index_of(kind).search(vectors(1, 8, seed=1), len(STORED))

@@ -284,3 +284,11 @@ def test_warming_builds_what_searches_use(searcher: AtlasSearcher, monkeypatch: 
     searcher.describe("mid", [0], searcher.labels)
     searcher.localize(searcher.labels.embeddings, ["mid", "logits"])
     searcher.unit_record("mid", 0)
+
+
+def test_indices_are_measured_over_all_layers(searcher: AtlasSearcher) -> None:
+    assert searcher.recall() == {"units": 1, "rows": 1}, "exhaustive at this size"
+    worst = searcher._unit_index("mid", searcher._kind("mid", None))
+    worst._candidates = lambda queries, k: np.tile(np.arange(20), (len(queries), 1))  # type: ignore[method-assign]
+    assert searcher.recall()["units"] < 1
+    assert searcher.recall()["rows"] == 1

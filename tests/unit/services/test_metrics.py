@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services import metrics
+from services.alignment_worker import StepClock
 from services.exporter import Exporter
 
 pytestmark = [pytest.mark.unit, pytest.mark.metrics]
@@ -147,6 +148,18 @@ def test_gpu_memory_is_noted_where_there_is_a_gpu_and_not_elsewhere() -> None:
     kinds = ("allocated", "reserved", "free", "total")
     assert [value("activation", kind) for kind in kinds] == [1, 2, 3, 4]
     assert [value("aligner", kind) for kind in kinds] == [1, 2, None, None], "the device is counted once"
+
+
+def test_the_steps_of_an_alignment_are_timed_from_one_to_the_next() -> None:
+    def count(step: str) -> float:
+        return metrics.REGISTRY.get_sample_value("miclip_alignment_step_duration_seconds_count", {"step": step}) or 0
+
+    steps = ("loading", "activations", "encoder", "atlas")
+    before, clock = [count(step) for step in steps], StepClock()
+    for step in ("loading", "activations", "activations", "encoder", "encoder", ""):
+        clock.enter(step)
+    rises = [count(step) - had for step, had in zip(steps, before, strict=True)]
+    assert rises == [1, 1, 1, 0]
 
 
 def test_the_documentation_is_current() -> None:
