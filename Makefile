@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test test-k8s test-metrics lint format proto docs k8s
+.PHONY: help setup serve stop test test-k8s test-metrics lint format proto docs k8s monitoring
 
 help: ## Show these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -62,6 +62,9 @@ proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
 
 k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/app.py
 	@$(BIN)/python tools/generate_k8s.py
+
+monitoring: $(STAMP) ## Regenerate the dashboards and rules of k8s from tools/monitoring
+	@$(BIN)/python tools/generate_monitoring.py
 
 docs: $(STAMP) ## Write docs/metrics.md from services/metrics.py
 	@$(BIN)/python tools/generate_metrics_docs.py
