@@ -52,7 +52,7 @@ def evaluate(
         with progress_bar() as report:
             subjects = [_subject(name) for name in names]
             value = run(subjects, load_clip(), demo_probe, store, chosen,
-                        lambda stage, done, total: report(stage, done, total, None))  # fmt: skip
+                        lambda stage, done, total: report(stage, done, total, None), _vocabularies())  # fmt: skip
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
@@ -60,6 +60,13 @@ def evaluate(
     if page is not None:
         write_report(value, page, "--report")
         output.note(f"Wrote {page}.")
+
+
+def _vocabularies() -> dict[str, tuple[str, ...]]:
+    from miclip.demo.queries import common_nouns
+    from miclip.retrieval.vocabulary import builtin_concepts
+
+    return {**{name: builtin_concepts(name) for name in ("emoji", "imagenet")}, "nouns": common_nouns()}
 
 
 def _subject(name: str) -> Subject:

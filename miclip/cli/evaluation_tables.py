@@ -25,6 +25,10 @@ _LABELS_NOTE = """\
 logits: label = own class · elsewhere: label among the five classes that the unit drives most (default: without
 abstentions)
 """
+_DESCRIPTION_NOTE = """\
+exact: the class's very name, %, of the classes whose name is in the vocabulary · clip, sentence: cosine of label and
+name by CLIP's text tower and by a second embedder · null: labels shuffled among units
+"""
 _AGREEMENT_NOTE = """\
 f1, iou: a unit is active on the 1 % of images that it is strongest on · null: labels shuffled among units
 """
@@ -42,6 +46,8 @@ def show(value: dict[str, Any]) -> None:
     for name, target in value["targets"].items():
         title = f"{name} · held-out top-1 {target['held_out_top1']:.1f} %"
         output.show(f"{title}\n\nlabels right, %", _labels(target), _LABELS_NOTE)
+        if described := _described(target):
+            output.show("labels of the logits over open vocabularies", described, _DESCRIPTION_NOTE)
         output.show("labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE)
         for kind in IN_FULL:
             if any(kind in figures for *_, figures in _places(target)):
@@ -63,6 +69,21 @@ def _labels(target: dict[str, Any]) -> Table:
         cells = (output.number(figures["labels"].get(name), 1) for name in methods)
         shown.add_row(output.text(layer), units, *cells)
     return shown
+
+
+def _described(target: dict[str, Any]) -> Table | None:
+    found = target["layers"].get("logits", {}).get("description", {})
+    measures = [name for name in ("clip", "sentence")
+                if any(name in figures for one in found.values() for figures in one["methods"].values())]  # fmt: skip
+    columns = [f">{name}{null}" for name in measures for null in ("", " null")]
+    shown = output.table("vocabulary", ">concepts", "labels by", ">exact", *columns)
+    for vocabulary, one in found.items():
+        for method, figures in one["methods"].items():
+            cells = [cell for name in measures
+                     for cell in (_within(figures, name, 2), f"{figures['null'][name]:.2f}")]  # fmt: skip
+            exact = output.number(figures["exact"], 1)
+            shown.add_row(output.text(vocabulary), f"{one['size']:,}", _words(method), exact, *cells)
+    return shown if found else None
 
 
 def _agreement(target: dict[str, Any]) -> Table:

@@ -25,7 +25,7 @@ from miclip.demo.augment import evaluation_views
 from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, load_concepts
 from miclip.demo.fetch import fetch_packages, imagenet_lite0_weights
 from miclip.demo.probe import demo_probe, held_out
-from miclip.demo.queries import build_queries
+from miclip.demo.queries import build_nouns, build_queries
 from miclip.demo.render import encode_webp, render_style
 from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
 from miclip.demo.train_target import Drawings, Stage, top1, train_target
@@ -126,6 +126,8 @@ class Build:
     def _write_queries(self) -> None:
         text = json.dumps(build_queries(self._packages), indent=1, ensure_ascii=False)
         (self._output / "queries.json").write_text(text + "\n", encoding="utf-8")
+        nouns = "\n".join(build_nouns(self._packages))
+        (self._output / "vocabularies" / "nouns.txt").write_text(nouns + "\n", encoding="utf-8")
 
     def _target(self, name: str, recipe: TargetRecipe, concepts: list[Concept]) -> None:
         trained = self._directory / f"{name}.safetensors"

@@ -26,6 +26,7 @@ from miclip.demo.wordnet import Nouns
 from miclip.evaluation.queries import Query
 
 QUERIES = ASSETS / "queries.json"
+NOUNS = ASSETS / "vocabularies" / "nouns.txt"
 KINDS = ("synonyms", "keywords", "categories")
 SHORTCODES = ("iamcal", "emojibase", "joypixels", "github")
 MAJORITY = 0.5
@@ -42,6 +43,16 @@ def demo_queries() -> dict[str, tuple[Query, ...]]:
         kind: tuple(Query(text, tuple(index[name] for name in names)) for text, names in saved[kind].items())
         for kind in KINDS
     }
+
+
+def common_nouns() -> tuple[str, ...]:
+    """Return the shipped vocabulary of common English nouns."""
+    return tuple(NOUNS.read_text(encoding="utf-8").splitlines())
+
+
+def build_nouns(packages: Path) -> list[str]:
+    """Return WordNet's common nouns that are spelled with letters, three at least in the first word."""
+    return [noun for noun in Nouns(packages / "wordnet").common if _WORDS.fullmatch(noun)]
 
 
 def build_queries(packages: Path) -> dict[str, dict[str, list[str]]]:

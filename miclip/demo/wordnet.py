@@ -21,13 +21,13 @@ class Nouns:
 
     Attributes:
         senses: Synset offsets by lemma, in order of frequency.
+        common: Lemmas that occur in the texts that WordNet's authors tagged, in alphabetical order.
     """
 
     def __init__(self, package: Path) -> None:
-        self.senses = {
-            fields[0].replace("_", " "): [int(offset) for offset in fields[-int(fields[2]) :]]
-            for fields in _lines(package / "dict" / "index.noun")
-        }
+        index = {fields[0].replace("_", " "): fields for fields in _lines(package / "dict" / "index.noun")}
+        self.senses = {lemma: [int(offset) for offset in fields[-int(fields[2]) :]] for lemma, fields in index.items()}
+        self.common = tuple(sorted(lemma for lemma, fields in index.items() if int(fields[-int(fields[2]) - 1])))
         self._above = {int(fields[0]): set(_hypernyms(fields)) for fields in _lines(package / "dict" / "data.noun")}
 
     def same(self, one: str, other: str) -> bool:

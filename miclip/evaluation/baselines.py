@@ -19,7 +19,7 @@ TOP_IMAGES = 100
 """Most activating probe images that CLIP-Dissect and SemanticLens look at."""
 CONTRAST = 10.0
 """CLIP-Dissect's inverse temperature of images against texts."""
-_BLOCK = 256  # units at a time
+_BLOCK = 2**22  # terms at a time
 
 
 def random_scores(classes: int, units: int, seed: int) -> Float32:
@@ -74,12 +74,9 @@ def clip_dissect(activations: Float32, images: Float32, texts: Float32) -> Float
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     ranked, counted = _most_activating(activations)
-    likelihood = np.concatenate(
-        [
-            _log_likelihood(probabilities, ranked[:, at : at + _BLOCK], counted[:, at : at + _BLOCK])
-            for at in range(0, ranked.shape[1], _BLOCK)
-        ]
-    )
+    block = max(1, _BLOCK // (TOP_IMAGES * len(texts)))
+    parts = [slice(at, at + block) for at in range(0, ranked.shape[1], block)]
+    likelihood = np.concatenate([_log_likelihood(probabilities, ranked[:, at], counted[:, at]) for at in parts])
     prior = np.logaddexp.reduce(likelihood, axis=0) - np.log(len(likelihood))
     return (likelihood - prior).T.astype(np.float32)
 

@@ -12,7 +12,7 @@ from torch import nn
 from miclip.atlas import UnitEmbedding
 from miclip.evaluation import baselines
 from miclip.evaluation.queries import Query, coverage
-from miclip.retrieval import AtlasSearcher, LocalizationMethod
+from miclip.retrieval import AtlasSearcher, LocalizationMethod, Vocabulary
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -94,12 +94,19 @@ class LayerMethods:
         found["shuffled"] = found[DEFAULT][generator.permutation(len(queries))]
         return {name: found[name] for name in METHODS if name in found}
 
-    def labels(self) -> dict[str, Int64]:
-        """Return each labelling method's class for every unit, int64 ``[d]``."""
-        found: dict[str, Int64] = {kind: self._described(kind) for kind in EMBEDDINGS}
-        found["clip_dissect"] = baselines.clip_dissect(self._activations, self._images, self._names).argmax(axis=0)
-        found["semanticlens"] = baselines.semantic_lens(self._activations, self._images, self._names).argmax(axis=0)
-        if "network_dissection" in self._by_class:
+    def labels(self, vocabulary: Vocabulary | None = None) -> dict[str, Int64]:
+        """Return each labelling method's concept for every unit, int64 ``[d]``.
+
+        Args:
+            vocabulary: Concepts to choose from; default the model's labels, which Network Dissection alone is bound to.
+        """
+        concepts = vocabulary or self._searcher.labels
+        texts = concepts.embeddings if vocabulary else self._names
+        found: dict[str, Int64] = {kind: self._described(kind, concepts) for kind in EMBEDDINGS}
+        found["clip_dissect"] = baselines.clip_dissect(self._activations, self._images, texts).argmax(axis=0)
+        lensed = baselines.semantic_lens(self._activations, self._images, texts, self._names)
+        found["semanticlens"] = lensed.argmax(axis=0)
+        if vocabulary is None and "network_dissection" in self._by_class:
             found["network_dissection"] = self._by_class["network_dissection"].argmax(axis=0)
         return found
 
@@ -116,8 +123,8 @@ class LayerMethods:
         hits = self._searcher.localize(texts, [self._layer], top_k=top, method=method)
         return np.array([[hit.unit for hit in query.units] for query in hits], dtype=np.int64)
 
-    def _described(self, kind: UnitEmbedding) -> Int64:
-        found = self._searcher.describe(self._layer, self._units(), self._searcher.labels, top_k=1, kind=kind)
+    def _described(self, kind: UnitEmbedding, concepts: Vocabulary) -> Int64:
+        found = self._searcher.describe(self._layer, self._units(), concepts, top_k=1, kind=kind)
         return np.array([unit.concepts[0].index for unit in found], dtype=np.int64)
 
     def _units(self) -> range:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 from miclip.alignment import AlignmentConfig, ProbeSet, align_model
 from miclip.atlas import Atlas
 from miclip.evaluation.agreement import agreement
+from miclip.evaluation.description import Similarity
 from miclip.evaluation.dissection import MaskedProbe, network_dissection, spatial_maps
 from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.evaluation.labelling import label_accuracy, labellings
 from miclip.evaluation.methods import LayerMethods, last_weight
 from miclip.evaluation.queries import Query
 from miclip.evaluation.record import recorded
+from miclip.evaluation.sentences import Embed, sentence_embedder
 from miclip.evaluation.subject import EvaluationSettings, Place, Subject
 from miclip.evaluation.tally import Tally
 from miclip.models.clip import Clip
 from miclip.models.target import LOGITS
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval import AtlasSearcher, Vocabulary, embed_vocabulary
 
 TOP_UNITS = 5
 
@@ -45,6 +47,7 @@ def evaluate(
     store: Path,
     settings: EvaluationSettings | None = None,
     report: Report = lambda stage, done, total: None,
+    vocabularies: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Evaluate target models; an interrupted run goes on with the stores, encoders and interventions it has.
 
@@ -55,18 +58,22 @@ def evaluate(
         store: Directory of activation stores and recorded interventions; the latter go when the evaluation is whole.
         settings: See :class:`EvaluationSettings`.
         report: Told of progress.
+        vocabularies: Open vocabularies by name, that the logits' units are described with.
 
     Returns:
         ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"neurons": UNITS, "features": UNITS where there are,
-        "labels" and "localization" as of the neurons, "description_top1" of the logits}}}}}``.
+        "labels" and "localization" as of the neurons, "description_top1" and "description" of the logits}}}}}``.
         UNITS is ``{"labels": {METHOD: share}, "agreement": {METHOD: FIGURES}, "localization": METHODS of the class
         names, one METHODS more a kind of query, "verdict": {KIND: {"scale_2", "scale_0"}}, "dictionary" of features}``
-        and METHODS ``{METHOD: {"scale_2": CHANGE, "scale_0": CHANGE}}``. Accuracies, shares and changes are in
+        and METHODS ``{METHOD: {"scale_2": CHANGE, "scale_0": CHANGE}}``. "description" is ``{VOCABULARY: {"size",
+        "methods": {METHOD: see Similarity.summary}}}``. Accuracies, shares and changes are in
         percentage points. See ``label_accuracy``, ``summarise_agreement`` (FIGURES), ``summarise`` (CHANGE) and
         ``verdict``.
     """
     chosen = settings or EvaluationSettings()
-    found = {s.model.name: _Trial(s, clip, probe, store, chosen, report).run() for s in subjects}
+    embedded = {name: embed_vocabulary(name, concepts, clip.embed_texts)
+                for name, concepts in (vocabularies or {}).items()}  # fmt: skip
+    found = {s.model.name: _Trial(s, clip, probe, store, chosen, report, embedded).run() for s in subjects}
     shutil.rmtree(store / "interventions", ignore_errors=True)
     return {"targets": found}
 
@@ -82,7 +89,10 @@ class _Trial:
         store: Path,
         settings: EvaluationSettings,
         report: Report,
+        vocabularies: Mapping[str, Vocabulary],
     ) -> None:
+        self._vocabularies = vocabularies
+        self._described: dict[str, dict[str, list[NDArray[np.int64]]]] = {name: {} for name in vocabularies}
         self._subject, self._clip, self._probe, self._store = subject, clip, probe, store
         self._settings, self._report, self._tally = settings, report, Tally()
         self._texts: dict[tuple[Query, ...], NDArray[np.float32]] = {}
@@ -103,10 +113,32 @@ class _Trial:
                     )
                     found = labellings(methods, place.layer)
                     self._tally.add_labels(place, label_accuracy(methods, place.layer, found), found)
+                    if place.name == LOGITS:
+                        self._describe(methods)
                     if place in laboratories:
                         self._intervene(laboratories[place], methods, place, seed)
         top1 = 100.0 * (logits.argmax(dim=1) == labels).float().mean().item()
-        return {"held_out_top1": top1, "layers": self._tally.summary(self._measured)}
+        layers = self._tally.summary(self._measured)
+        layers[LOGITS]["description"] = self._descriptions()
+        return {"held_out_top1": top1, "layers": layers}
+
+    def _describe(self, methods: LayerMethods) -> None:
+        """Label the logits' units with the concepts of every open vocabulary."""
+        for name, vocabulary in self._vocabularies.items():
+            self._report(f"{self._subject.model.name} described with {name}", 0, 1)
+            for method, labels in methods.labels(vocabulary).items():
+                self._described[name].setdefault(method, []).append(labels)
+
+    def _descriptions(self) -> dict[str, Any]:
+        second = sentence_embedder()
+        embedders: dict[str, Embed] = {"clip": lambda texts: self._clip.embed_texts(list(texts))}
+        embedders |= {"sentence": second} if second else {}
+        found: dict[str, Any] = {}
+        for name, vocabulary in self._vocabularies.items():
+            similarity = Similarity(self._subject.model.labels, vocabulary.concepts, embedders)
+            by_method = {method: similarity.summary(labels) for method, labels in self._described[name].items()}
+            found[name] = {"size": len(vocabulary.concepts), "methods": by_method}
+        return found
 
     def _measured(self, place: Place) -> dict[str, NDArray[np.float64]]:
         """How well every class says when every unit of a place is active, on the held-out images."""

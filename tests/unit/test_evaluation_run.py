@@ -17,6 +17,7 @@ from miclip.evaluation.methods import METHODS
 from miclip.evaluation.run import evaluate
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.models.target import LOGITS
+from miclip.retrieval.vocabulary import builtin_concepts
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any],
     stages: list[str] = []
     value = evaluate(
         [subject], catalogue.load_clip("cpu"), lambda seed: StyleViews("few", TRAIN_STYLES[:2], 2, seed), store,
-        SETTINGS, lambda stage, _done, _total: stages.append(stage),
+        SETTINGS, lambda stage, _done, _total: stages.append(stage), {"emoji": builtin_concepts("emoji")},
     )  # fmt: skip
     return value["targets"]["emoji-resnet"], stages, store
 
@@ -52,6 +53,15 @@ def test_every_place_has_labels_and_agreement_and_the_edited_ones_every_method(e
     assert target["layers"][LOGITS]["description_top1"] > 90
     assert "synonyms" in target["layers"]["layer4"]["neurons"]
     assert "synonyms" not in target["layers"]["layer3"]["neurons"]
+
+
+def test_the_logits_are_described_over_an_open_vocabulary(evaluated: Any) -> None:
+    emoji = evaluated[0]["layers"][LOGITS]["description"]["emoji"]
+    assert emoji["size"] == 1436
+    found = emoji["methods"]["filter"]
+    assert found["exact"] > 50
+    assert found["clip"] > 3 * found["null"]["clip"]
+    assert found["sentence"] > 3 * found["null"]["sentence"]
 
 
 def test_the_default_localisation_is_far_above_the_controls(evaluated: Any) -> None:
