@@ -128,8 +128,14 @@ class Settings(BaseSettings):
     """Probe rows that a localisation gathers at most."""
     localize_mass: float = Field(default=0.99, gt=0, le=1)
     """Share of the softmax's weight that the gathered rows should carry."""
+    describe_shortlist: int = Field(default=32, ge=1)
+    """Concepts nearest to a unit that are ranked by their causal score."""
     abstain_percentile: float = Field(default=95.0, ge=0, le=100)
-    """A label whose score is below this percentile of random directions abstains."""
+    """A label that stands out less than this percentile of random directions abstains."""
+    label_precision: float = Field(default=0.95, gt=0, le=1)
+    """Share of labels that are right on images held out in alignment, which the threshold of abstention shall reach."""
+    label_seeds: int = Field(default=3, ge=1, le=10)
+    """Encoders trained for each layer; all but the first are there to judge labels. 1 leaves labels unjudged."""
     null_directions: int = Field(default=1000, ge=100)
     """Random directions behind the percentile of a label from a vocabulary other than the model's labels."""
 

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from safetensors.numpy import load_file, save_file
 
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
+from miclip.alignment.labels import LayerProbe, judge_labels
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet, Progress
-from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
+from miclip.atlas import SCHEMA_VERSION, UnitEmbedding, compute_statistics, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.settings import settings
+
+_SEEDS_APART = 1_000_003
+"""Between the seeds of one alignment's encoders, so that alignments of neighbouring seeds share none."""
 
 
 class Cancelled(MiclipError):
@@ -68,7 +73,8 @@ def align_model(
         config: See :class:`AlignmentConfig`.
         store: Directory of activation stores and trained encoders.
         atlas_root: Directory that receives the atlas.
-        progress: Called with stage (``activations``, ``encoder <layer>``, ``atlas``), done, in all, loss.
+        progress: Called with stage (``activations``, ``encoder <layer>``, ``labels <layer>``, ``atlas``), done, in all,
+            loss.
         cancelled: Asked between steps; once true, the run stops.
 
     Returns:
@@ -85,15 +91,16 @@ def align_model(
     record = activation_store.read()
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
     rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
+    run = _Run(activation_store.directory, config, progress, cancelled)
     tensors: dict[str, dict[str, NDArray[Any]]] = {}
     manifest_layers = []
     for name in layers:
         _stop_if(cancelled)
-        encoder = _encoder(activation_store.directory, name, record, labels, config.encoder, progress)
         layer = model.layers[name]
-        tensors[name], metrics = _layer_tensors(name, str(layer.kind), encoder, record, labels, rows, images, config)
+        layer_probe = _layer_probe(record, name, default_embedding(str(layer.kind)), labels, rows, images)
+        tensors[name], metrics = run.layer(name, layer_probe)
         manifest_layers.append({"name": name, "kind": str(layer.kind), "units": layer.units,
-                                "unit_embedding": default_embedding(str(layer.kind)), "metrics": metrics})  # fmt: skip
+                                "unit_embedding": layer_probe.kind, "metrics": metrics})  # fmt: skip
     if progress:
         progress("atlas", 0, 1, None)
     tensors["shared"] = {
@@ -107,7 +114,7 @@ def align_model(
         "probe": {"set": probe.name, "images": images, "views": len(rows),
                   "sha256": probe.sha256},
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
-                     "probe_rows": len(rows)},
+                     "probe_rows": len(rows), **_label_settings()},
         "licence": probe.licence,
     }  # fmt: skip
     atlas_id = write_atlas(atlas_root, manifest, tensors, probe_images=[probe.names[i] for i in rows])
@@ -116,7 +123,7 @@ def align_model(
     return atlas_id
 
 
-def default_embedding(kind: str) -> str:
+def default_embedding(kind: str) -> UnitEmbedding:
     """Return the unit embedding that describes a layer of ``kind`` best (chosen on the validation style)."""
     return "filter" if kind == "logits" else "causal"
 
@@ -135,54 +142,89 @@ def _stop_if(cancelled: Callable[[], bool]) -> None:
         raise Cancelled("The alignment was cancelled; start it again with the same inputs and it goes on.")
 
 
-def _encoder(
-    directory: Path,
-    layer: str,
+@dataclass(frozen=True)
+class _Run:
+    """One alignment: its store, its settings, who is told, and who may stop it."""
+
+    store: Path
+    config: AlignmentConfig
+    progress: Progress | None
+    cancelled: Callable[[], bool]
+
+    def layer(self, name: str, probe: LayerProbe) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+        """Return the tensors and metrics of one layer."""
+        encoder = self._encoder(name, probe, 0)
+        tensors = _layer_tensors(probe, encoder, self.config)
+        judged, metrics = judge_labels(probe, partial(self._encoder, name), self.config.encoder.seed)
+        return {**tensors, **judged}, {"final_loss": round(encoder.loss, 6), **metrics}
+
+    def _encoder(self, name: str, probe: LayerProbe, number: int) -> NeuronEncoder:
+        """Train the layer's encoder of that number, or read the one that an earlier run of the same settings finished.
+
+        Numbers above 0 are those that judge labels; they have seeds of their own.
+        """
+        _stop_if(self.cancelled)
+        chosen = replace(self.config.encoder, seed=self.config.encoder.seed + _SEEDS_APART * number)
+        hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (probe.texts, probe.sources)]
+        key = hashlib.sha256(json.dumps([dataclasses.asdict(chosen), name, *hashes]).encode()).hexdigest()
+        path = self.store / f"encoder-{key[:32]}.safetensors"
+        if path.exists():
+            saved = load_file(path)
+            return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
+        encoder = train_encoder(
+            probe.activations, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
+            progress=self._reporter(name, number),
+        )  # fmt: skip
+        temporary = path.with_suffix(".tmp")
+        save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
+        temporary.replace(path)
+        return encoder
+
+    def _reporter(self, name: str, number: int) -> Callable[[int, int, float], None] | None:
+        report, further = self.progress, settings().label_seeds - 1
+        if report is None:
+            return None
+        if number == 0:
+            return lambda done, total, loss: report(f"encoder {name}", done, total, loss)
+        return lambda done, total, _loss: report(f"labels {name}", (number - 1) * total + done, further * total, None)
+
+
+def _layer_probe(
     record: ProbeRecord,
-    labels: NDArray[np.float32],
-    encoder_settings: EncoderSettings,
-    progress: Progress | None,
-) -> NeuronEncoder:
-    """Train the layer's encoder, or read the one that an earlier run of the same settings finished."""
-    inputs = [dataclasses.asdict(encoder_settings), layer, hashlib.sha256(labels.tobytes()).hexdigest()]
-    path = directory / f"encoder-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
-    if path.exists():
-        saved = load_file(path)
-        return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
-    report = (lambda done, total, loss: progress(f"encoder {layer}", done, total, loss)) if progress else None
-    encoder = train_encoder(
-        np.asarray(record.activations[layer]), record.logits.argmax(axis=1).astype(np.int64), labels,
-        np.asarray(record.image_embeddings, dtype=np.float32), encoder_settings, progress=report,
-    )  # fmt: skip
-    temporary = path.with_suffix(".tmp")
-    save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
-    temporary.replace(path)
-    return encoder
-
-
-def _layer_tensors(
     name: str,
-    kind: str,
-    encoder: NeuronEncoder,
-    record: ProbeRecord,
+    kind: UnitEmbedding,
     labels: NDArray[np.float32],
     rows: NDArray[np.int64],
     images: int,
-    config: AlignmentConfig,
-) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-    activations, attributions = np.asarray(record.activations[name]), np.asarray(record.attributions[name])
-    embeddings = unit_embeddings(encoder, activations, attributions)
-    tensors: dict[str, NDArray[Any]] = {
+) -> LayerProbe:
+    total = len(record.logits)
+    return LayerProbe(
+        kind, np.asarray(record.activations[name]), np.asarray(record.attributions[name]), record.image_embeddings,
+        record.logits.argmax(axis=1).astype(np.int64), np.arange(total) % images, np.isin(np.arange(total), rows),
+        labels.astype(np.float32),
+    )  # fmt: skip
+
+
+def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentConfig) -> dict[str, NDArray[Any]]:
+    embeddings = unit_embeddings(encoder, probe.activations, probe.attributions)
+    activations = probe.activations[probe.kept]
+    return {
         "encoder": encoder.weight,
         "centre": encoder.centre,
         "pattern": _half(_unit_scale(embeddings["pattern"])),
         "causal": _half(_unit_scale(embeddings["causal"])),
-        "activations": _half(activations[rows]),
-        "attributions": _half(attributions[rows]),
-        **compute_statistics(activations[rows], image_ids=rows % images),
-        **_null(embeddings[default_embedding(kind)], labels, config),
+        "activations": _half(activations),
+        "attributions": _half(probe.attributions[probe.kept]),
+        **compute_statistics(activations, image_ids=probe.sources[probe.kept]),
+        **_null(embeddings[probe.kind], probe.texts, config),
     }
-    return tensors, {"final_loss": round(encoder.loss, 6)}
+
+
+def _label_settings() -> dict[str, float]:
+    """The settings of the process that labels are ranked and judged by."""
+    names = ("localize_mechanism", "localize_input", "localize_output", "describe_shortlist", "abstain_percentile",
+             "label_precision", "label_seeds", "null_directions")  # fmt: skip
+    return {"localize_temperature": settings().temperature, **{name: getattr(settings(), name) for name in names}}
 
 
 def _null(

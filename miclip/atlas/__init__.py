@@ -6,6 +6,7 @@ one safetensors file per layer, one for what the layers share, and the names of 
 
 from miclip.atlas.geometry import centre_texts, normalise
 from miclip.atlas.manifest import (
+    LABEL_TENSORS,
     LAYER_TENSORS,
     SCHEMA_VERSION,
     SHARED,
@@ -17,7 +18,7 @@ from miclip.atlas.manifest import (
     UnitEmbedding,
 )
 from miclip.atlas.read import Atlas, LayerAtlas, is_atlas_id, read_manifest, verify
-from miclip.atlas.statistics import compute_statistics, null_statistics
+from miclip.atlas.statistics import compute_statistics, contrast, null_contrast, null_statistics
 from miclip.atlas.store import (
     activate_atlas,
     active_atlas_id,
@@ -30,6 +31,7 @@ from miclip.atlas.store import (
 from miclip.atlas.write import write_atlas
 
 __all__ = [
+    "LABEL_TENSORS",
     "LAYER_TENSORS",
     "SCHEMA_VERSION",
     "SHARED",
@@ -46,11 +48,13 @@ __all__ = [
     "atlas_root",
     "centre_texts",
     "compute_statistics",
+    "contrast",
     "find_atlas",
     "is_atlas_id",
     "list_atlases",
     "locate_atlas",
     "normalise",
+    "null_contrast",
     "null_statistics",
     "packaged_root",
     "read_manifest",

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from miclip.errors import BadArtefact
 
-SCHEMA_VERSION = 1
-"""Schema this program writes, and the newest it reads."""
+SCHEMA_VERSION = 2
+"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS``."""
 
 MANIFEST = "manifest.json"
 PROBE = "probe.json"
@@ -26,14 +26,17 @@ NULL_QUANTILES = 101
 UnitEmbedding = Literal["filter", "pattern", "causal"]
 """Which vector stands for a unit in the shared space; see ``miclip.retrieval``."""
 
-SHARED_TENSORS: dict[str, tuple[DTypeLike, tuple[str | int, ...]]] = {
+TensorForms = dict[str, tuple[DTypeLike, tuple[str | int, ...]]]
+"""Name → dtype and shape of tensors; sizes that differ between atlases are named."""
+
+SHARED_TENSORS: TensorForms = {
     "image_embeddings": (np.float16, ("views", "dim")),
     "predicted": (np.int32, ("views",)),
     "label_embeddings": (np.float32, ("labels", "dim")),
 }
 """Name → dtype and shape of the tensors of ``shared.safetensors``."""
 
-LAYER_TENSORS: dict[str, tuple[DTypeLike, tuple[str | int, ...]]] = {
+LAYER_TENSORS: TensorForms = {
     "encoder": (np.float32, ("dim", "units")),
     "centre": (np.float32, ("units",)),
     "pattern": (np.float16, ("units", "dim")),
@@ -53,6 +56,14 @@ LAYER_TENSORS: dict[str, tuple[DTypeLike, tuple[str | int, ...]]] = {
     "null_quantiles": (np.float32, (NULL_QUANTILES,)),
 }
 """Name → dtype and shape of the tensors of a layer's file."""
+
+LABEL_TENSORS: TensorForms = {
+    "effect_mean": (np.float32, ("units",)),
+    "effect_std": (np.float32, ("units",)),
+    "null_contrast": (np.float32, (NULL_QUANTILES,)),
+    "stability": (np.float32, ("units",)),
+}
+"""Name → dtype and shape of the tensors by which labels are ranked and judged; a layer's file may lack them."""
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.(?:safetensors|json)", re.ASCII)
@@ -123,7 +134,7 @@ class AtlasManifest(_Frozen):
         licence: Licence notes of model, CLIP and probe images.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     model: str = Field(min_length=1)
     weights_sha256: str = Field(pattern=_SHA256)
     clip_id: str = Field(min_length=1)
@@ -161,6 +172,10 @@ class AtlasManifest(_Frozen):
         """Resolve the symbolic dimensions of ``SHARED_TENSORS`` and ``LAYER_TENSORS``."""
         sizes = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), "units": units}
         return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in dims)
+
+    def shapes(self, tensors: TensorForms, units: int = 0) -> dict[str, tuple[DTypeLike, tuple[int, ...]]]:
+        """Resolve the symbolic dimensions of a table of tensors such as ``LAYER_TENSORS``."""
+        return {name: (dtype, self.shape(dims, units)) for name, (dtype, dims) in tensors.items()}
 
 
 def shared_file() -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas.geometry import normalise
 from miclip.atlas.manifest import (
+    LABEL_TENSORS,
     LAYER_TENSORS,
     MANIFEST,
     PROBE,
@@ -167,6 +168,26 @@ class LayerAtlas:
         """Percentiles 0 to 100 [101] of the best label's cosine over random directions."""
         return self._file["null_quantiles"]
 
+    @property
+    def effect_mean(self) -> Float32 | None:
+        """Mean of the unit's causal scores over the model's labels [d], in logits; None where it is not known."""
+        return self._file.get("effect_mean")
+
+    @property
+    def effect_std(self) -> Float32 | None:
+        """Standard deviation of the same [d]; 0 for a unit without influence."""
+        return self._file.get("effect_std")
+
+    @property
+    def null_contrast(self) -> Float32 | None:
+        """Percentiles 0 to 100 [101] of the best label's contrast over random mixtures of units; None if not known."""
+        return self._file.get("null_contrast")
+
+    @property
+    def stability(self) -> Float32 | None:
+        """Share of further encoders that give the unit the same label [d], 0 to 1; None where it is not known."""
+        return self._file.get("stability")
+
 
 class Atlas:
     """An opened, verified atlas. Immutable; safe to share between threads.
@@ -253,13 +274,12 @@ class Atlas:
 
 
 def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str, LayerAtlas], list[str]]:
-    spec = {name: (dtype, manifest.shape(dims)) for name, (dtype, dims) in SHARED_TENSORS.items()}
-    shared = TensorFile(path / shared_file(), manifest.files[shared_file()], spec)
+    shared = TensorFile(path / shared_file(), manifest.files[shared_file()], manifest.shapes(SHARED_TENSORS))
     _check_range(shared["predicted"], 0, len(manifest.labels), "predicted labels", path)
     layers = {}
     for entry in manifest.layers:
-        spec = {name: (dtype, manifest.shape(dims, entry.units)) for name, (dtype, dims) in LAYER_TENSORS.items()}
-        file = TensorFile(path / entry.file, manifest.files[entry.file], spec)
+        spec, optional = (manifest.shapes(tensors, entry.units) for tensors in (LAYER_TENSORS, LABEL_TENSORS))
+        file = TensorFile(path / entry.file, manifest.files[entry.file], spec, optional)
         _check_range(file["top_images"], -1, manifest.probe.views, "top images", path)
         layers[entry.name] = LayerAtlas(entry, file)
     return shared, layers, _probe_images(path, manifest)

@@ -101,3 +101,30 @@ def null_statistics(
         "null_std": np.float32(best.std()).reshape(()),
         "null_quantiles": np.percentile(best, np.arange(101)).astype(np.float32),
     }
+
+
+def contrast(
+    scores: NDArray[np.floating], mean: NDArray[np.floating], std: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Return by how many standard deviations causal scores exceed the unit's mean; 0 for a unit without influence."""
+    above: NDArray[np.float32] = np.asarray(scores, np.float32) - mean
+    return np.divide(above, std, out=np.zeros_like(above), where=np.asarray(std) > 0)
+
+
+def null_contrast(effects: NDArray[np.floating], count: int = 2000, seed: int = 0) -> NDArray[np.float32]:
+    """How far the best label stands out for random mixtures of a layer's units: what a label's contrast must beat.
+
+    Attributions add up, so the causal scores of a mixture ``g ~ N(0, I_d)`` of units are the same mixture of theirs.
+
+    Args:
+        effects: Causal score of every label and unit [K, d]; units count alike, whatever their strength.
+        count: Number of mixtures.
+        seed: Seed of the mixtures.
+
+    Returns:
+        Percentiles 0 to 100 [101] of the best label's contrast, float32.
+    """
+    alike = contrast(effects, effects.mean(axis=0), effects.std(axis=0))
+    mixed = np.random.default_rng(seed).standard_normal((count, alike.shape[1]), np.float32) @ alike.T
+    best = contrast(mixed.max(axis=1), mixed.mean(axis=1), mixed.std(axis=1))
+    return np.percentile(best, np.arange(101)).astype(np.float32)

@@ -19,19 +19,26 @@ from miclip.errors import BadArtefact
 Array = NDArray[Any]
 Spec = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
 """Tensor name → dtype and shape."""
+_NONE: Spec = {}
 
 _DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
 _MAX_HEADER = 2**20
 
 
-def conform(tensors: Mapping[str, Array], spec: Spec, where: str) -> dict[str, Array]:
-    """Return ``tensors`` contiguous and in the dtypes of ``spec``.
+def conform(tensors: Mapping[str, Array], spec: Spec, where: str, optional: Spec = _NONE) -> dict[str, Array]:
+    """Return ``tensors`` contiguous and in the dtypes of ``spec``, and of ``optional`` where they are there.
 
     Raises:
         BadArtefact: a tensor is missing, unknown, of another shape, or not finite in its dtype.
     """
-    _check_names(tensors.keys(), spec, where)
-    return {name: _cast(tensors[name], *spec[name], f"{where}: {name}") for name in spec}
+    wanted = _present(tensors.keys(), spec, optional)
+    _check_names(tensors.keys(), wanted, where)
+    return {name: _cast(tensors[name], *wanted[name], f"{where}: {name}") for name in wanted}
+
+
+def _present(names: Iterable[str], spec: Spec, optional: Spec) -> Spec:
+    there = set(names)
+    return {**spec, **{name: form for name, form in optional.items() if name in there}}
 
 
 def _cast(value: Array, dtype: DTypeLike, shape: tuple[int, ...], where: str) -> Array:
@@ -66,20 +73,25 @@ class TensorFile:
         path: The file.
         entry: Its checksum and size.
         spec: Dtype and shape of every tensor it must hold.
+        optional: Dtype and shape of tensors that it may hold.
 
     Raises:
         BadArtefact: the file is missing, truncated, changed, or holds other tensors.
     """
 
-    def __init__(self, path: Path, entry: FileEntry, spec: Spec) -> None:
+    def __init__(self, path: Path, entry: FileEntry, spec: Spec, optional: Spec = _NONE) -> None:
         self._map = map_verified(path, entry)
-        self._spec = spec
+        self._spec, self._optional = spec, optional
         self._offsets = self._read_header(path.name)
 
     def __getitem__(self, name: str) -> Array:
         dtype, shape = self._spec[name]
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, np.dtype(dtype), count, self._offsets[name]).reshape(shape)
+
+    def get(self, name: str) -> Array | None:
+        """Return an optional tensor, None where the file does not hold it."""
+        return self[name] if name in self._spec else None
 
     def _read_header(self, where: str) -> dict[str, int]:
         size = int.from_bytes(self._map[:8], "little")
@@ -88,6 +100,7 @@ class TensorFile:
         try:
             header = json.loads(self._map[8 : 8 + size])
             header.pop("__metadata__", None)
+            self._spec = _present(header, self._spec, self._optional)
             _check_names(header, self._spec, where)
             return {name: self._offset(header[name], name, 8 + size, where) for name in self._spec}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from miclip.atlas.manifest import (
+    LABEL_TENSORS,
     LAYER_TENSORS,
     MANIFEST,
     PROBE,
@@ -44,8 +45,8 @@ def write_atlas(
     Args:
         root: Directory of atlases; made when missing.
         manifest: Fields of ``AtlasManifest`` without ``schema_version``, ``files`` and the layers' ``file``.
-        tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS``); they are cast
-            to the dtypes named there.
+        tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS`` and, where they
+            are known, ``LABEL_TENSORS``); they are cast to the dtypes named there.
         probe_images: Name of the probe image of every row, length ``probe.views``.
 
     Returns:
@@ -84,11 +85,11 @@ def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
 def _conforming(draft: AtlasManifest, tensors: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
     if odd := {SHARED, *(layer.name for layer in draft.layers)} ^ set(tensors):
         raise BadArtefact(f"Tensors and layers of the manifest differ in {', '.join(sorted(odd))}.")
-    shared = {name: (dtype, draft.shape(dims)) for name, (dtype, dims) in SHARED_TENSORS.items()}
+    shared = draft.shapes(SHARED_TENSORS)
     contents = {shared_file(): conform(tensors[SHARED], shared, SHARED)}
     for layer in draft.layers:
-        spec = {name: (dtype, draft.shape(dims, layer.units)) for name, (dtype, dims) in LAYER_TENSORS.items()}
-        contents[layer.file] = conform(tensors[layer.name], spec, layer.name)
+        spec, optional = (draft.shapes(tensors, layer.units) for tensors in (LAYER_TENSORS, LABEL_TENSORS))
+        contents[layer.file] = conform(tensors[layer.name], spec, layer.name, optional)
     return contents
 
 

@@ -3,19 +3,28 @@
 An ``AtlasSearcher`` holds the indices of one atlas; a ``Vocabulary`` the concepts to choose from.
 """
 
-from miclip.retrieval.attribution import AttributionStore, encode_activations, mechanism_embeddings, relevance_vectors
+from miclip.retrieval.attribution import (
+    AttributionStore,
+    Gathering,
+    encode_activations,
+    mechanism_embeddings,
+    mix_relevance,
+    relevance_vectors,
+)
 from miclip.retrieval.index import VectorIndex
+from miclip.retrieval.labels import ABSTAIN_CONTRAST
 from miclip.retrieval.results import (
     Description,
     Localization,
     LocalizationMix,
     LocatedUnit,
+    Ranking,
     ScoredConcept,
     TopImage,
     UnitRecord,
     UnitStatistics,
 )
-from miclip.retrieval.search import AtlasSearcher, LocalizationMethod, Modality
+from miclip.retrieval.search import AtlasSearcher, LocalizationMethod, Modality, gathering
 from miclip.retrieval.vocabulary import (
     BUILTIN_VOCABULARIES,
     MODEL_LABELS,
@@ -28,16 +37,19 @@ from miclip.retrieval.vocabulary import (
 )
 
 __all__ = [
+    "ABSTAIN_CONTRAST",
     "BUILTIN_VOCABULARIES",
     "MODEL_LABELS",
     "AtlasSearcher",
     "AttributionStore",
     "Description",
+    "Gathering",
     "Localization",
     "LocalizationMethod",
     "LocalizationMix",
     "LocatedUnit",
     "Modality",
+    "Ranking",
     "ScoredConcept",
     "TopImage",
     "UnitRecord",
@@ -49,7 +61,9 @@ __all__ = [
     "concepts_sha256",
     "embed_vocabulary",
     "encode_activations",
+    "gathering",
     "mechanism_embeddings",
+    "mix_relevance",
     "model_labels",
     "relevance_vectors",
 ]

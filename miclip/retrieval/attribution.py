@@ -10,6 +10,9 @@ the rows that carry the softmax's weight.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,44 +23,72 @@ from miclip.retrieval.results import LocalizationMix
 _BLOCK = 4096  # rows encoded at a time
 
 
+@dataclass(frozen=True)
+class Gathering:
+    """How a query's probe rows are weighed and gathered.
+
+    Attributes:
+        temperature: τ, above 0.
+        rows: Probe rows gathered first.
+        max_rows: Probe rows gathered at most.
+        mass: Share of the softmax's weight that the gathered rows should carry, 0 to 1.
+    """
+
+    temperature: float
+    rows: int
+    max_rows: int
+    mass: float
+
+
 class AttributionStore:
     """Attributions of one layer, found by the meaning of the probe rows. Immutable; safe to share between threads.
 
     Args:
-        atlas: The atlas.
-        layer: Name of the layer.
-        mix: Weights of mechanism, input and output.
+        relevance: What every probe row is about [N, D]: see ``relevance_vectors``.
+        attributions: Attribution of every unit on every probe row [N, d] of any float dtype, in logits.
     """
 
-    def __init__(self, atlas: Atlas, layer: str, mix: LocalizationMix) -> None:
-        self._attributions = atlas.layer(layer).attributions
-        self._index = VectorIndex(relevance_vectors(atlas, layer, mix))
+    def __init__(self, relevance: NDArray[np.float32], attributions: NDArray[np.floating]) -> None:
+        self._attributions = attributions
+        self._index = VectorIndex(relevance)
 
-    def scores(
-        self, query: NDArray[np.float32], temperature: float, *, rows: int, max_rows: int, mass: float
-    ) -> tuple[NDArray[np.float32], float]:
+    def scores(self, query: NDArray[np.float32], how: Gathering) -> tuple[NDArray[np.float32], float]:
         """Score all units of the layer for one query.
 
         Args:
             query: Centred, normalised query [D].
-            temperature: τ, above 0.
-            rows: Probe rows gathered first.
-            max_rows: Probe rows gathered at most.
-            mass: Share of the softmax's weight that the gathered rows should carry, 0 to 1.
+            how: How rows are weighed.
 
         Returns:
             Scores [d] float32 in logits, and the least share of the softmax's weight that the gathered rows carried
             (exactly 1 when all rows were kept).
         """
-        gathered = min(rows, self._index.size)
+        rows, weights, kept = self._weigh(query, how)
+        return weights @ self._attributions[rows].astype(np.float32), kept
+
+    def scores_of(
+        self, query: NDArray[np.float32], units: Sequence[int] | NDArray[np.int64], how: Gathering
+    ) -> NDArray[np.float32]:
+        """Score some units for one query: float32 [n] in logits; a unit's score does not depend on the others."""
+        rows, weights, _ = self._weigh(query, how)
+        gathered = self._attributions[np.ix_(rows, np.asarray(units))].astype(np.float32)
+        # One dot product a unit: unlike a matrix product, its last bit does not depend on the other units.
+        scores: NDArray[np.float32] = np.vecdot(np.ascontiguousarray(gathered.T), weights)
+        return scores
+
+    def _weigh(
+        self, query: NDArray[np.float32], how: Gathering
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+        """Rows in the order of the store, their weights, and the least share of all weight that they carry."""
+        gathered = min(how.rows, self._index.size)
         while True:
             found, places = self._index.search(query[None], gathered)
-            weights, kept = _softmax(found[0], temperature, self._index.size - gathered)
-            if kept >= mass or gathered >= min(max_rows, self._index.size):
+            weights, kept = _softmax(found[0], how.temperature, self._index.size - gathered)
+            if kept >= how.mass or gathered >= min(how.max_rows, self._index.size):
                 break
-            gathered = min(4 * gathered, max_rows, self._index.size)
+            gathered = min(4 * gathered, how.max_rows, self._index.size)
         order = np.argsort(places[0])  # the memory map is read front to back
-        return weights[order] @ self._attributions[places[0][order]].astype(np.float32), kept
+        return places[0][order], weights[order], kept
 
     def recall(self, queries: NDArray[np.float32], rows: int) -> float:
         """Share of the probe rows most relevant to centred queries [Q, D] that the index finds, 0 to 1."""
@@ -65,19 +96,38 @@ class AttributionStore:
 
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:
-    """Return v [N, D] with ``s_j(c) = v_j · c`` for every centred, normalised query c.
+    """Return v [N, D] with ``s_j(c) = v_j · c`` for every centred, normalised query c."""
+    mechanism = mechanism_embeddings(atlas.layer(layer))
+    return mix_relevance(mix, mechanism, atlas.image_embeddings, atlas.label_embeddings, atlas.predicted)
+
+
+def mix_relevance(
+    mix: LocalizationMix,
+    mechanism: NDArray[np.float32],
+    images: NDArray[np.floating],
+    labels: NDArray[np.float32],
+    predicted: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    """Return what every probe row is about, float32 [N, D].
 
     Each part is centred by its own mean, which takes out what separates texts from images, and normalised.
+
+    Args:
+        mix: Weights of the three parts.
+        mechanism: Normalised ``E_n(a_j)`` [N, D].
+        images: ``E_i(x_j)`` [N, D].
+        labels: ``E_c`` of the labels [K, D].
+        predicted: Predicted label of every row [N].
     """
     total = mix.mechanism + mix.input + mix.output
-    vectors = np.zeros(atlas.image_embeddings.shape, np.float32)
+    vectors = np.zeros(images.shape, np.float32)
     if mix.mechanism:
-        vectors += mix.mechanism / total * mechanism_embeddings(atlas.layer(layer))
+        vectors += mix.mechanism / total * mechanism
     if mix.input:
-        images = np.asarray(atlas.image_embeddings, np.float32)
-        vectors += mix.input / total * normalise(images - images.mean(axis=0))
+        exact = np.asarray(images, np.float32)
+        vectors += mix.input / total * normalise(exact - exact.mean(axis=0))
     if mix.output:
-        vectors += mix.output / total * centre_texts(atlas.label_embeddings, atlas.label_mean)[atlas.predicted]
+        vectors += mix.output / total * centre_texts(labels, labels.mean(axis=0))[predicted]
     return vectors
 
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from miclip.atlas import UnitEmbedding
+
+Ranking = Literal["causal_score", "cosine"]
+"""What a unit's concepts are ranked by."""
 
 
 @dataclass(frozen=True)
 class ScoredConcept:
-    """A concept near a unit: its place in the vocabulary, its text, and the cosine, -1 to 1."""
+    """A concept near a unit.
+
+    Attributes:
+        index: Its place in the vocabulary.
+        concept: Its text.
+        score: Cosine with the unit's embedding, -1 to 1.
+        causal_score: Change of the concept's logits under a small edit of the unit, to first order: the unit's mean
+            attribution on the probe images that are about the concept, in logits per unit of gain.
+    """
 
     index: int
     concept: str
     score: float
+    causal_score: float
 
 
 @dataclass(frozen=True)
@@ -23,11 +36,19 @@ class Description:
     Attributes:
         layer: The unit's layer.
         unit: The unit, counted from 0.
-        concepts: Nearest concepts, best first.
-        margin: Score of the best concept minus that of the second, 0 to 2; 0 if the vocabulary has one concept.
-        null_percentile: Share of random directions of the layer whose best concept scores lower, 0 to 100.
-        abstained: Whether ``null_percentile`` is below ``settings().abstain_percentile``: the label means nothing then.
+        concepts: Concepts near the unit, best first.
+        margin: Lead of the first concept over the second in what ranked them, 0 or more: causal scores in logits, or
+            cosines, 0 to 2. 0 if the vocabulary has one concept.
+        null_percentile: Share of random directions of the layer whose best concept stands out less, 0 to 100; measured
+            by the contrast where causal scores rank, else by the cosine.
+        abstained: Whether ``null_percentile`` is below ``settings().abstain_percentile``, or the contrast below the
+            threshold that the alignment calibrated: the label is not to be trusted then.
         embedding: Which vector stood for the unit.
+        ranked_by: What the concepts are ranked by.
+        contrast: Standard deviations by which the first concept's causal score exceeds the mean over the model's
+            labels; None where the atlas does not know it.
+        stability: Share of the alignment's further encoders, of other seeds and images, that give the unit the same
+            label of the model's, 0 to 1; None where the atlas does not know it.
     """
 
     layer: str
@@ -37,6 +58,9 @@ class Description:
     null_percentile: float
     abstained: bool
     embedding: UnitEmbedding
+    ranked_by: Ranking
+    contrast: float | None
+    stability: float | None
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from miclip.atlas import Atlas, UnitEmbedding, centre_texts, null_statistics
 from miclip.errors import InvalidInput
 from miclip.retrieval._cache import Cache
-from miclip.retrieval.attribution import AttributionStore
+from miclip.retrieval.attribution import AttributionStore, Gathering, relevance_vectors
 from miclip.retrieval.index import VectorIndex
+from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
     Description,
     Localization,
     LocalizationMix,
     LocatedUnit,
-    ScoredConcept,
+    Ranking,
     TopImage,
     UnitRecord,
     UnitStatistics,
@@ -97,12 +98,15 @@ class AtlasSearcher:
     ) -> list[Description]:
         """Find the concepts of units; a unit's answer does not depend on the other units.
 
+        By default the ``settings().describe_shortlist`` concepts nearest to the unit are ranked by their causal score
+        (where the atlas can judge it); under a ``kind`` all are ranked by the cosine alone.
+
         Args:
             layer: Layer of the units.
             units: Units, each 0 to d-1.
             vocabulary: Concepts to choose from.
             top_k: Concepts of a unit; more than there are gives all.
-            kind: Which vector stands for a unit; default the layer's.
+            kind: Which vector stands for a unit; None for the layer's own.
 
         Raises:
             NotAligned: the layer is not in the atlas.
@@ -110,22 +114,15 @@ class AtlasSearcher:
         """
         chosen = self._kind(layer, kind)
         places = self._check_units(layer, units)
-        count = min(_check_top_k(top_k), len(vocabulary.concepts))
-        index, null = self._vocabulary(vocabulary), self._null(layer, chosen, vocabulary)
-        scores, found = index.search(self._embedding(layer, chosen)[places], max(count, 2))
-        percentiles = np.interp(scores[:, 0], null, np.arange(len(null)))
-        return [
-            Description(
-                layer,
-                int(unit),
-                _concepts(vocabulary, row[:count], where[:count]),
-                margin=float(row[0] - row[1]) if len(row) > 1 else 0.0,
-                null_percentile=float(percentile),
-                abstained=bool(percentile < settings().abstain_percentile),
-                embedding=chosen,
-            )
-            for unit, row, where, percentile in zip(places, scores, found, percentiles, strict=True)
-        ]
+        count, record = min(_check_top_k(top_k), len(vocabulary.concepts)), self.atlas.layer(layer)
+        null = record.null_contrast if kind is None else None
+        ranked_by: Ranking = "cosine" if null is None else "causal_score"
+        shortlist = settings().describe_shortlist if ranked_by == "causal_score" else 0
+        index = self._vocabulary(vocabulary)
+        scores, found = index.search(self._embedding(layer, chosen)[places], max(count, shortlist, 2))
+        nearest = Candidates(places, found, scores, self._causal_scores(layer, vocabulary, places, found))
+        null = self._null(layer, chosen, vocabulary) if null is None else null
+        return judge(record, nearest.ranked(shortlist), vocabulary, count, chosen, null, ranked_by)
 
     def localize(
         self,
@@ -226,15 +223,19 @@ class AtlasSearcher:
     def _attribution(
         self, query: NDArray[np.float32], layer: str, temperature: float | None, rows: int | None
     ) -> tuple[NDArray[np.float32], float]:
-        config = settings()
-        tau = config.temperature if temperature is None else temperature
-        if not 1e-3 <= tau <= 10:
-            raise InvalidInput(
-                f"temperature is {tau}; 0.001 to 10 is allowed.", field="temperature", allowed="0.001 to 10"
-            )
-        first = config.localize_rows if rows is None else rows
-        last = max(first, config.localize_max_rows)
-        return self._store(layer).scores(query, tau, rows=first, max_rows=last, mass=config.localize_mass)
+        return self._store(layer).scores(query, gathering(temperature, rows))
+
+    def _causal_scores(
+        self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Causal scores [n, m] of every unit [n] and its concepts [n, m]; each concept is weighed once."""
+        store, how, scores = self._store(layer), gathering(), np.empty(concepts.size, np.float32)
+        order, flat = np.argsort(concepts, axis=None, kind="stable"), concepts.ravel()
+        wanted, starts = np.unique(flat[order], return_index=True)
+        texts = self.centre(vocabulary.embeddings[wanted])
+        for text, places in zip(texts, np.split(order, starts[1:]), strict=True):
+            scores[places] = store.scores_of(text, units[places // concepts.shape[1]], how)
+        return scores.reshape(concepts.shape)
 
     def _neighbours(self, layer: str, unit: int, count: int) -> tuple[LocatedUnit, ...]:
         kind = self._kind(layer, None)
@@ -252,7 +253,10 @@ class AtlasSearcher:
         return self._unit_indices.get((layer, kind), lambda: VectorIndex(self._embedding(layer, kind)))
 
     def _store(self, layer: str) -> AttributionStore:
-        return self._stores.get(layer, lambda: AttributionStore(self.atlas, layer, self.mix))
+        return self._stores.get(layer, lambda: self._new_store(layer))
+
+    def _new_store(self, layer: str) -> AttributionStore:
+        return AttributionStore(relevance_vectors(self.atlas, layer, self.mix), self.atlas.layer(layer).attributions)
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
         # Exhaustive whatever the size: building a graph takes far longer than one search without.
@@ -300,11 +304,14 @@ def _check_top_k(top_k: int) -> int:
     return top_k
 
 
-def _concepts(
-    vocabulary: Vocabulary, scores: NDArray[np.float32], places: NDArray[np.int64]
-) -> tuple[ScoredConcept, ...]:
-    pairs = zip(places, scores, strict=True)
-    return tuple(ScoredConcept(int(place), vocabulary.concepts[place], float(score)) for place, score in pairs)
+def gathering(temperature: float | None = None, rows: int | None = None) -> Gathering:
+    """Return how probe rows are gathered, by the settings where nothing else is said; raises InvalidInput."""
+    config = settings()
+    tau = config.temperature if temperature is None else temperature
+    if not 1e-3 <= tau <= 10:
+        raise InvalidInput(f"temperature is {tau}; 0.001 to 10 is allowed.", field="temperature", allowed="0.001 to 10")
+    first = config.localize_rows if rows is None else rows
+    return Gathering(tau, first, max(first, config.localize_max_rows), config.localize_mass)
 
 
 def _best(found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int) -> tuple[LocatedUnit, ...]:

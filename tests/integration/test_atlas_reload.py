@@ -143,7 +143,7 @@ def incomplete(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def too_new(_path: Path, manifest: dict[str, Any]) -> None:
-    manifest["schema_version"] = 2
+    manifest["schema_version"] = 3
 
 
 def foreign(_path: Path, manifest: dict[str, Any]) -> None:
@@ -168,7 +168,7 @@ def pickled(path: Path, manifest: dict[str, Any]) -> None:
         (flipped, "checksum"),
         (swapped, "bytes instead of"),
         (incomplete, "missing"),
-        (too_new, "schema version 2"),
+        (too_new, "schema version 3"),
         (foreign, "other weights"),
         (other_clip, "another CLIP model"),
         (pickled, "safetensors"),

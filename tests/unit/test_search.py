@@ -10,7 +10,7 @@ import pytest
 
 from miclip.atlas import Atlas
 from miclip.errors import InvalidInput, NotAligned
-from miclip.retrieval import AtlasSearcher, LocalizationMix, Vocabulary, model_labels
+from miclip.retrieval import AtlasSearcher, Gathering, LocalizationMix, Vocabulary, model_labels
 
 pytestmark = pytest.mark.unit
 
@@ -125,15 +125,15 @@ def test_the_mass_is_a_lower_bound_of_the_weight_kept(recipe: Any, tmp_path: Any
     for query in centred(atlas, words(5).embeddings):
         weights = np.sort(np.exp(z @ query / 0.1))[::-1]
         for rows in (1, 10, 100, 999):
-            _, mass = store.scores(query.astype(np.float32), 0.1, rows=rows, max_rows=rows, mass=1.0)
+            _, mass = store.scores(query.astype(np.float32), Gathering(0.1, rows, rows, 1.0))
             assert 0 < mass <= weights[:rows].sum() / weights.sum() + 1e-6
 
 
 def test_more_rows_are_gathered_until_they_carry_the_weight(recipe: Any, tmp_path: Any) -> None:
     atlas = recipe(rows=1000).open(tmp_path)
     store, query = AtlasSearcher(atlas)._store("mid"), centred(atlas, words(1).embeddings)[0].astype(np.float32)
-    _, few = store.scores(query, 0.1, rows=4, max_rows=4, mass=0.99)
-    _, more = store.scores(query, 0.1, rows=4, max_rows=8192, mass=0.99)
+    _, few = store.scores(query, Gathering(0.1, 4, 4, 0.99))
+    _, more = store.scores(query, Gathering(0.1, 4, 8192, 0.99))
     assert few < 0.5
     assert more >= 0.99
 
