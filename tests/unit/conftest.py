@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miclip.atlas import SHARED, Atlas, compute_statistics, normalise, null_statistics, write_atlas
+from miclip.atlas import SHARED, Atlas, compute_statistics, normalise, null_contrast, null_statistics, write_atlas
 from miclip.settings import settings
 
 LABELS = ("dog", "cat", "bus", "tree", "moon", "bell", "fish", "tent")
@@ -55,6 +55,17 @@ class Recipe:
             ],
             "licence": "none",
         }
+
+    def judge(self, threshold: float | None = None) -> Recipe:
+        """Add what labels are judged by, as an alignment does, to layer "mid"."""
+        layer, predicted = self.tensors["mid"], self.tensors[SHARED]["predicted"]
+        effects = np.stack([layer["attributions"][predicted == label].mean(0) for label in range(len(self.labels))])
+        layer |= {"effect_mean": effects.mean(0), "effect_std": effects.std(0)}
+        layer["null_contrast"] = null_contrast(effects, 500)
+        layer["stability"] = np.linspace(0, 1, self.units)
+        if threshold is not None:
+            self.manifest["layers"][0]["metrics"] = {"abstain_contrast": threshold}
+        return self
 
     def write(self, root: Path) -> str:
         return write_atlas(root, self.manifest, self.tensors, self.images)
