@@ -24,8 +24,9 @@ def labellings(methods: LayerMethods, layer: str) -> dict[str, Labelling]:
     """
     labels = methods.labels()
     counted = np.ones(len(methods.live), bool) if layer == LOGITS else methods.live
-    kept = counted if layer == LOGITS else counted & ~methods.abstained()
-    return {"default": (labels[methods.default], kept), **{name: (found, counted) for name, found in labels.items()}}
+    own, kept = methods.default_labels()
+    kept = counted if layer == LOGITS else counted & kept
+    return {"default": (own, kept), **{name: (found, counted) for name, found in labels.items()}}
 
 
 def label_accuracy(methods: LayerMethods, layer: str, found: Mapping[str, Labelling]) -> dict[str, float]:

@@ -44,7 +44,6 @@ class LayerMethods:
         dissection: Network Dissection's scores ``[K, d]``, where there are masks.
 
     Attributes:
-        default: The unit embedding that miclip labels this layer's units by.
         live: Units that ever drive a prediction, ``[d]``.
     """
 
@@ -72,7 +71,6 @@ class LayerMethods:
         if weight is not None:
             shares = baselines.weight_times_activation(weight, self._activations, predicted)
             self._by_class["weight_x_activation"] = shares
-        self.default: str = data.entry.unit_embedding
         self.live: NDArray[np.bool_] = np.any(self._by_class["oracle"] != 0, axis=0)
 
     def rankings(self, queries: Sequence[Query], texts: Float32, top: int) -> dict[str, Int64]:
@@ -110,10 +108,11 @@ class LayerMethods:
             found["network_dissection"] = self._by_class["network_dissection"].argmax(axis=0)
         return found
 
-    def abstained(self) -> NDArray[np.bool_]:
-        """Which units miclip's default label abstains on, ``[d]``."""
+    def default_labels(self) -> tuple[Int64, NDArray[np.bool_]]:
+        """Return miclip's own label of every unit, int64 ``[d]``, and on which units it does not abstain, ``[d]``."""
         found = self._searcher.describe(self._layer, self._units(), self._searcher.labels, top_k=1)
-        return np.array([unit.abstained for unit in found])
+        labels = np.array([unit.concepts[0].index for unit in found], dtype=np.int64)
+        return labels, np.array([not unit.abstained for unit in found])
 
     def driven(self, top: int) -> Int64:
         """Return the classes that each unit drives most, by class-mean attribution, int64 ``[d, top]``."""
