@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test test-k8s test-metrics lint format proto docs k8s monitoring
+.PHONY: help setup serve stop test test-k8s test-metrics image lint format proto docs k8s monitoring lock
 
 help: ## Show these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -47,6 +47,9 @@ test-k8s: $(STAMP) ## Check the Kubernetes manifests (needs kubectl)
 test-metrics: $(STAMP) ## Run the tests of the metrics, with a real Prometheus (Debian's package prometheus)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m metrics $(PYTEST_ARGS)
 
+image: $(STAMP) ## Build the container image and try it (Docker, or buildah as root; VARIANT=cuda for NVIDIA GPUs)
+	@PYTHON=$(BIN)/python TORCH_INDEX=$(TORCH_INDEX) ./tools/build_image.sh $(VARIANT)
+
 lint: $(STAMP) ## Check style, types and protos
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -68,3 +71,6 @@ monitoring: $(STAMP) ## Regenerate the dashboards and rules of k8s from tools/mo
 
 docs: $(STAMP) ## Write docs/metrics.md from services/metrics.py
 	@$(BIN)/python tools/generate_metrics_docs.py
+
+lock: ## Write requirements/*.txt, what the image installs, from pyproject.toml and constraints.txt (needs uv)
+	@./tools/lock.sh

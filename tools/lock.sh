@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Write requirements/*.txt, what the image installs: Python 3.11 on x86-64, versions of constraints.txt, every file pinned
+# by its hash. Needs uv. PyPI has the CUDA builds of torch; UV_INDEX or UV_FIND_LINKS names who has the CPU ones.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+torch=$(grep '^torch==' constraints.txt)
+
+compile() {  # OUTPUT [ARGUMENT...]: input as a file
+    uv pip compile --quiet --constraints constraints.txt --generate-hashes --only-binary :all: --no-annotate --no-header \
+        --python-version 3.11 --python-platform x86_64-manylinux_2_28 --output-file "requirements/$1" "${@:2}" >/dev/null
+    echo "requirements/$1: $(grep -c '==' "requirements/$1") packages"
+}
+
+compile cpu.txt --override <(echo "$torch+cpu") pyproject.toml
+compile cuda.txt --override <(echo "${torch/==/===}") pyproject.toml  # === takes no CPU build for the same version
+compile build.txt <(echo hatchling)
