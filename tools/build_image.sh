@@ -17,7 +17,7 @@ fetch_wheels() {
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
         echo "The image has Python 3.11; name one: PYTHON=python3.11 $0" >&2; exit 2; }
     echo "Fetching wheels"
-    "$python" -m pip download --quiet --require-hashes --no-deps --only-binary :all: --dest requirements/wheels \
+    "$python" -m pip download -qq --require-hashes --no-deps --only-binary :all: --dest requirements/wheels \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements/build.txt -r "requirements/$variant.txt"
 }
 

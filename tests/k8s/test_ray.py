@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _ports(group: dict[str, Any]) -> dict[str, int]:
-    (container,) = group["template"]["spec"]["containers"]
+    container = group["template"]["spec"]["containers"][0]
     return {port["name"]: port["containerPort"] for port in container["ports"]}
 
 

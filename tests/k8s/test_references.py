@@ -239,9 +239,10 @@ def test_a_name_that_nothing_has_is_noticed(prod: Any, holds: Any, named: str) -
 
 
 def test_images_of_another_version_are_noticed(prod: Any, holds: Any) -> None:
-    for group in prod.ray_groups():
-        prod.container(group)["image"] = "miclip:0.0.9"
-    assert problems(prod, holds) == ["miclip:0.0.9 is not this version"]
+    for pod in prod.pods():
+        for one in pod.containers:
+            one["image"] = one["image"].replace(VERSION, "0.0.9")
+    assert problems(prod, holds) == ["registry.example.com/miclip:0.0.9-cuda is not this version"]
 
 
 def disagreements(manifests: Any, dockerfile: str) -> list[str]:

@@ -137,6 +137,7 @@ ALLOWED = {
     "the operator to the dashboard": lambda n: n.ingress(HEAD, OPERATOR, 8265),
     "the operator to a proxy's health": lambda n: n.ingress(WORKER, OPERATOR, 8000),
     "Prometheus to a worker": lambda n: n.ingress(WORKER, PROMETHEUS, 8080),
+    "Prometheus to the services' series": lambda n: n.ingress(WORKER, PROMETHEUS, 9464),
     "Prometheus to the autoscaler": lambda n: n.ingress(HEAD, PROMETHEUS, 44217),
     "Prometheus to the dashboard's metrics": lambda n: n.ingress(HEAD, PROMETHEUS, 44227),
     "Ray to Ray, in": lambda n: n.ingress(HEAD, (OWN, WORKER), 6379) and n.ingress(WORKER, (OWN, WORKER), 40001),
