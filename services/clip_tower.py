@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services import metrics
+from services.cpus import available_cpus
 from services.embedding_cache import EmbeddingCache
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ClipTower:
 
         from miclip.catalogue import load_clip
 
-        torch.set_num_threads(os.cpu_count() or 1)  # Ray asks for one
+        torch.set_num_threads(available_cpus())  # Ray asks for one
         return cls(load_clip(device), cache)
 
     async def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ import psutil
 from miclip.errors import MiclipError, NotReady
 from miclip.settings import Settings, settings
 from services.app import APPLICATIONS, serve_config, serve_environment
+from services.cpus import available_cpus
 from services.exporter import VARIABLE as METRICS_VARIABLE
 from services.exporter import Exporter
 from services.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
@@ -264,7 +265,7 @@ def _start_ray(temp_dir: Path, stack: contextlib.ExitStack) -> float:
 
     ray.init(
         address="local",
-        num_cpus=max(2, os.cpu_count() or 1),
+        num_cpus=max(2, available_cpus()),
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(temp_dir),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from miclip.models.target import TargetModel
 from miclip.settings import settings
 from services import metrics
 from services.batching import Batcher
+from services.cpus import available_cpus
 from services.drift import DriftWatch
 
 _GPU_S = 5.0
@@ -48,12 +48,12 @@ class Hosting:
     """Loads models once, at start or when first asked for, and decodes images in threads."""
 
     def __init__(self) -> None:
-        torch.set_num_threads(os.cpu_count() or 1)  # Ray asks for one
+        torch.set_num_threads(available_cpus())  # Ray asks for one
         self._catalogue = Catalogue()
         self._hosted: dict[str, Hosted] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._atlases: dict[str, Atlas] = {}
-        self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(max(2, available_cpus()), thread_name_prefix="decode")
 
     def model_ids(self) -> list[str]:
         """Ids of the catalogue, sorted."""

@@ -21,11 +21,11 @@ MODEL, UNIT = "emoji-resnet", "models/emoji-resnet/layers/layer4/units/10"
 
 def answers(client: MiclipClient) -> dict[str, str]:
     """One answer of each service, in words."""
-    best = client.predict([IMAGES / "twemoji" / "dog.webp"], model=MODEL).images[0].predictions[0]
+    best = client.predict([IMAGES / "twemoji" / "airplane.webp"], model=MODEL).images[0].predictions[0]
     concept = client.describe([UNIT]).descriptions[0].concepts[0]
     texts = client.embed_texts(["dog"])
     return {
-        "activation": f"sees a {best.label} in a picture of a dog",
+        "activation": f"sees {best.label} in the picture of an airplane",
         "aligner": f"embeds a text in {texts.values.shape[1]} dimensions",
         "retrieval": f"calls unit 10 of layer4 {concept.text}",
         "steering": f"has {len(client.list_policies())} policies",

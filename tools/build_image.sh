@@ -43,5 +43,7 @@ if docker info >/dev/null 2>&1; then
     exit
 fi
 base=${BASE:-$(make_base)}
+before=$(buildah images --quiet "$tag" 2>/dev/null || true)
 buildah bud --build-arg BASE="$base" "${arguments[@]}" .
+[ -z "$before" ] || [ "$before" = "$(buildah images --quiet "$tag")" ] || buildah rmi "$before" >/dev/null
 ./tools/check_image.sh "$tag"
