@@ -41,7 +41,7 @@ MIXES = {
 TEMPERATURES = (0.02, 0.03, 0.05, 0.1)
 QUERIES = {"names": (64, 24), "synonyms": (64, 24), "categories": (32, 12)}
 TOP = 5
-MARKERS = ("<!-- localisation defaults -->", "<!-- end -->")
+MARKERS = ("<!-- localisation defaults -->", "<!-- end of localisation defaults -->")
 
 Score = dict[str, list[float]]
 """Weighted change towards what is wanted, by kind of query."""

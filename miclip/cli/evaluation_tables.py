@@ -19,6 +19,7 @@ KINDS = {
     "categories": "super-categories",
 }
 """Kinds of query by their key in a layer's object; the key of the verdicts on class names is ``names``."""
+Section = tuple[str, Table, str]
 IN_FULL = ("localization", "synonyms")
 
 _LABELS_NOTE = """\
@@ -36,6 +37,9 @@ _CHANGES_NOTE = """\
 shuffled: another query's units · weight × activation and oracle are told what no search knows · weighted: target ×
 specificity
 """
+_COST_NOTE = """\
+attributions give the activations too · with its needs: seconds of the step and of all it builds on
+"""
 _VERDICT_NOTE = """\
 weighted change · best other: of all but the white boxes (weight × activation, oracle) · lead: points ahead of it
 """
@@ -44,16 +48,32 @@ weighted change · best other: of all but the white boxes (weight × activation,
 def show(value: dict[str, Any]) -> None:
     """Print the figures as tables."""
     for name, target in value["targets"].items():
-        title = f"{name} · held-out top-1 {target['held_out_top1']:.1f} %"
-        output.show(f"{title}\n\nlabels right, %", _labels(target), _LABELS_NOTE)
-        if described := _described(target):
-            output.show("labels of the logits over open vocabularies", described, _DESCRIPTION_NOTE)
-        output.show("labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE)
-        for kind in IN_FULL:
-            if any(kind in figures for *_, figures in _places(target)):
-                output.show(f"{KINDS[kind]}: change of accuracy in points, five units a query",
-                            _interventions(target, kind), _CHANGES_NOTE)  # fmt: skip
-        output.show("attribution, miclip's default, among the others", _verdicts(target), _VERDICT_NOTE)
+        for section in sections(name, target).values():
+            output.show(*section)
+
+
+def sections(name: str, target: dict[str, Any]) -> dict[str, Section]:
+    """Return title, table and note of every section that a target's figures have, in order."""
+    found: dict[str, Section] = {}
+    title = f"{name} · held-out top-1 {target['held_out_top1']:.1f} %"
+    found["labels"] = f"{title}\n\nlabels right, %", _labels(target), _LABELS_NOTE
+    if target["layers"].get("logits", {}).get("description"):
+        title = "labels of the logits over open vocabularies"
+        found["description"] = title, _described(target), _DESCRIPTION_NOTE
+    found["agreement"] = "labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE
+    for kind in IN_FULL:
+        if any(kind in figures for *_, figures in _places(target)):
+            title = f"{KINDS[kind]}: change of accuracy in points, five units a query"
+            found[kind] = title, _interventions(target, kind), _CHANGES_NOTE
+    if target.get("unseen"):
+        title = f"unseen: {len(target['unseen']['classes'])} classes hidden from the alignment, by their names"
+        found["unseen"] = title, _unseen(target["unseen"]), ""
+    found["verdict"] = "attribution, miclip's default, among the others", _verdicts(target), _VERDICT_NOTE
+    if "cost" in target:
+        cost = target["cost"]
+        title = f"cost: {cost['layer']}, {cost['units']} units, {cost['images']:,} probe images, this machine"
+        found["cost"] = title, _cost(cost), _COST_NOTE
+    return found
 
 
 def _places(target: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -71,8 +91,8 @@ def _labels(target: dict[str, Any]) -> Table:
     return shown
 
 
-def _described(target: dict[str, Any]) -> Table | None:
-    found = target["layers"].get("logits", {}).get("description", {})
+def _described(target: dict[str, Any]) -> Table:
+    found = target["layers"]["logits"]["description"]
     measures = [name for name in ("clip", "sentence")
                 if any(name in figures for one in found.values() for figures in one["methods"].values())]  # fmt: skip
     columns = [f">{name}{null}" for name in measures for null in ("", " null")]
@@ -83,7 +103,7 @@ def _described(target: dict[str, Any]) -> Table | None:
                      for cell in (_within(figures, name, 2), f"{figures['null'][name]:.2f}")]  # fmt: skip
             exact = output.number(figures["exact"], 1)
             shown.add_row(output.text(vocabulary), f"{one['size']:,}", _words(method), exact, *cells)
-    return shown if found else None
+    return shown
 
 
 def _agreement(target: dict[str, Any]) -> Table:
@@ -110,6 +130,27 @@ def _interventions(target: dict[str, Any], kind: str) -> Table:
 def _cells(change: dict[str, Any]) -> tuple[str, str, str, str]:
     specificity = f"{change['specificity']:.2f}"
     return _within(change, "target"), f"{change['others']:+.1f}", specificity, f"{change['weighted']:+.1f}"
+
+
+def _unseen(unseen: dict[str, Any]) -> Table:
+    columns = [f">{scale} {what}" for scale in SCALES.values() for what in ("target", "others", "specific", "weighted")]
+    shown = output.table("layer", "units", "localized by", *columns)
+    for layer, places in unseen["layers"].items():
+        for units, methods in places.items():
+            for method, scales in methods.items():
+                cells = [cell for scale in SCALES for cell in _cells(scales[scale])]
+                shown.add_row(output.text(layer), units, _words(method), *cells)
+    return shown
+
+
+def _cost(cost: dict[str, Any]) -> Table:
+    shown = output.table("step", ">seconds", ">GFLOP", ">peak MB", ">with its needs, s", "needs")
+    for name, step in cost["steps"].items():
+        needs = cost["needs"].get(name, [])
+        total = step["seconds"] + sum(cost["steps"][need]["seconds"] for need in needs)
+        figures = (f"{step['seconds']:.2f}", f"{step['gflop']:,.1f}", f"{step['peak_mb']:,.0f}", f"{total:.2f}")
+        shown.add_row(_words(name), *figures, ", ".join(needs))
+    return shown
 
 
 def _verdicts(target: dict[str, Any]) -> Table:

@@ -82,14 +82,14 @@ class LayerMethods:
             top: Units wanted.
         """
         classes, units = self._by_class["oracle"].shape
-        shares, generator = coverage(queries, classes), np.random.default_rng(self._seed)
+        shares = coverage(queries, classes)
         scores = {name: shares @ matrix for name, matrix in self._by_class.items()}
         scores["random"] = baselines.random_scores(len(queries), units, self._seed)
         scores["clip_dissect"] = baselines.clip_dissect(self._activations, self._images, texts)
         scores["semanticlens"] = baselines.semantic_lens(self._activations, self._images, texts, self._names)
         found = {name: baselines.ranking(matrix)[:, :top] for name, matrix in scores.items()}
         found |= {method: self._searched(texts, method, top) for method in SEARCHES}
-        found["shuffled"] = found[DEFAULT][generator.permutation(len(queries))]
+        found["shuffled"] = found[DEFAULT][_others(len(queries), self._seed)]
         return {name: found[name] for name in METHODS if name in found}
 
     def labels(self, vocabulary: Vocabulary | None = None) -> dict[str, Int64]:
@@ -128,6 +128,13 @@ class LayerMethods:
 
     def _units(self) -> range:
         return range(len(self.live))
+
+
+def _others(count: int, seed: int) -> Int64:
+    """For each of ``count`` queries another one: the next on a random round through all."""
+    order, others = np.random.default_rng(seed).permutation(count), np.empty(count, np.int64)
+    others[order] = np.roll(order, 1)
+    return others
 
 
 def dense(values: NDArray[np.floating] | sparse.csr_array) -> Float32:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miclip.alignment import AlignmentConfig, ProbeSet, align_model
+from miclip.alignment import ProbeSet
 from miclip.atlas import Atlas
 from miclip.evaluation.agreement import agreement
+from miclip.evaluation.aligned import Report, aligned
+from miclip.evaluation.costs import costs
 from miclip.evaluation.description import Similarity
 from miclip.evaluation.dissection import MaskedProbe, network_dissection, spatial_maps
 from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.evaluation.labelling import label_accuracy, labellings
 from miclip.evaluation.methods import LayerMethods, last_weight
-from miclip.evaluation.queries import Query
+from miclip.evaluation.queries import Query, class_names
 from miclip.evaluation.record import recorded
 from miclip.evaluation.sentences import Embed, sentence_embedder
 from miclip.evaluation.subject import EvaluationSettings, Place, Subject
+from miclip.evaluation.summary import summarise
 from miclip.evaluation.tally import Tally
+from miclip.evaluation.unseen import METHODS as TEXT_METHODS
+from miclip.evaluation.unseen import hidden_classes, without
 from miclip.models.clip import Clip
-from miclip.models.target import LOGITS
+from miclip.models.target import LOGITS, TargetModel
 from miclip.retrieval import AtlasSearcher, Vocabulary, embed_vocabulary
 
 TOP_UNITS = 5
-
-Report = Callable[[str, int, int], None]
-"""Called with stage, done, in all."""
 
 
 def evaluate(
@@ -62,7 +63,8 @@ def evaluate(
 
     Returns:
         ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"neurons": UNITS, "features": UNITS where there are,
-        "labels" and "localization" as of the neurons, "description_top1" and "description" of the logits}}}}}``.
+        "labels" and "localization" as of the neurons, "description_top1" and "description" of the logits}},
+        "unseen": {"classes", "layers": {LAYER: {"neurons", "features": METHODS}}}, "cost": see ``costs``}}}``.
         UNITS is ``{"labels": {METHOD: share}, "agreement": {METHOD: FIGURES}, "localization": METHODS of the class
         names, one METHODS more a kind of query, "verdict": {KIND: {"scale_2", "scale_0"}}, "dictionary" of features}``
         and METHODS ``{METHOD: {"scale_2": CHANGE, "scale_0": CHANGE}}``. "description" is ``{VOCABULARY: {"size",
@@ -106,7 +108,7 @@ class _Trial:
         with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
             for seed in self._settings.seeds:
                 probe = self._probe(seed)
-                searcher = AtlasSearcher(self._align(probe, places, seed, Path(atlases)))
+                searcher = AtlasSearcher(self._aligned(self._subject.model, probe, places, seed, Path(atlases)))
                 for place in places:
                     methods = LayerMethods(
                         searcher, place.name, self._weight(place), seed, self._dissected(probe, place)
@@ -117,10 +119,36 @@ class _Trial:
                         self._describe(methods)
                     if place in laboratories:
                         self._intervene(laboratories[place], methods, place, seed)
+            unseen = self._unseen(laboratories, Path(atlases))
         top1 = 100.0 * (logits.argmax(dim=1) == labels).float().mean().item()
         layers = self._tally.summary(self._measured)
         layers[LOGITS]["description"] = self._descriptions()
-        return {"held_out_top1": top1, "layers": layers}
+        value: dict[str, Any] = {"held_out_top1": top1, "layers": layers, "unseen": unseen}
+        if self._settings.cost:
+            self._report(f"{model.name} cost", 0, 1)
+            value["cost"] = costs(model, self._subject.penultimate, self._clip, self._probe(self._settings.seeds[0]))
+        return value
+
+    def _unseen(self, laboratories: Mapping[Place, Laboratory], atlases: Path) -> dict[str, Any]:
+        """Hide some classes from the alignment of the first seed, then localise them by their names."""
+        subject, seed = self._subject, self._settings.seeds[0]
+        hidden = hidden_classes(len(subject.model.labels), self._settings.unseen)
+        if not hidden:
+            return {}
+        blind, probe = without(subject.model, self._probe(seed), hidden)
+        searcher = AtlasSearcher(self._aligned(blind, probe, list(laboratories), seed, atlases))
+        names = class_names(subject.model.labels)
+        queries = tuple(names[label] for label in hidden)
+        layers: dict[str, Any] = {}
+        for place, laboratory in laboratories.items():
+            methods = LayerMethods(searcher, place.name, None, seed)
+            rankings = methods.rankings(names, self._embedded(names), TOP_UNITS)
+            found = {method: self._changes(laboratory, place, queries, rankings[method][list(hidden)], lambda: None)
+                     for method in TEXT_METHODS}  # fmt: skip
+            figures = {method: {scale: summarise([changes]) for scale, changes in scales.items()}
+                       for method, scales in found.items()}  # fmt: skip
+            layers.setdefault(place.layer, {})[place.units] = figures
+        return {"classes": [query.text for query in queries], "layers": layers}
 
     def _describe(self, methods: LayerMethods) -> None:
         """Label the logits' units with the concepts of every open vocabulary."""
@@ -202,15 +230,6 @@ class _Trial:
             return None
         return network_dissection(maps, probe.masks(0, total), probe.labels, len(model.labels))
 
-    def _align(self, probe: ProbeSet, places: list[Place], seed: int, atlases: Path) -> Atlas:
-        model = self._subject.model
-        config = AlignmentConfig(layers=tuple(place.name for place in places))
-        config = replace(config, encoder=replace(config.encoder, seed=seed))
-
-        def progress(stage: str, done: int, total: int, _loss: float | None) -> None:
-            self._report(f"{model.name} seed {seed}: {stage}", done, total)
-
-        atlas_id = align_model(
-            model, self._clip, probe, config, store=self._store, atlas_root=atlases, progress=progress
-        )
-        return Atlas.open(atlases, atlas_id, model_weights_sha256=model.weights_sha256)
+    def _aligned(self, model: TargetModel, probe: ProbeSet, places: Sequence[Place], seed: int, atlases: Path) -> Atlas:
+        layers = [place.name for place in places]
+        return aligned(model, self._clip, probe, layers, seed, self._store, atlases, self._report)

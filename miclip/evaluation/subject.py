@@ -75,6 +75,8 @@ class EvaluationSettings:
         queries: Most queries by kind, at the penultimate and at the middle layer, where an intervention costs ten times
             as much; they are spread evenly. A kind that is not named is left out.
         other_views: Views of every class that measure side effects, at the penultimate and at the middle layer.
+        unseen: Classes that are hidden from an alignment and then localised by their names.
+        cost: Whether alignment and baselines are timed.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -82,6 +84,8 @@ class EvaluationSettings:
         default_factory=lambda: {NAMES: (128, 48), "synonyms": (64, 32), "keywords": (64, 0), "categories": (32, 0)}
     )
     other_views: tuple[int, int] = (4, 1)
+    unseen: int = 16
+    cost: bool = True
 
     def chosen(self, subject: Subject, layer: str) -> dict[str, tuple[Query, ...]]:
         """Return the queries by kind that are asked at a layer."""

@@ -1,0 +1,125 @@
+"""A network whose units' concepts are known by construction is labelled, localized and steered right, by every method.
+
+Unit i of the layer "mid" carries class i % 8: in the atlas of ``Recipe``, and in the network below.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from miclip.atlas import Atlas
+from miclip.evaluation.intervention import Laboratory, intervene
+from miclip.evaluation.labelling import label_accuracy, labellings
+from miclip.evaluation.methods import CONTROLS, METHODS, LayerMethods
+from miclip.evaluation.queries import Query, class_names
+from miclip.evaluation.summary import summarise, verdict
+from miclip.models.preprocessing import Preprocessing
+from miclip.models.target import TargetModel
+from miclip.retrieval import AtlasSearcher
+
+CLASSES, UNITS, PER_CLASS = 8, 40, 5
+KNOWING = tuple(name for name in METHODS if name not in CONTROLS)
+
+
+class _Planted(nn.Module):
+    """Reads class c from row c of the image into units c, c + 8, …; each adds a fifth of its class's logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mid, self.head = nn.Identity(), nn.Linear(UNITS, CLASSES, bias=False)
+        self.head.weight.data = torch.eye(CLASSES).repeat(1, PER_CLASS) / PER_CLASS
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mid(x.mean(dim=(1, 3)).repeat(1, PER_CLASS)))
+
+
+def _laboratory() -> Laboratory:
+    model = TargetModel(
+        "planted", _Planted(), labels=[str(n) for n in range(CLASSES)], modules=("mid",),
+        preprocessing=Preprocessing(CLASSES, resize="squash"),
+    )  # fmt: skip
+    labels = torch.arange(CLASSES).repeat(6)
+    images = torch.full((len(labels), 3, CLASSES, CLASSES), 0.5)
+    images[torch.arange(len(labels)), :, labels] = 1.0
+    return Laboratory(model, "mid", images, labels, other_views=2)
+
+
+def _methods(atlas: Atlas) -> LayerMethods:
+    predicted = np.asarray(atlas.predicted)
+    activations = np.asarray(atlas.layer("mid").activations, np.float32)
+    dissection = np.stack([activations[predicted == label].mean(axis=0) for label in range(CLASSES)])
+    weight = np.tile(np.eye(CLASSES, dtype=np.float32), (1, PER_CLASS))
+    return LayerMethods(AtlasSearcher(atlas), "mid", weight, 0, dissection)
+
+
+def _rankings(atlas: Atlas) -> dict[str, Any]:
+    texts = np.asarray(atlas.label_embeddings, np.float32)
+    return _methods(atlas).rankings(class_names(atlas.manifest.labels), texts, PER_CLASS)
+
+
+def test_every_label_is_right(atlas: Atlas) -> None:
+    methods = _methods(atlas)
+    found = label_accuracy(methods, "mid", labellings(methods, "mid"))
+    assert set(found) >= {"default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"}
+    assert all(share == 100.0 for share in found.values()), found
+    for labels, _ in labellings(methods, "mid").values():
+        assert labels.tolist() == [unit % CLASSES for unit in range(UNITS)]
+
+
+def test_every_method_finds_the_units_of_a_class_and_no_control_does(atlas: Atlas) -> None:
+    rankings = _rankings(atlas)
+    assert set(rankings) == set(METHODS)
+    right = {name: (found % CLASSES == np.arange(CLASSES)[:, None]).mean() for name, found in rankings.items()}
+    assert all(right[name] == 1.0 for name in KNOWING), right
+    assert max(right[name] for name in CONTROLS) < 0.4
+
+
+def test_a_query_of_two_classes_finds_the_units_of_both_by_what_knows_classes_alone(atlas: Atlas) -> None:
+    texts = np.asarray(atlas.label_embeddings, np.float32)
+    found = _methods(atlas).rankings([Query("pet", (0, 1))], texts[:1], 2 * PER_CLASS)
+    assert set(found["oracle"][0] % CLASSES) == set(found["mean_activation"][0] % CLASSES) == {0, 1}
+
+
+def test_removing_what_was_found_removes_the_class_alone(atlas: Atlas) -> None:
+    laboratory, targets = _laboratory(), [[label] for label in range(CLASSES)]
+    changes = {name: intervene(laboratory, found, targets, PER_CLASS) for name, found in _rankings(atlas).items()}
+    removed = {name: summarise([found["scale_0"]]) for name, found in changes.items()}
+    for name in KNOWING:
+        assert (removed[name]["target"], removed[name]["others"], removed[name]["specificity"]) == (-100.0, 0.0, 1.0)
+    assert removed["random"]["target"] == removed["shuffled"]["target"] == 0.0
+    standing = verdict({name: [found["scale_0"]] for name, found in changes.items()}, sign=-1)
+    assert standing["share_of_oracle"] == 1.0
+
+
+def test_with_permuted_images_every_method_drops_to_the_controls(recipe: Any, tmp_path: Path) -> None:
+    """Activations and attributions of other images: what units do says nothing of what is shown any more."""
+    permuted = recipe()
+    order = np.random.default_rng(3).permutation(permuted.rows)
+    for name in ("activations", "attributions"):
+        permuted.tensors["mid"][name] = permuted.tensors["mid"][name][order]
+    for name in ("pattern", "causal", "encoder"):  # what is learned from them
+        shape = permuted.tensors["mid"][name].shape
+        permuted.tensors["mid"][name] = np.random.default_rng(4).standard_normal(shape)
+    atlas = permuted.open(tmp_path)
+    methods = _methods(atlas)
+    names = labellings(methods, "mid")
+    own = {name: float(np.mean(labels == np.arange(UNITS) % CLASSES)) for name, (labels, _) in names.items()}
+    assert max(own.values()) < 0.4, own
+    right = {
+        name: (found % CLASSES == np.arange(CLASSES)[:, None]).mean() for name, found in _rankings(atlas).items()
+        if name != "weight_x_activation"  # the weights are not permuted
+    }  # fmt: skip
+    assert max(right.values()) < 0.45, right
+
+
+@pytest.mark.parametrize("method", KNOWING)
+def test_with_shuffled_names_every_method_finds_the_wrong_units(atlas: Atlas, method: str) -> None:
+    shuffled = np.roll(np.arange(CLASSES), 3)
+    found = _rankings(atlas)[method][shuffled]
+    assert (found % CLASSES == np.arange(CLASSES)[:, None]).mean() == 0.0

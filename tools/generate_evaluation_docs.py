@@ -1,0 +1,62 @@
+"""Write what ``miclip evaluate --json`` found into docs/evaluation.md and the README, between their markers.
+
+Usage: miclip evaluate --json > FILE; python tools/generate_evaluation_docs.py FILE
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from miclip.cli import evaluation_tables, output
+
+ROOT = Path(__file__).parent.parent
+MARKERS = ("<!-- miclip evaluate -->", "<!-- end -->")
+README_MODEL = "emoji-resnet"
+README_SECTIONS = ("labels", "localization", "verdict")
+WIDTH = 160
+
+
+def printed(value: dict[str, Any], models: Collection[str] = (), sections: Collection[str] = ()) -> str:
+    """Return what the command prints of some models and sections (none means all), as a Markdown block."""
+    screen, output.out = output.out, Console(file=io.StringIO(), width=WIDTH, highlight=False)
+    try:
+        for name, target in value["targets"].items():
+            for section, shown in evaluation_tables.sections(name, target).items():
+                if (not models or name in models) and (not sections or section in sections):
+                    output.show(*shown)
+        text: str = output.out.file.getvalue()  # type: ignore[attr-defined]
+    finally:
+        output.out = screen
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return f"```text\n{lines.strip()}\n```"
+
+
+def replaced(text: str, block: str) -> str:
+    """Return ``text`` with what stands between the markers exchanged."""
+    before, found, rest = text.partition(MARKERS[0])
+    _, ended, after = rest.partition(MARKERS[1])
+    if not (found and ended):
+        raise SystemExit(f"There is no text between {MARKERS[0]} and {MARKERS[1]}.")
+    return f"{before}{MARKERS[0]}\n{block}\n{MARKERS[1]}{after}"
+
+
+def main() -> None:
+    """Write both files."""
+    value = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    blocks = {
+        ROOT / "docs" / "evaluation.md": printed(value),
+        ROOT / "README.md": printed(value, (README_MODEL,), README_SECTIONS),
+    }
+    for path, block in blocks.items():
+        path.write_text(replaced(path.read_text(encoding="utf-8"), block), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
