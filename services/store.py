@@ -240,6 +240,8 @@ def _timed(command: str) -> Iterator[None]:
     started, errors = time.perf_counter(), metrics.REDIS_ERRORS.labels(command)  # 0 until one fails
     try:
         yield
+    except redis_errors.NoScriptError:
+        raise  # a server that has not seen a script yet; redis-py sends it, and asks again
     except Exception:
         errors.inc()
         raise

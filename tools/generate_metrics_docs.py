@@ -28,6 +28,7 @@ Where KubeRay starts the replicas, set `PROMETHEUS_MULTIPROC_DIR` in the pod's e
 run `python -m services.exporter` in a container that sees that directory and the replicas' processes.
 
 Calls between the services are in no `miclip_rpc_*` series, but in the stages of the service that answers.
+[dashboards.md](dashboards.md) shows what to make of the series: Grafana dashboards, objectives and alerts.
 """
 
 

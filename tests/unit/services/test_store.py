@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import exceptions as redis_errors
 
 from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
 from miclip.steering.edits import Edit, Op
+from services import metrics
 from services.keys import ALL_SCOPES, new_key
 from services.policies import PolicyCache
 from services.redis_server import EmbeddedRedis
@@ -49,6 +51,19 @@ async def test_a_policy_comes_back_as_it_was_stored(store: Store) -> None:
     await store.create_policy(stored, AUDIT, 10)
     assert await store.policy("p") == stored
     assert (await store.steering()).policies == {"p": stored}
+
+
+async def test_a_script_that_redis_does_not_know_yet_is_no_failed_command(store: Store) -> None:
+    def failed() -> float:
+        return metrics.REGISTRY.get_sample_value("miclip_redis_errors_total", {"command": "evalsha"}) or 0
+
+    before = failed()
+    await store._redis.script_flush()
+    await store.create_policy(policy("unknown-script"), AUDIT, 10)
+    assert failed() == before
+    with pytest.raises(redis_errors.ResponseError):
+        await store._redis.evalsha(await store._redis.script_load("return redis.call('GET', 'a', 'b')"), 0)
+    assert failed() == before + 1
 
 
 async def test_an_id_is_used_once_and_there_is_a_limit(store: Store) -> None:
