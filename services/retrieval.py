@@ -127,10 +127,8 @@ class RetrievalServicer(Servicer):
 
         def read() -> pb.Unit:
             (description,) = searcher.describe(name.layer, [name.unit], searcher.labels)
-            best = searcher.labels.embeddings[description.concepts[0].index]
-            causal_score = float(searcher.attribution_scores(best, name.layer)[name.unit])
             record = searcher.unit_record(name.layer, name.unit)
-            return messages.unit_message(name.model, record, description, causal_score)
+            return messages.unit_message(name.model, record, description)
 
         unit = await asyncio.to_thread(read)
         return pb.GetUnitResponse(

@@ -7,7 +7,16 @@ from typing import Final
 
 from miclip.errors import InvalidInput
 from miclip.names import LayerName, UnitName, parse_layer
-from miclip.retrieval import Description, Localization, LocalizationMethod, LocatedUnit, UnitRecord, UnitStatistics
+from miclip.retrieval import (
+    Description,
+    Localization,
+    LocalizationMethod,
+    LocatedUnit,
+    Ranking,
+    ScoredConcept,
+    UnitRecord,
+    UnitStatistics,
+)
 from miclip.v1 import resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
 from miclip.v1.resources_pb2 import LabeledConcept
@@ -21,6 +30,10 @@ METHOD_VALUES: Final[dict[LocalizationMethod, resources_pb2.LocalizationMethod]]
     "filter": resources_pb2.LOCALIZATION_METHOD_FILTER,
     "pattern": resources_pb2.LOCALIZATION_METHOD_PATTERN,
     "causal": resources_pb2.LOCALIZATION_METHOD_CAUSAL,
+}
+_RANKINGS: Final[dict[Ranking, resources_pb2.LabelRanking]] = {
+    "cosine": resources_pb2.LABEL_RANKING_COSINE,
+    "causal_score": resources_pb2.LABEL_RANKING_CAUSAL_SCORE,
 }
 _METHODS: Final[dict[int, LocalizationMethod]] = {
     resources_pb2.LOCALIZATION_METHOD_UNSPECIFIED: "attribution",
@@ -77,12 +90,19 @@ def description_message(model: str, found: Description) -> pb.UnitDescription:
     """What a unit means."""
     return pb.UnitDescription(
         unit=_name(model, found),
-        concepts=[LabeledConcept(concept=one.concept, index=one.index, score=one.score) for one in found.concepts],
+        concepts=[_concept_message(concept) for concept in found.concepts],
         margin=found.margin,
         null_percentile=found.null_percentile,
         abstained=found.abstained,
         embedding=UNIT_EMBEDDINGS[found.embedding],
+        ranking=_RANKINGS[found.ranked_by],
+        contrast=found.contrast,
+        stability=found.stability,
     )
+
+
+def _concept_message(found: ScoredConcept) -> LabeledConcept:
+    return LabeledConcept(concept=found.concept, index=found.index, score=found.score, causal_score=found.causal_score)
 
 
 def localization_messages(
@@ -109,7 +129,7 @@ def statistics_message(model: str, unit: UnitStatistics) -> pb.Unit:
     )
 
 
-def unit_message(model: str, record: UnitRecord, description: Description, causal_score: float) -> pb.Unit:
+def unit_message(model: str, record: UnitRecord, description: Description) -> pb.Unit:
     """Everything known about a unit."""
     message = statistics_message(model, record.statistics)
     message.histogram.edges.extend(record.histogram_edges)
@@ -117,7 +137,7 @@ def unit_message(model: str, record: UnitRecord, description: Description, causa
     message.top_images.extend(pb.TopImage(image=one.image, value=one.value) for one in record.top_images)
     message.neighbors.extend(pb.UnitNeighbor(unit=_name(model, one), score=one.score) for one in record.neighbours)
     message.description.CopyFrom(description_message(model, description))
-    message.causal_score = causal_score
+    message.causal_score = description.concepts[0].causal_score
     return message
 
 

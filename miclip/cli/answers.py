@@ -27,10 +27,11 @@ class ModelInfo(TypedDict):
 
 
 class Concept(TypedDict):
-    """A concept with its cosine."""
+    """A concept with its cosine and its causal score in logits."""
 
     concept: str
     score: float
+    causal_score: float
 
 
 class Description(TypedDict):
@@ -42,6 +43,9 @@ class Description(TypedDict):
     null_percentile: float
     abstained: bool
     embedding: str
+    ranking: str
+    contrast: float | None
+    stability: float | None
     atlas: str
 
 

@@ -16,6 +16,10 @@ from miclip.errors import InvalidInput, NotFound
 from miclip.names import UnitName, parse_unit
 
 _BATCH = 1000
+_NOTE = """\
+score: cosine of unit and concept · effect: logits that the unit gives the concept · margin: lead over the next · null:
+share of random directions beaten · stable: share of other encoders that agree
+"""
 
 Units = Annotated[list[str] | None, typer.Argument(help="Units: LAYER/UNIT, MODEL/LAYER/UNIT or the full name.")]
 Ranges = Annotated[str, typer.Option("--units", "-u", help="Units of the layer: 0-9,12.")]
@@ -40,7 +44,7 @@ def describe(
     local: Local = False,
     as_json: output.Json = False,
 ) -> None:
-    """Say what units mean: the nearest concepts, and how far to trust them.
+    """Say what units mean: the concepts near them, ranked by what the unit does, and how far to trust the first.
 
     Without units, the most clearly labelled units of a layer are shown.
 
@@ -62,16 +66,20 @@ def describe(
 
 
 def strongest(answers: Sequence[Description], limit: int) -> list[Description]:
-    """Return the units with the highest score, those that abstain last."""
-    return sorted(answers, key=lambda answer: (answer["abstained"], -answer["concepts"][0]["score"]))[:limit]
+    """Return the units whose label stands out most, by contrast or else by score; those that abstain last."""
+
+    def order(answer: Description) -> tuple[bool, float]:
+        contrast = answer["contrast"]
+        return answer["abstained"], -(answer["concepts"][0]["score"] if contrast is None else contrast)
+
+    return sorted(answers, key=order)[:limit]
 
 
 def show(answers: Sequence[Description]) -> None:
     """Print descriptions as a table."""
     names = [parse_unit(answer["unit"]) for answer in answers]
     models = ", ".join(sorted({name.model for name in names}))
-    caption = "score: cosine of unit and concept · margin: lead over the next · null: share of random directions beaten"
-    shown = output.table("unit", "means", ">score", ">margin", ">null %", "then")
+    shown = output.table("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
     for name, answer in zip(names, answers, strict=True):
         best, *rest = answer["concepts"]
         label = output.text(best["concept"])
@@ -79,11 +87,13 @@ def show(answers: Sequence[Description]) -> None:
             output.text(f"{name.layer}/{name.unit}"),
             f"[dim]({label}) abstains[/]" if answer["abstained"] else f"[bold]{label}[/]",
             output.number(best["score"]),
+            output.number(best["causal_score"]),
             output.number(answer["margin"]),
             output.number(answer["null_percentile"], 1),
+            "–" if answer["stability"] is None else output.number(100 * answer["stability"], 0),
             output.text(", ".join(concept["concept"] for concept in rest)),
         )
-    output.show(f"What units of {models} mean", shown, caption)
+    output.show(f"What units of {models} mean", shown, _NOTE)
 
 
 def units_of_layer(service: Backend, model: str, layer: str = "", ranges: str = "") -> list[UnitName]:

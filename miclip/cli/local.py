@@ -142,11 +142,16 @@ def _searcher(model: str) -> AtlasSearcher:
 def _description(unit: UnitName, found: Found, searcher: AtlasSearcher) -> Description:
     return Description(
         unit=str(unit),
-        concepts=[Concept(concept=concept.concept, score=concept.score) for concept in found.concepts],
+        concepts=[
+            Concept(concept=one.concept, score=one.score, causal_score=one.causal_score) for one in found.concepts
+        ],
         margin=found.margin,
         null_percentile=found.null_percentile,
         abstained=found.abstained,
         embedding=str(found.embedding),
+        ranking=found.ranked_by,
+        contrast=found.contrast,
+        stability=found.stability,
         atlas=f"atlases/{searcher.atlas.atlas_id}",
     )
 

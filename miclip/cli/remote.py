@@ -117,11 +117,14 @@ def edit_message(model: str, edit: UnitSteer) -> Edit:
 def _description(entry: client_results.UnitDescription, atlas: str) -> Description:
     return Description(
         unit=entry.unit,
-        concepts=[Concept(concept=concept.text, score=concept.score) for concept in entry.concepts],
+        concepts=[Concept(concept=one.text, score=one.score, causal_score=one.causal_score) for one in entry.concepts],
         margin=entry.margin,
         null_percentile=entry.null_percentile,
         abstained=entry.abstained,
         embedding=entry.embedding,
+        ranking=entry.ranking,
+        contrast=entry.contrast,
+        stability=entry.stability,
         atlas=atlas,
     )
 

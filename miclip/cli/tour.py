@@ -47,8 +47,8 @@ def _show(described: Description, found: Localization, predicted: dict[str, Any]
     _step("1. What does a unit mean?", f"miclip describe {name.layer}/{name.unit}")
     describe.show([described])
     say(
-        f'\nUnit {name.unit} of {name.layer} is nearest to "{output.text(best)}" among the model\'s labels; the label '
-        f"beats {described['null_percentile']:.0f} % of random directions of the layer.\n"
+        f'\nAmong the model\'s labels, unit {name.unit} of {name.layer} stands for "{output.text(best)}"; the label '
+        f"stands out more than that of {described['null_percentile']:.0f} % of random directions of the layer.\n"
     )
     _step("2. Where is a concept?", f'miclip localize "{CONCEPT}"')
     localize.show([found], [name.layer])

@@ -75,6 +75,8 @@ class Concept:
     text: str
     index: int
     score: float
+    causal_score: float
+    """Change of the concept's logits under a small edit of the unit, in logits per unit of gain."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,19 @@ class UnitDescription:
     unit: str
     concepts: tuple[Concept, ...]
     margin: float
-    """Score of the best concept minus that of the second."""
+    """Lead of the first concept over the second in what ranked them: logits, or cosines."""
     null_percentile: float
-    """Share of random directions of the layer with a lower best score, in percent."""
+    """Share of random directions of the layer whose best concept stands out less, in percent."""
     abstained: bool
-    """``null_percentile`` is too low for the label to mean anything."""
+    """``null_percentile`` or ``contrast`` is too low for the label to be trusted."""
     embedding: str
     """``filter``, ``pattern`` or ``causal``."""
+    ranking: str
+    """What ranked the concepts: ``causal_score`` or ``cosine``."""
+    contrast: float | None
+    """Standard deviations by which the first causal score exceeds the unit's mean over the model's labels."""
+    stability: float | None
+    """Share of further encoders that give the unit the same label of the model's, 0 to 1."""
 
 
 @dataclass(frozen=True)

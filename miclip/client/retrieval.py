@@ -168,9 +168,12 @@ def _units_of(layer: str) -> Plan[list[str]]:
 def _description(message: retrieval_pb2.UnitDescription) -> UnitDescription:
     return UnitDescription(
         unit=message.unit,
-        concepts=tuple(Concept(concept.concept, concept.index, concept.score) for concept in message.concepts),
+        concepts=tuple(Concept(one.concept, one.index, one.score, one.causal_score) for one in message.concepts),
         margin=message.margin,
         null_percentile=message.null_percentile,
         abstained=message.abstained,
         embedding=short_names(resources_pb2.UnitEmbedding)[message.embedding],
+        ranking=short_names(resources_pb2.LabelRanking)[message.ranking],
+        contrast=message.contrast if message.HasField("contrast") else None,
+        stability=message.stability if message.HasField("stability") else None,
     )

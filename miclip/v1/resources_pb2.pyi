@@ -21,6 +21,12 @@ class UnitEmbedding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UNIT_EMBEDDING_PATTERN: _ClassVar[UnitEmbedding]
     UNIT_EMBEDDING_CAUSAL: _ClassVar[UnitEmbedding]
 
+class LabelRanking(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LABEL_RANKING_UNSPECIFIED: _ClassVar[LabelRanking]
+    LABEL_RANKING_COSINE: _ClassVar[LabelRanking]
+    LABEL_RANKING_CAUSAL_SCORE: _ClassVar[LabelRanking]
+
 class LocalizationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LOCALIZATION_METHOD_UNSPECIFIED: _ClassVar[LocalizationMethod]
@@ -36,6 +42,9 @@ UNIT_EMBEDDING_UNSPECIFIED: UnitEmbedding
 UNIT_EMBEDDING_FILTER: UnitEmbedding
 UNIT_EMBEDDING_PATTERN: UnitEmbedding
 UNIT_EMBEDDING_CAUSAL: UnitEmbedding
+LABEL_RANKING_UNSPECIFIED: LabelRanking
+LABEL_RANKING_COSINE: LabelRanking
+LABEL_RANKING_CAUSAL_SCORE: LabelRanking
 LOCALIZATION_METHOD_UNSPECIFIED: LocalizationMethod
 LOCALIZATION_METHOD_ATTRIBUTION: LocalizationMethod
 LOCALIZATION_METHOD_FILTER: LocalizationMethod
@@ -65,14 +74,16 @@ class EditList(_message.Message):
     def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
 
 class LabeledConcept(_message.Message):
-    __slots__ = ("concept", "index", "score")
+    __slots__ = ("concept", "index", "score", "causal_score")
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    CAUSAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     concept: str
     index: int
     score: float
-    def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+    causal_score: float
+    def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ..., causal_score: _Optional[float] = ...) -> None: ...
 
 class Embedding(_message.Message):
     __slots__ = ("values",)

@@ -17,20 +17,26 @@ class ConceptList(_message.Message):
     def __init__(self, concepts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnitDescription(_message.Message):
-    __slots__ = ("unit", "concepts", "margin", "null_percentile", "abstained", "embedding")
+    __slots__ = ("unit", "concepts", "margin", "null_percentile", "abstained", "embedding", "ranking", "contrast", "stability")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     MARGIN_FIELD_NUMBER: _ClassVar[int]
     NULL_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
     ABSTAINED_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    RANKING_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    STABILITY_FIELD_NUMBER: _ClassVar[int]
     unit: str
     concepts: _containers.RepeatedCompositeFieldContainer[_resources_pb2.LabeledConcept]
     margin: float
     null_percentile: float
     abstained: bool
     embedding: _resources_pb2.UnitEmbedding
-    def __init__(self, unit: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., margin: _Optional[float] = ..., null_percentile: _Optional[float] = ..., abstained: _Optional[bool] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ...) -> None: ...
+    ranking: _resources_pb2.LabelRanking
+    contrast: float
+    stability: float
+    def __init__(self, unit: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., margin: _Optional[float] = ..., null_percentile: _Optional[float] = ..., abstained: _Optional[bool] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., ranking: _Optional[_Union[_resources_pb2.LabelRanking, str]] = ..., contrast: _Optional[float] = ..., stability: _Optional[float] = ...) -> None: ...
 
 class LocatedUnit(_message.Message):
     __slots__ = ("unit", "score")

@@ -116,6 +116,23 @@ def test_a_units_answer_does_not_depend_on_the_other_units_asked(wire: Any) -> N
         assert describe(wire, [names[place]]).descriptions[0] == together[place]
 
 
+def test_a_concepts_causal_score_is_the_units_attribution_to_it(wire: Any, atlas: Atlas) -> None:
+    names = [unit_name("layer4", unit) for unit in (3, 17, 200)]
+    for found in describe(wire, names, concepts=pb.ConceptList(concepts=WORDS)).descriptions:
+        for concept in found.concepts[:2]:
+            located = localize(wire, texts=[concept.concept], top_k=256).localizations[0].units
+            scores = {unit.unit: unit.score for unit in located}
+            assert concept.causal_score == pytest.approx(scores[found.unit], abs=1e-5)
+
+
+def test_a_unit_is_read_with_the_evidence_for_its_label(wire: Any) -> None:
+    name = unit_name("layer4", 17)
+    unit = wire.call("retrieval/GetUnit", pb.GetUnitRequest(name=name)).unit
+    (described,) = describe(wire, [name]).descriptions
+    assert unit.description == described
+    assert unit.causal_score == described.concepts[0].causal_score
+
+
 def test_a_querys_units_do_not_depend_on_the_other_queries(wire: Any, dog: bytes) -> None:
     together = localize(wire, texts=["cat", "dog"], images=[dog], top_k=10).localizations
     assert [found.text for found in together] == ["cat", "dog", ""]

@@ -75,9 +75,11 @@ def test_lists_follow_every_page(server: Any, run: Callable[..., Any]) -> None:
 
 def test_a_layer_is_described_in_requests_within_the_limit(server: Any, run: Callable[..., Any]) -> None:
     def describe(request: retrieval_pb2.DescribeUnitsRequest, _: Any) -> retrieval_pb2.DescribeUnitsResponse:
-        concept = resources_pb2.LabeledConcept(concept="dog", index=3, score=0.5)
+        concept = resources_pb2.LabeledConcept(concept="dog", index=3, score=0.5, causal_score=0.25)
         descriptions = [
-            retrieval_pb2.UnitDescription(unit=unit, concepts=[concept], abstained=True, embedding=2)
+            retrieval_pb2.UnitDescription(
+                unit=unit, concepts=[concept], abstained=True, embedding=2, ranking=2, contrast=4.5
+            )
             for unit in request.units
         ]
         timings = [resources_pb2.Timing(stage="search", seconds=1.0)]
@@ -89,7 +91,9 @@ def test_a_layer_is_described_in_requests_within_the_limit(server: Any, run: Cal
     result = run("describe", layer="models/m/layers/l", concepts=["dog"], top_k=1)
     assert [one.unit for one in result.descriptions] == [f"models/m/layers/l/units/{i}" for i in range(units)]
     assert result.descriptions[0].concepts[0].text == "dog"
-    assert (result.descriptions[0].abstained, result.descriptions[0].embedding) == (True, "pattern")
+    first = result.descriptions[0]
+    assert (first.abstained, first.embedding, first.ranking) == (True, "pattern", "causal_score")
+    assert (first.contrast, first.stability, first.concepts[0].causal_score) == (4.5, None, 0.25)
     assert result.timings == {"search": 2.0}
     assert [len(request.units) for name, request, _ in server.calls if name == "DescribeUnits"] == [units - 7, 7]
 
