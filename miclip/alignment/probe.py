@@ -21,6 +21,7 @@ from torch import Tensor
 
 from miclip.errors import InvalidInput
 from miclip.images import decode_image
+from miclip.models.attribution import attribute
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 
@@ -118,11 +119,15 @@ class ActivationStore:
         clip: The CLIP model.
         probe: The probe set.
         layers: Layers to capture.
+        points: Points at which the gradient of an attribution is taken: see ``miclip.models.attribution``.
     """
 
-    def __init__(self, root: Path, model: TargetModel, clip: Clip, probe: ProbeSet, layers: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, model: TargetModel, clip: Clip, probe: ProbeSet, layers: Sequence[str], points: int = 1
+    ) -> None:
         self._model, self._clip, self._probe, self._layers = model, clip, probe, tuple(layers)
-        inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers)]
+        self._points = points
+        inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers), *([points] if points > 1 else [])]
         self.directory = root / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
     @property
@@ -163,7 +168,7 @@ class ActivationStore:
 
     def _compute(self, images: list[Tensor]) -> dict[str, NDArray[Any]]:
         batch = torch.stack([self._model.preprocess(image) for image in images])
-        logits, activations, attributions = self._model.attribute(batch, self._layers)
+        logits, activations, attributions = attribute(self._model, batch, self._layers, self._points)
         rows = {
             "logits": logits.float().cpu().numpy(),
             "images": self._clip.embed_images(images).astype(np.float16),

@@ -45,12 +45,14 @@ class AlignmentConfig:
         encoder: Settings of the encoders.
         probe_rows: Probe rows kept in the atlas for localisation, evenly spread; 0 keeps all.
         text_template: Wraps a label for the CLIP text tower.
+        points: Points at which the gradient of an attribution is taken: see ``miclip.models.attribution``.
     """
 
     layers: tuple[str, ...] = ()
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     probe_rows: int = 0
     text_template: str = "{}"
+    points: int = 1
 
 
 def align_model(
@@ -85,7 +87,7 @@ def align_model(
         Cancelled: ``cancelled`` became true.
     """
     layers = _layers(model, config)
-    activation_store = ActivationStore(store, model, clip, probe, layers)
+    activation_store = ActivationStore(store, model, clip, probe, layers, config.points)
     activation_store.fill(progress, cancelled)
     _stop_if(cancelled)
     record = activation_store.read()
@@ -114,7 +116,7 @@ def align_model(
         "probe": {"set": probe.name, "images": images, "views": len(rows),
                   "sha256": probe.sha256},
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
-                     "probe_rows": len(rows), **_label_settings()},
+                     "attribution_points": config.points, "probe_rows": len(rows), **_label_settings()},
         "licence": probe.licence,
     }  # fmt: skip
     atlas_id = write_atlas(atlas_root, manifest, tensors, probe_images=[probe.names[i] for i in rows])

@@ -168,7 +168,9 @@ class TargetModel:
         # copies made outside inference mode are ordinary tensors, which may take part in training
         return Output(_plain(logits), {layer: _plain(kept[layer]) for layer in capture})
 
-    def attribute(self, images: Tensor, layers: Sequence[str]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def attribute(
+        self, images: Tensor, layers: Sequence[str], *, gain: float = 1.0, classes: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Attribute the margin of the predicted label to the units of some layers, to first order.
 
         The attribution of a unit is ``∂(logit_ĉ − mean_k logit_k)/∂g`` at ``g = 1``, where ``g`` multiplies the unit at
@@ -177,6 +179,8 @@ class TargetModel:
         Args:
             images: float32 ``[B,3,S,S]``, preprocessed; any device.
             layers: Names of layers.
+            gain: Where the gradient is taken instead of at 1: every unit of all ``layers`` is multiplied by it.
+            classes: Labels whose margin is attributed instead of the predicted, int64 ``[B]``.
 
         Returns:
             Logits ``[B,K]``, pooled activations and attributions ``[B,d]`` by layer; float32, on the CPU.
@@ -192,14 +196,14 @@ class TargetModel:
             shape = [1] * x.ndim
             axis = self._unit_axis(x)
             shape[0], shape[axis] = x.shape[0], x.shape[axis]
-            gains[layer] = torch.ones(shape, dtype=x.dtype, device=x.device, requires_grad=True)
+            gains[layer] = torch.full(shape, gain, dtype=x.dtype, device=x.device, requires_grad=True)
             kept[layer] = self._pool(x.detach())
             return x * gains[layer]
 
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = self._inputs(images)
             logits = self._run(inputs.clone() if inputs.is_inference() else inputs, set(layers), change)
-            grads = _margin_gradients(logits, gains)
+            grads = _margin_gradients(logits, gains, classes)
         return (
             _plain(logits.detach()),
             {layer: _plain(kept[layer]) for layer in layers},
@@ -310,11 +314,11 @@ def state_sha256(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _margin_gradients(logits: Tensor, gains: dict[str, Tensor]) -> dict[str, Tensor]:
+def _margin_gradients(logits: Tensor, gains: dict[str, Tensor], classes: Tensor | None = None) -> dict[str, Tensor]:
     """Return the gradient of each row's ``logit_ĉ − mean_k logit_k`` by layer; zero where a layer has no influence."""
     if not gains:
         return {}
-    predicted = logits.argmax(dim=1, keepdim=True)
+    predicted = logits.argmax(dim=1, keepdim=True) if classes is None else classes.to(logits.device)[:, None]
     margin = logits.gather(1, predicted).squeeze(1) - logits.mean(dim=1)
     grads = torch.autograd.grad(margin.sum(), tuple(gains.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(gains, grads, strict=True))

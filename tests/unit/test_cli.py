@@ -136,7 +136,18 @@ def test_describe_prints_one_json_array_in_the_order_asked(toy: str) -> None:
         "layers/mid/units/9", "layers/logits/units/2", "layers/mid/units/1",
     ]  # fmt: skip
     assert [answer["concepts"][0]["concept"] for answer in answers] == ["cat", "bus", "cat"]
-    assert set(answers[0]) == {"unit", "concepts", "margin", "null_percentile", "abstained", "embedding", "atlas"}
+    assert set(answers[0]) == {
+        "unit",
+        "concepts",
+        "margin",
+        "null_percentile",
+        "abstained",
+        "embedding",
+        "ranking",
+        "contrast",
+        "stability",
+        "atlas",
+    }
 
 
 def test_describe_without_units_shows_the_most_clearly_labelled_of_the_last_hidden_layer(toy: str) -> None:
