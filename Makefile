@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test test-k8s test-metrics image lint format proto docs k8s monitoring lock
+.PHONY: help setup serve stop test test-k8s test-metrics test-browser image lint format proto docs k8s monitoring lock
 
 help: ## Show these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -39,13 +39,16 @@ stop: $(STAMP) ## Stop what `make serve` started
 	@$(BIN)/miclip stop
 
 test: $(STAMP) ## Run the tests against the real system (PYTEST_ARGS="-m unit" for a part)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not k8s and not metrics" $(PYTEST_ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not k8s and not metrics and not browser" $(PYTEST_ARGS)
 
 test-k8s: $(STAMP) ## Check the Kubernetes manifests (needs kubectl)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m k8s $(PYTEST_ARGS)
 
 test-metrics: $(STAMP) ## Run the tests of the metrics, with a real Prometheus (Debian's package prometheus)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m metrics $(PYTEST_ARGS)
+
+test-browser: $(STAMP) ## Open the evaluation's report in a real browser (Debian's package chromium)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
 
 image: $(STAMP) ## Build the container image and try it (Docker, or buildah as root; VARIANT=cuda for NVIDIA GPUs)
 	@PYTHON=$(BIN)/python TORCH_INDEX=$(TORCH_INDEX) ./tools/build_image.sh $(VARIANT)
