@@ -155,9 +155,9 @@ def _describe(searcher: AtlasSearcher, name: UnitName) -> Description:
 
 
 def _title(name: UnitName, found: Description) -> str:
-    said = f"score {found.concepts[0].score:.2f}, margin {found.margin:.2f}, null {found.null_percentile:.0f} %"
-    best = found.concepts[0].concept
-    meaning = f"({best}) abstains" if found.abstained else best
+    best = found.concepts[0]
+    said = f"cosine {best.score:.2f}, causal score {best.causal_score:+.2f}, null {found.null_percentile:.0f} %"
+    meaning = f"({best.concept}) abstains" if found.abstained else best.concept
     return f"{name.model} {name.layer}/{name.unit}: {meaning} · {said}"
 
 

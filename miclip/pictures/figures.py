@@ -10,7 +10,7 @@ from torch import Tensor
 
 from miclip.pictures.canvas import Figure, plain
 from miclip.pictures.colours import HEAT, group_colour
-from miclip.pictures.projection import Projection
+from miclip.pictures.projection import Projection, sureness
 from miclip.pictures.spatial import Float32, UnitMap, grey, heat_range, upsample
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def units_figure(title: str, projection: Projection) -> Figure:
     if len(silent):
         axes.scatter(silent[:, 0], silent[:, 1], s=14, color="0.75", label=f"abstains ({len(silent)})", zorder=0)
     sure = [place for place, group in enumerate(projection.groups) if group]
-    for place in sorted(sure, key=lambda place: -projection.descriptions[place].margin)[:_NAMED]:
+    for place in sorted(sure, key=lambda place: -sureness(projection.descriptions[place]))[:_NAMED]:
         best = projection.descriptions[place].concepts[0].concept
         axes.annotate(plain(best), projection.points[place], xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set(title=plain(title), xticks=[], yticks=[])

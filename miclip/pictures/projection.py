@@ -62,6 +62,11 @@ def project_units(searcher: AtlasSearcher, layer: str, groups: Mapping[str, str]
     return Projection(layer, _tsne(embeddings[alive]), tuple(described), mine, tuple(names))
 
 
+def sureness(unit: Description) -> float:
+    """Return what orders labels by how far to trust them: the contrast where it was measured, else the cosine."""
+    return unit.concepts[0].score if unit.contrast is None else unit.contrast
+
+
 def label_clusters(labels: Sequence[str], embeddings: Float32, count: int = 8) -> dict[str, str]:
     """Group labels by k-means of their text embeddings; a group is named by the label nearest to its centre.
 

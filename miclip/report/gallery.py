@@ -11,11 +11,12 @@ from torch import Tensor
 
 from miclip.errors import InvalidInput
 from miclip.evaluation.baselines import class_means
+from miclip.pictures.projection import sureness
 from miclip.pictures.spatial import UnitMap, heat_range, overlay, unit_maps
 from miclip.report.exhibit import Exhibit
 from miclip.report.markup import Html, el
 from miclip.report.thumbnails import thumbnail
-from miclip.report.words import plain_number
+from miclip.report.words import plain_number, signed
 from miclip.retrieval import Description, UnitRecord
 
 SURE, SILENT = 9, 3
@@ -64,7 +65,7 @@ def collect(exhibit: Exhibit, layer: str) -> list[Shown]:
 
 def choose(units: Sequence[Description]) -> list[Description]:
     """Return units at even steps from the surest label to the least sure, then some that abstain."""
-    ranked = sorted(units, key=lambda unit: -unit.concepts[0].score)
+    ranked = sorted(units, key=sureness, reverse=True)
     sure = [unit for unit in ranked if not unit.abstained]
     silent = [unit for unit in ranked if unit.abstained]
     return [*_even(sure, SURE), *_even(silent, SILENT)]
@@ -99,18 +100,31 @@ def _card(shown: Shown) -> Html:
     name = f"{unit.layer}/{unit.unit}"
     label = el("s" if unit.abstained else "b", best.concept, class_="label")
     badge = el("span", "abstains", class_="badge") if unit.abstained else None
-    facts = f"score {plain_number(best.score)} · margin {plain_number(unit.margin)} · null {unit.null_percentile:.0f} %"
     tops = _tops(name, shown)
-    others = "then " + ", ".join(f"{concept.concept} {plain_number(concept.score)}" for concept in rest)
+    others = "then " + ", ".join(concept.concept for concept in rest)
     return el(
         "article",
         el("header", el("code", name), label, badge),
-        el("p", facts, el("br"), others if rest else None, class_="facts"),
+        el("p", _facts(unit), el("br"), others if rest else None, class_="facts"),
         el("p", "drives most: ", _driven_words(shown), class_="facts"),
         el("div", tops[:MAPS], [_map(name, over) for over in shown.maps], class_="maps"),
         el("div", tops[MAPS:], class_="tops"),
         class_="unit silent" if unit.abstained else "unit",
     )
+
+
+def _facts(unit: Description) -> str:
+    """The evidence for the label, as far as it was measured."""
+    best, stability = unit.concepts[0], unit.stability
+    facts = [
+        f"cosine {plain_number(best.score)}",
+        f"causal score {signed(best.causal_score, 2)}",
+        f"margin {plain_number(unit.margin)}",
+        f"null {unit.null_percentile:.0f} %",
+        None if unit.contrast is None else f"contrast {plain_number(unit.contrast, 1)}",
+        None if stability is None else f"stability {100 * stability:.0f} %",
+    ]
+    return " · ".join(fact for fact in facts if fact)
 
 
 def _driven_words(shown: Shown) -> list[object]:

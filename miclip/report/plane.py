@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from miclip.pictures.colours import group_colour
-from miclip.pictures.projection import Projection, project_units
+from miclip.pictures.projection import Projection, project_units, sureness
 from miclip.report.charts import Point, scatter, shape
 from miclip.report.exhibit import Exhibit
 from miclip.report.markup import Html, el
@@ -22,7 +22,7 @@ def plane(exhibit: Exhibit, layer: str) -> Html:
 
 def _points(found: Projection) -> list[Point]:
     sure = [place for place, group in enumerate(found.groups) if group]
-    named = set(sorted(sure, key=lambda place: -found.descriptions[place].margin)[:_NAMED])
+    named = set(sorted(sure, key=lambda place: -sureness(found.descriptions[place]))[:_NAMED])
     return [
         Point(float(x), float(y), found.names.index(group) if group else None, _title(found, place),
               found.descriptions[place].concepts[0].concept if place in named else "")

@@ -235,7 +235,8 @@ def test_a_change_of_nothing_has_no_sign() -> None:
 
 def test_the_gallery_takes_even_steps_from_the_surest_to_the_least_sure_then_silent_ones() -> None:
     def unit(at: int) -> Description:
-        return Description("mid", at, (ScoredConcept(0, "dog", at / 100),), 0.1, 50.0, at % 4 == 0, "causal")
+        concept = ScoredConcept(0, "dog", 0.5, 0.1)
+        return Description("mid", at, (concept,), 0.1, 50.0, at % 4 == 0, "causal", "causal_score", float(at), None)
 
     chosen = [found.unit for found in choose([unit(at) for at in range(1, 100)])]
     sure, silent = chosen[:SURE], chosen[SURE:]
