@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
 from miclip.models.clip import Clip, build_clip, load_open_clip
+from miclip.models.dictionaries import DictionaryManifest, read_dictionaries
 from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
 from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
 from miclip.models.target import TargetModel
@@ -90,12 +91,12 @@ class Catalogue:
             shown = model if len(model) <= 80 else model[:77] + "..."
             allowed = ", ".join(ids)
             raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
-        where = pick_device(device)
-        for folder in self._folders:
-            if (folder / f"{model}.json").is_file():
-                spec = read_spec(folder, model, TargetSpec)
-                return build_target(model, spec, read_state(folder, model, spec), where)
-        return self._load_entry(model, self._entries[model], where)
+        return self._with_dictionaries(self._load(model, pick_device(device)))
+
+    def dictionaries(self, model: str) -> dict[str, DictionaryManifest]:
+        """Return the dictionaries of a model by the name of their layer of features; raises BadArtefact."""
+        found = [pair for folder in self._folders for pair in read_dictionaries(folder, model)]
+        return {sae.layer: manifest for manifest, sae in found}
 
     def load_clip(self, device: str | None = None) -> Clip:
         """Load the CLIP of the shared space: ``settings().clip``, or the demo's when that is empty.
@@ -137,6 +138,21 @@ class Catalogue:
         target = as_target(model, spec, module)
         write_model(self._imported, model, spec, module.state_dict())
         return target
+
+    def _load(self, model: str, device: str) -> TargetModel:
+        for folder in self._folders:
+            if (folder / f"{model}.json").is_file():
+                spec = read_spec(folder, model, TargetSpec)
+                return build_target(model, spec, read_state(folder, model, spec), device)
+        return self._load_entry(model, self._entries[model], device)
+
+    def _with_dictionaries(self, target: TargetModel) -> TargetModel:
+        found = [pair for folder in self._folders for pair in read_dictionaries(folder, target.name)]
+        for manifest, sae in found:
+            if manifest.weights_sha256 != target.weights_sha256:
+                text = f"Dictionary {sae.layer!r} was made for other weights of model {target.name!r}; train it again."
+                raise BadArtefact(text)
+        return target.with_dictionaries([sae for _, sae in found]) if found else target
 
     def _load_entry(self, model: str, entry: Entry, device: str) -> TargetModel:
         if not entry.weights.startswith(HUB) and not entry.weights.endswith(".safetensors"):

@@ -20,6 +20,7 @@ from services.rpc import Call, Scope, Servicer, check_range, check_size, page_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from miclip.models.sae import SparseAutoencoder
     from services.batching import Row, RowOutput
     from services.hosting import Hosted, Hosting
 
@@ -125,12 +126,14 @@ class ActivationServicer(Servicer):
         )
         for layer in target.layers.values():
             entry = manifest.layer(layer.name) if manifest else None
+            sae = target.dictionaries.get(layer.name)
             model.layers.add(
                 name=f"{model.name}/layers/{layer.name}",
                 kind=convert.LAYER_KINDS[layer.kind],
                 units=layer.units,
                 aligned=entry is not None,
                 default_embedding=convert.UNIT_EMBEDDINGS[entry.unit_embedding] if entry else None,
+                dictionary=_dictionary(sae) if sae else None,
             )
         return model
 
@@ -233,6 +236,11 @@ def _check_distinct(layers: tuple[str, ...]) -> None:
         if layer in layers[:index]:
             field = f"layers[{index}]"
             raise InvalidInput(f"{field}: layer {layer!r} is asked for twice.", field=field, allowed="each layer once")
+
+
+def _dictionary(sae: SparseAutoencoder) -> pb.Dictionary:
+    config = sae.config
+    return pb.Dictionary(sha256=sae.sha256, activation=str(config.activation), k=config.k, **sae.quality)
 
 
 def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Prediction]:

@@ -114,7 +114,7 @@ class AlignerServicer(Servicer):
             results = await asyncio.to_thread(image_traces, atlas, captured, vectors, top_k)
         spent = {"capture": ran - began, "embed": embedded - ran, "compare": time.perf_counter() - embedded}
         return pb.TraceImagesResponse(
-            results=results, provenance=provenance(atlas, atlas.layer_names), timings=timings(spent)
+            results=results, provenance=provenance(atlas, atlas.neuron_layers), timings=timings(spent)
         )
 
     @rpc(Scope.ALIGN)

@@ -16,6 +16,7 @@ from miclip.v1 import resources_pb2 as pb
 LAYER_KINDS = {
     "channels": pb.LAYER_KIND_CHANNELS,
     "tokens": pb.LAYER_KIND_TOKENS,
+    "features": pb.LAYER_KIND_FEATURES,
     "logits": pb.LAYER_KIND_LOGITS,
 }
 UNIT_EMBEDDINGS = {
@@ -61,7 +62,7 @@ def to_edits(
 
 def from_edit(edit: Edit, model: str) -> pb.Edit:
     """An edit as a message, absolute."""
-    message = pb.Edit(layer=str(LayerName(model, edit.layer)), unit=edit.unit)
+    message = pb.Edit(layer=str(LayerName(model, edit.layer)), unit=edit.unit, reconstruct=edit.reconstruct)
     setattr(message, edit.op.value, edit.value)
     return message
 
@@ -116,7 +117,7 @@ def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: s
             allowed = f"-{bound:g} to {bound:g} times the unit's maximum"
             text = f"{field}.{kind} is {value:g}; allowed is {allowed}."
             raise InvalidInput(text, field=f"{field}.{kind}", allowed=allowed)
-    return Edit(layer, message.unit, op, value)
+    return Edit(layer, message.unit, op, value, message.reconstruct)
 
 
 def _absolute(edit: Edit, maximum: float, field: str) -> Edit:

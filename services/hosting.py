@@ -132,8 +132,18 @@ class Hosting:
     def _open_atlas(self, target: TargetModel) -> tuple[str, Atlas]:
         atlas_id = active_atlas_id(target.name)
         if atlas_id not in self._atlases:
-            self._atlases[atlas_id] = find_atlas(target.name, model_weights_sha256=target.weights_sha256)
+            atlas = find_atlas(target.name, model_weights_sha256=target.weights_sha256)
+            _check_dictionaries(atlas.manifest, target)
+            self._atlases[atlas_id] = atlas
         return atlas_id, self._atlases[atlas_id]
+
+
+def _check_dictionaries(manifest: AtlasManifest, target: TargetModel) -> None:
+    for entry in manifest.layers:
+        sae = target.dictionaries.get(entry.name)
+        if sae and entry.dictionary and entry.dictionary.sha256 != sae.sha256:
+            text = f"The atlas of {target.name} was made for another dictionary {entry.name!r} than the one served."
+            raise BadArtefact(f"{text} Align the model again.")
 
 
 def _decode(data: bytes, index: int, target: TargetModel) -> Tensor:

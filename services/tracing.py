@@ -41,7 +41,7 @@ async def capture(activation: Peer, atlas: Atlas, images: Sequence[bytes]) -> Ca
         InvalidInput: an image cannot be used; names ``images[i]``.
         BadArtefact: the atlas was made for other weights than those served.
     """
-    model, layers = atlas.manifest.model, atlas.layer_names
+    model, layers = atlas.manifest.model, atlas.neuron_layers
     wanted = tuple(dict.fromkeys([*layers, _LOGITS]))
     request = activation_pb2.CaptureActivationsRequest(
         model=str(ModelName(model)), images=images, layers=[str(LayerName(model, layer)) for layer in wanted]

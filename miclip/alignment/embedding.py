@@ -19,21 +19,27 @@ UNIT_EMBEDDINGS = ("filter", "pattern", "causal")
 
 def pattern_embedding(encoder: NeuronEncoder, activations: Float32) -> Float32:
     """Return ``cov_j(a_ij / sd_i, z_j)``, float32 ``[d, D]``, for activations ``[N, d]``."""
-    spread = np.maximum(activations.std(axis=0), 1e-12)
-    return _covariance((activations - activations.mean(axis=0)) / spread, encoder.embed_images(activations))
+    return covariance_embeddings(encoder.embed_images(activations), activations, activations)["pattern"]
 
 
 def causal_embedding(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> Float32:
     """Return ``cov_j(r_ij, z_j)``, float32 ``[d, D]``, for activations and attributions ``[N, d]``."""
-    return _covariance(attributions - attributions.mean(axis=0), encoder.embed_images(activations))
+    return covariance_embeddings(encoder.embed_images(activations), activations, attributions)["causal"]
 
 
 def unit_embeddings(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> dict[str, Float32]:
     """Return every kind of unit embedding of a layer, each float32 ``[d, D]``, not normalised."""
+    embedded = encoder.embed_images(activations)
+    filters = np.ascontiguousarray(encoder.weight.T)
+    return {"filter": filters, **covariance_embeddings(embedded, activations, attributions)}
+
+
+def covariance_embeddings(embedded: Float32, activations: Float32, attributions: Float32) -> dict[str, Float32]:
+    """Return ``pattern`` and ``causal`` of units ``[N, F]`` whose images are embedded as ``[N, D]``."""
+    spread = np.maximum(activations.std(axis=0), 1e-12)
     return {
-        "filter": np.ascontiguousarray(encoder.weight.T),
-        "pattern": pattern_embedding(encoder, activations),
-        "causal": causal_embedding(encoder, activations, attributions),
+        "pattern": _covariance((activations - activations.mean(axis=0)) / spread, embedded),
+        "causal": _covariance(attributions - attributions.mean(axis=0), embedded),
     }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import NeuronEncoder
+from miclip.alignment.features import feature_embeddings
 from miclip.atlas import UnitEmbedding, centre_texts, contrast, normalise, null_contrast
 from miclip.retrieval import ABSTAIN_CONTRAST, AttributionStore, LocalizationMix, gathering, mix_relevance
 from miclip.settings import settings
@@ -48,6 +49,8 @@ class LayerProbe:
         sources: Image that every row is a view of, int64 ``[N]``.
         kept: Whether the atlas keeps the row, bool ``[N]``.
         texts: ``E_c`` of every label, float32 ``[K, D]``.
+        base: Of features: the activations ``[N, d]`` of the layer that their dictionary is on, which the encoder reads.
+        directions: Of features: their decoder directions ``[F, d]``.
     """
 
     kind: UnitEmbedding
@@ -58,11 +61,25 @@ class LayerProbe:
     sources: Int64
     kept: NDArray[np.bool_]
     texts: Float32
+    base: Float32 | None = None
+    directions: Float32 | None = None
+
+    @property
+    def read(self) -> Float32:
+        """What the encoder reads: the activations of neurons, ``[N, d]``."""
+        return self.activations if self.base is None else self.base
+
+    def embeddings(self, encoder: NeuronEncoder) -> dict[str, Float32]:
+        """Return every kind of unit embedding, each float32 ``[d, D]``, not normalised."""
+        if self.base is None or self.directions is None:
+            return unit_embeddings(encoder, self.activations, self.attributions)
+        return feature_embeddings(self.directions, encoder, self.base, self.activations, self.attributions)
 
     def rows(self, chosen: NDArray[np.bool_]) -> LayerProbe:
         """Return the probe of the ``chosen`` rows alone, bool ``[N]``."""
-        columns = ("activations", "attributions", "images", "predicted", "sources", "kept")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+        columns = ("activations", "attributions", "images", "predicted", "sources", "kept", "base")
+        there = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        return replace(self, **{name: values[chosen] for name, values in there.items()})
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,7 @@ class Labels:
 def label_units(probe: LayerProbe, encoder: NeuronEncoder) -> Labels:
     """Label the units of a layer by its model's labels."""
     texts = centre_texts(probe.texts, probe.texts.mean(axis=0))
-    embedding = unit_embeddings(encoder, probe.activations, probe.attributions)[probe.kind]
+    embedding = probe.embeddings(encoder)[probe.kind]
     effects = _effects(probe.rows(probe.kept) if probe.kept.any() else probe, encoder, texts)
     nearest = np.argsort(-(normalise(embedding) @ texts.T), axis=1, kind="stable")[:, : settings().describe_shortlist]
     shortlisted = np.take_along_axis(effects.T, nearest, axis=1)
@@ -184,7 +201,7 @@ def fold_images(predicted: Int64, sources: Int64, seed: int) -> Int64:
 def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float32:
     config = settings()
     mix = LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
-    mechanism = encoder.embed_images(probe.activations)
+    mechanism = encoder.embed_images(probe.read)
     relevance = mix_relevance(mix, mechanism, probe.images, probe.texts, probe.predicted)
     store, how = AttributionStore(relevance, probe.attributions), gathering()
     return np.stack([store.scores(text, how)[0] for text in texts])

@@ -127,7 +127,9 @@ class ActivationStore:
     ) -> None:
         self._model, self._clip, self._probe, self._layers = model, clip, probe, tuple(layers)
         self._points = points
-        inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers), *([points] if points > 1 else [])]
+        dictionaries = [model.dictionaries[layer].sha256 for layer in layers if layer in model.dictionaries]
+        further = [*dictionaries, *([points] if points > 1 else [])]
+        inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers), *further]
         self.directory = root / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
     @property
@@ -178,13 +180,16 @@ class ActivationStore:
         return rows
 
     def _array(self, key: str, width: int, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-        path, shape = self.directory / f"{key}.npy", (len(self._probe.names), width)
+        path, shape = self._path(key), (len(self._probe.names), width)
         if path.exists() and self.done:
             return np.lib.format.open_memmap(path, mode="r+")
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def _read(self, key: str) -> NDArray[Any]:
-        return np.load(self.directory / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(self._path(key), mmap_mode="r", allow_pickle=False)
+
+    def _path(self, key: str) -> Path:
+        return self.directory / f"{key.replace('/', '~')}.npy"  # names of dictionaries have slashes
 
     def _mark(self, done: int) -> None:
         temporary = self.directory / "done.json.tmp"

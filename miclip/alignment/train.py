@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
+from miclip.alignment.features import sparse_tensors
 from miclip.alignment.labels import LayerProbe, judge_labels
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet, Progress
 from miclip.atlas import SCHEMA_VERSION, UnitEmbedding, compute_statistics, null_statistics, write_atlas
@@ -99,10 +99,14 @@ def align_model(
     for name in layers:
         _stop_if(cancelled)
         layer = model.layers[name]
-        layer_probe = _layer_probe(record, name, default_embedding(str(layer.kind)), labels, rows, images)
-        tensors[name], metrics = run.layer(name, layer_probe)
-        manifest_layers.append({"name": name, "kind": str(layer.kind), "units": layer.units,
-                                "unit_embedding": layer_probe.kind, "metrics": metrics})  # fmt: skip
+        layer_probe = _layer_probe(record, model, name, labels, rows, images)
+        tensors[name], metrics = run.layer(layer.base, layer_probe)
+        entry = {"name": name, "kind": str(layer.kind), "units": layer.units,
+                 "unit_embedding": layer_probe.kind, "metrics": metrics}  # fmt: skip
+        if sae := model.dictionaries.get(name):
+            entry["dictionary"] = {"sha256": sae.sha256, "quality": sae.quality}
+            entry["nonzero"] = len(tensors[name]["features"])
+        manifest_layers.append(entry)
     if progress:
         progress("atlas", 0, 1, None)
     tensors["shared"] = {
@@ -136,7 +140,9 @@ def _layers(model: TargetModel, config: AlignmentConfig) -> tuple[str, ...]:
         allowed = ", ".join(model.layers)
         raise InvalidInput(f"layers: {unknown[0]!r} is not a layer of {model.name}; it has {allowed}.",
                            field="layers", allowed=allowed)  # fmt: skip
-    return config.layers or tuple(model.layers)
+    wanted = config.layers or tuple(model.layers)
+    bases = {model.layers[name].base for name in wanted}  # features are read through their layer's encoder
+    return tuple(name for name in model.layers if name in wanted or name in bases)
 
 
 def _stop_if(cancelled: Callable[[], bool]) -> None:
@@ -154,7 +160,7 @@ class _Run:
     cancelled: Callable[[], bool]
 
     def layer(self, name: str, probe: LayerProbe) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-        """Return the tensors and metrics of one layer."""
+        """Return the tensors and metrics of a layer, or of features, whose encoder is that of their base ``name``."""
         encoder = self._encoder(name, probe, 0)
         tensors = _layer_tensors(probe, encoder, self.config)
         judged, metrics = judge_labels(probe, partial(self._encoder, name), self.config.encoder.seed)
@@ -174,7 +180,7 @@ class _Run:
             saved = load_file(path)
             return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
         encoder = train_encoder(
-            probe.activations, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
+            probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
             progress=self._reporter(name, number),
         )  # fmt: skip
         temporary = path.with_suffix(".tmp")
@@ -193,30 +199,34 @@ class _Run:
 
 def _layer_probe(
     record: ProbeRecord,
+    model: TargetModel,
     name: str,
-    kind: UnitEmbedding,
     labels: NDArray[np.float32],
     rows: NDArray[np.int64],
     images: int,
 ) -> LayerProbe:
-    total = len(record.logits)
+    total, layer, sae = len(record.logits), model.layers[name], model.dictionaries.get(name)
     return LayerProbe(
-        kind, np.asarray(record.activations[name]), np.asarray(record.attributions[name]), record.image_embeddings,
-        record.logits.argmax(axis=1).astype(np.int64), np.arange(total) % images, np.isin(np.arange(total), rows),
-        labels.astype(np.float32),
+        default_embedding(str(layer.kind)), np.asarray(record.activations[name]), np.asarray(record.attributions[name]),
+        record.image_embeddings, record.logits.argmax(axis=1).astype(np.int64), np.arange(total) % images,
+        np.isin(np.arange(total), rows), labels.astype(np.float32),
+        base=np.asarray(record.activations[layer.base]) if sae else None,
+        directions=sae.W_dec.cpu().numpy() if sae else None,
     )  # fmt: skip
 
 
 def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentConfig) -> dict[str, NDArray[Any]]:
-    embeddings = unit_embeddings(encoder, probe.activations, probe.attributions)
-    activations = probe.activations[probe.kept]
+    embeddings = probe.embeddings(encoder)
+    activations, attributions = probe.activations[probe.kept], probe.attributions[probe.kept]
+    if probe.base is None:
+        own: dict[str, NDArray[Any]] = {"encoder": encoder.weight, "centre": encoder.centre,
+               "activations": _half(activations), "attributions": _half(attributions)}  # fmt: skip
+    else:
+        own = {"filter": _half(_unit_scale(embeddings["filter"])), **sparse_tensors(activations, attributions)}
     return {
-        "encoder": encoder.weight,
-        "centre": encoder.centre,
+        **own,
         "pattern": _half(_unit_scale(embeddings["pattern"])),
         "causal": _half(_unit_scale(embeddings["causal"])),
-        "activations": _half(activations),
-        "attributions": _half(probe.attributions[probe.kept]),
         **compute_statistics(activations, image_ids=probe.sources[probe.kept]),
         **_null(embeddings[probe.kind], probe.texts, config),
     }

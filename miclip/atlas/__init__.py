@@ -6,12 +6,14 @@ one safetensors file per layer, one for what the layers share, and the names of 
 
 from miclip.atlas.geometry import centre_texts, normalise
 from miclip.atlas.manifest import (
+    FEATURE_TENSORS,
     LABEL_TENSORS,
     LAYER_TENSORS,
     SCHEMA_VERSION,
     SHARED,
     SHARED_TENSORS,
     AtlasManifest,
+    DictionaryEntry,
     FileEntry,
     LayerEntry,
     ProbeEntry,
@@ -31,6 +33,7 @@ from miclip.atlas.store import (
 from miclip.atlas.write import write_atlas
 
 __all__ = [
+    "FEATURE_TENSORS",
     "LABEL_TENSORS",
     "LAYER_TENSORS",
     "SCHEMA_VERSION",
@@ -38,6 +41,7 @@ __all__ = [
     "SHARED_TENSORS",
     "Atlas",
     "AtlasManifest",
+    "DictionaryEntry",
     "FileEntry",
     "LayerAtlas",
     "LayerEntry",

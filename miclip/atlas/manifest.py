@@ -12,9 +12,10 @@ from numpy.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from miclip.errors import BadArtefact
+from miclip.names import base_layer, is_dictionary_layer
 
 SCHEMA_VERSION = 2
-"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS``."""
+"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features."""
 
 MANIFEST = "manifest.json"
 PROBE = "probe.json"
@@ -28,6 +29,8 @@ UnitEmbedding = Literal["filter", "pattern", "causal"]
 
 TensorForms = dict[str, tuple[DTypeLike, tuple[str | int, ...]]]
 """Name → dtype and shape of tensors; sizes that differ between atlases are named."""
+Forms = dict[str, tuple[DTypeLike, tuple[int, ...]]]
+"""The same with every size resolved."""
 
 SHARED_TENSORS: TensorForms = {
     "image_embeddings": (np.float16, ("views", "dim")),
@@ -65,6 +68,21 @@ LABEL_TENSORS: TensorForms = {
 }
 """Name → dtype and shape of the tensors by which labels are ranked and judged; a layer's file may lack them."""
 
+_OF_NEURONS = ("encoder", "centre", "activations", "attributions")
+
+FEATURE_TENSORS: TensorForms = {
+    **{name: form for name, form in LAYER_TENSORS.items() if name not in _OF_NEURONS},
+    "filter": (np.float16, ("units", "dim")),
+    "row_ends": (np.int32, ("views",)),
+    "features": (np.int32, ("nonzero",)),
+    "activation_values": (np.float16, ("nonzero",)),
+    "attribution_values": (np.float16, ("nonzero",)),
+}
+"""The same of a layer of features: its encoder is that of the layer below, and most of its activations are 0.
+
+Row ``j`` has the entries ``row_ends[j-1]`` to ``row_ends[j] - 1`` of ``features`` and the values, features ascending.
+"""
+
 _SHA256 = r"^[0-9a-f]{64}$"
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.(?:safetensors|json)", re.ASCII)
 
@@ -96,24 +114,52 @@ class ProbeEntry(_Frozen):
     sha256: str = Field(pattern=_SHA256)
 
 
+class DictionaryEntry(_Frozen):
+    """The dictionary whose features are a layer's units.
+
+    Attributes:
+        sha256: Hash of its configuration and weights (``SparseAutoencoder.sha256``).
+        quality: What was measured of it when it was trained; see ``miclip.dictionaries.Quality``.
+    """
+
+    sha256: str = Field(pattern=_SHA256)
+    quality: dict[str, float] = {}
+
+
 class LayerEntry(_Frozen):
     """One aligned layer.
 
     Attributes:
-        name: Layer of the target model.
-        kind: ``channels``, ``tokens`` or ``logits``.
+        name: Layer of the target model; of features ``{layer}/dictionaries/{dictionary}``.
+        kind: ``channels``, ``tokens``, ``features`` or ``logits``.
         units: Number of units d.
         unit_embedding: Default embedding of a unit for descriptions.
         metrics: What the alignment measured on this layer.
         file: The layer's file, a key of ``AtlasManifest.files``.
+        dictionary: Of features: what their dictionary is; else None.
+        nonzero: Of features: how many activations are not 0; else 0.
     """
 
-    name: str = Field(min_length=1, max_length=128)
-    kind: Literal["channels", "tokens", "logits"]
+    name: str = Field(min_length=1, max_length=280)
+    kind: Literal["channels", "tokens", "features", "logits"]
     units: int = Field(ge=1)
     unit_embedding: UnitEmbedding
     metrics: dict[str, float] = {}
     file: str
+    dictionary: DictionaryEntry | None = None
+    nonzero: int = Field(default=0, ge=0)
+
+    @property
+    def base(self) -> str:
+        """The layer of neurons that the units are made of; itself unless they are features."""
+        return base_layer(self.name)
+
+    @model_validator(mode="after")
+    def _features_have_a_dictionary(self) -> LayerEntry:
+        features = self.kind == "features"
+        if features != is_dictionary_layer(self.name) or features != (self.dictionary is not None):
+            raise ValueError("a layer of features needs a dictionary, in its name and its entry, and no other has one")
+        return self
 
 
 class AtlasManifest(_Frozen):
@@ -160,6 +206,9 @@ class AtlasManifest(_Frozen):
         expected = [shared_file(), PROBE, *(layer.file for layer in self.layers)]
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ValueError("a layer is listed twice")
+        missing = [layer.base for layer in self.layers if self.layer(layer.base) is None]
+        if missing:
+            raise ValueError(f"there are features of layer {missing[0]!r}, which is not listed")
         if sorted(expected) != sorted(self.files):
             raise ValueError("the files listed are not those of the layers")
         return self
@@ -168,14 +217,21 @@ class AtlasManifest(_Frozen):
         """Return the entry of layer ``name``, or None."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
-    def shape(self, dims: tuple[str | int, ...], units: int = 0) -> tuple[int, ...]:
+    def shape(self, dims: tuple[str | int, ...], units: int = 0, nonzero: int = 0) -> tuple[int, ...]:
         """Resolve the symbolic dimensions of ``SHARED_TENSORS`` and ``LAYER_TENSORS``."""
-        sizes = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), "units": units}
+        sizes = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), "units": units,
+                 "nonzero": nonzero}  # fmt: skip
         return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in dims)
 
-    def shapes(self, tensors: TensorForms, units: int = 0) -> dict[str, tuple[DTypeLike, tuple[int, ...]]]:
+    def shapes(self, tensors: TensorForms, entry: LayerEntry | None = None) -> Forms:
         """Resolve the symbolic dimensions of a table of tensors such as ``LAYER_TENSORS``."""
-        return {name: (dtype, self.shape(dims, units)) for name, (dtype, dims) in tensors.items()}
+        units, nonzero = (entry.units, entry.nonzero) if entry else (0, 0)
+        return {name: (dtype, self.shape(dims, units, nonzero)) for name, (dtype, dims) in tensors.items()}
+
+    def layer_shapes(self, entry: LayerEntry) -> tuple[Forms, Forms]:
+        """Return the forms of the tensors that a layer's file must hold, and of those that it may."""
+        tensors = FEATURE_TENSORS if entry.kind == "features" else LAYER_TENSORS
+        return self.shapes(tensors, entry), self.shapes(LABEL_TENSORS, entry)
 
 
 def shared_file() -> str:

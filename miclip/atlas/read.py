@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from miclip.atlas.geometry import normalise
 from miclip.atlas.manifest import (
-    LABEL_TENSORS,
-    LAYER_TENSORS,
     MANIFEST,
     PROBE,
     SHARED_TENSORS,
@@ -77,17 +76,19 @@ class LayerAtlas:
     @property
     def encoder(self) -> Float32:
         """Neuron encoder E_n [D, d]: ``z = encoder @ (a - centre)``."""
+        if self.entry.kind == "features":
+            raise NotAligned(f"Features are encoded through their layer {self.entry.base!r}.", field="layer")
         return self._file["encoder"]
 
     @property
     def centre(self) -> Float32:
-        """Mean activation [d] that centres z."""
+        """Mean activation [d] that centres z; not of a layer of features, nor its encoder."""
         return self._file["centre"]
 
     @property
-    def filter(self) -> Float32:
-        """Filter embedding of every unit [d, D], ``E_n(e_i)``, not normalised."""
-        return self.encoder.T
+    def filter(self) -> Float32 | Float16:
+        """Filter embedding of every unit [d, D], not normalised: ``E_n(e_i)``, of a feature ``E_n(W_dec[i])``."""
+        return self._file["filter"] if self.entry.kind == "features" else self.encoder.T
 
     @property
     def pattern(self) -> Float16:
@@ -105,13 +106,27 @@ class LayerAtlas:
 
     @property
     def activations(self) -> Float16:
-        """Pooled activation of every probe row [N, d]."""
-        return self._file["activations"]
+        """Pooled activation of every probe row [N, d]; of features a dense copy, made anew at every call."""
+        return self._rows("activation_values").toarray() if self._sparse else self._file["activations"]
 
     @property
     def attributions(self) -> Float16:
-        """Attribution of every unit to the prediction on every probe row [N, d], in logits."""
-        return self._file["attributions"]
+        """Attribution of every unit to the prediction, by probe row [N, d], in logits; of features a dense copy."""
+        return self._rows("attribution_values").toarray() if self._sparse else self._file["attributions"]
+
+    @cached_property
+    def attribution_rows(self) -> Float16 | csr_array:
+        """Attributions [N, d] as they are stored: a memory map, or of features a sparse array of float32."""
+        return self._rows("attribution_values") if self._sparse else self._file["attributions"]
+
+    @property
+    def _sparse(self) -> bool:
+        return self.entry.kind == "features"
+
+    def _rows(self, values: str) -> csr_array:
+        ends = np.concatenate([[0], self._file["row_ends"]])
+        shape = (len(ends) - 1, self.entry.units)
+        return csr_array((self._file[values].astype(np.float32), self._file["features"], ends), shape)
 
     @property
     def mean(self) -> Float32:
@@ -242,13 +257,18 @@ class Atlas:
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Aligned layers, from input to output."""
+        """Aligned layers, from input to output, each with the features of its dictionaries behind it."""
         return tuple(self._layers)
 
     @property
+    def neuron_layers(self) -> tuple[str, ...]:
+        """Aligned layers of neurons, from input to output: those whose activations have an encoder."""
+        return tuple(layer.name for layer in self.manifest.layers if layer.kind != "features")
+
+    @property
     def default_layer(self) -> str:
-        """The layer that says most about concepts: the last aligned one before the logits, or the logits if alone."""
-        hidden = [layer.name for layer in self.manifest.layers if layer.kind != "logits"]
+        """The layer that says most about concepts: the last of neurons before the logits, or the logits if alone."""
+        hidden = [layer.name for layer in self.manifest.layers if layer.kind not in ("logits", "features")]
         return hidden[-1] if hidden else self.layer_names[-1]
 
     @property
@@ -278,9 +298,10 @@ def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str
     _check_range(shared["predicted"], 0, len(manifest.labels), "predicted labels", path)
     layers = {}
     for entry in manifest.layers:
-        spec, optional = (manifest.shapes(tensors, entry.units) for tensors in (LAYER_TENSORS, LABEL_TENSORS))
-        file = TensorFile(path / entry.file, manifest.files[entry.file], spec, optional)
+        file = TensorFile(path / entry.file, manifest.files[entry.file], *manifest.layer_shapes(entry))
         _check_range(file["top_images"], -1, manifest.probe.views, "top images", path)
+        if entry.kind == "features":
+            _check_sparse(file, entry, path)
         layers[entry.name] = LayerAtlas(entry, file)
     return shared, layers, _probe_images(path, manifest)
 
@@ -288,6 +309,14 @@ def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str
 def _check_range(values: NDArray[np.generic], low: int, end: int, what: str, path: Path) -> None:
     if values.min() < low or values.max() >= end:
         raise BadArtefact(f"Atlas {short(path.name)}: its {what} lie outside {low} to {end - 1}.")
+
+
+def _check_sparse(file: TensorFile, entry: LayerEntry, path: Path) -> None:
+    ends = file["row_ends"]
+    if (np.diff(ends, prepend=0) < 0).any() or ends[-1] != entry.nonzero:
+        raise BadArtefact(f"Atlas {short(path.name)}: the rows of its features do not end where their values do.")
+    if entry.nonzero:
+        _check_range(file["features"], 0, entry.units, "features", path)
 
 
 def _probe_images(path: Path, manifest: AtlasManifest) -> list[str]:

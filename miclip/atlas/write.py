@@ -14,8 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from miclip.atlas.manifest import (
-    LABEL_TENSORS,
-    LAYER_TENSORS,
     MANIFEST,
     PROBE,
     SCHEMA_VERSION,
@@ -45,8 +43,8 @@ def write_atlas(
     Args:
         root: Directory of atlases; made when missing.
         manifest: Fields of ``AtlasManifest`` without ``schema_version``, ``files`` and the layers' ``file``.
-        tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS`` and, where they
-            are known, ``LABEL_TENSORS``); they are cast to the dtypes named there.
+        tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS`` or
+            ``FEATURE_TENSORS`` and, where they are known, ``LABEL_TENSORS``); they are cast to the dtypes named there.
         probe_images: Name of the probe image of every row, length ``probe.views``.
 
     Returns:
@@ -88,7 +86,7 @@ def _conforming(draft: AtlasManifest, tensors: Mapping[str, Mapping[str, Array]]
     shared = draft.shapes(SHARED_TENSORS)
     contents = {shared_file(): conform(tensors[SHARED], shared, SHARED)}
     for layer in draft.layers:
-        spec, optional = (draft.shapes(tensors, layer.units) for tensors in (LAYER_TENSORS, LABEL_TENSORS))
+        spec, optional = draft.layer_shapes(layer)
         contents[layer.file] = conform(tensors[layer.name], spec, layer.name, optional)
     return contents
 

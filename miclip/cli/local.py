@@ -112,7 +112,7 @@ class LocalBackend:
         """Compare one image with concepts at every aligned layer."""
         target, asked = load_target(model), check_concepts(concepts, field="--against")
         searcher = AtlasSearcher(find_atlas(model, model_weights_sha256=target.weights_sha256))
-        names = searcher.atlas.layer_names
+        names = searcher.atlas.neuron_layers
         found = target.forward(target.preprocess(decode_image(image, field="IMAGE"))[None], capture=names)
         activations = {name: found.activations[name].cpu().numpy() for name in names}
         (scores,) = layer_scores(searcher.atlas, activations, searcher.centre(self._clip.embed_texts(asked))).tolist()

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from miclip.evaluation.resume import layer_output, resume_from
-from miclip.models.target import LayerKind, TargetModel
+from miclip.models.features import added, encode_features
+from miclip.models.target import TargetModel
+from miclip.steering.apply import Codes
 from miclip.steering.edits import Edit, Op, compile_edits
 
 BATCH = 256
@@ -54,6 +56,7 @@ class Laboratory:
         self._views, self._others = other_views, torch.arange(other_views * self._classes)
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
+        self._codes = self._encoded()
         self._hits = self._correct(torch.arange(len(labels)), (), 1.0)
         self._seen: dict[tuple[frozenset[int], frozenset[int], float], Change] = {}
 
@@ -85,11 +88,25 @@ class Laboratory:
 
     def _resumed(self, rows: Tensor, units: Sequence[int], scale: float) -> Tensor:
         assert self._output is not None and self._rest is not None
-        hidden = self._output[rows]
-        if units:
-            axis = 1 if self._layer.kind == LayerKind.CHANNELS else hidden.ndim - 1
-            hidden.index_copy_(axis, torch.as_tensor(units), hidden.index_select(axis, torch.as_tensor(units)) * scale)
+        hidden, chosen = self._output[rows], torch.as_tensor(units, dtype=torch.int64)
+        axis = self._model.unit_axis(hidden)
+        if units and self._codes is not None:
+            sae = self._model.dictionaries[self._layer.name]
+            change = (scale - 1) * self._codes.values[rows].index_select(-1, chosen) @ sae.W_dec[chosen]
+            hidden = added(hidden, (change * self._codes.scale[rows]).movedim(-1, axis), sae)
+        elif units:
+            hidden.index_copy_(axis, chosen, hidden.index_select(axis, chosen) * scale)
         return self._rest(hidden)
+
+    @torch.inference_mode()
+    def _encoded(self) -> Codes | None:
+        """Codes of all images where the layer is one of features: an intervention then only adds a few directions."""
+        sae = self._model.dictionaries.get(self._layer.name)
+        if sae is None or self._output is None:
+            return None
+        axis = self._model.unit_axis(self._output)
+        parts = [encode_features(part, sae, axis) for part in self._output.split(BATCH)]
+        return Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _whole(self, rows: Tensor, units: Sequence[int], scale: float) -> Tensor:
         edits = [Edit(self._layer.name, unit, Op.SCALE, scale) for unit in units]

@@ -204,7 +204,9 @@ class _Trial:
     ) -> dict[str, list[Change]]:
         targets, units = [query.classes for query in queries], ranking[:, :TOP_UNITS]
         model, images = self._subject.model, self._subject.images
-        inputs = [model.weights_sha256, images.sha256, place.name, self._settings.other_views, targets, units.tolist()]
+        sae = model.dictionaries.get(place.name)
+        where = [model.weights_sha256, sae.sha256 if sae else "", images.sha256, place.name]
+        inputs = [*where, self._settings.other_views, targets, units.tolist()]
         return recorded(self._store / "interventions", inputs, len(targets), tick,
                         lambda each: intervene(laboratory, units, targets, TOP_UNITS, each))  # fmt: skip
 

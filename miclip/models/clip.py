@@ -20,8 +20,7 @@ from torch.nn.functional import normalize
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.models import _torchvision  # noqa: F401  (before open_clip)
 from miclip.models.preprocessing import Preprocessing
-from miclip.models.target import state_sha256
-from miclip.models.weights import file_sha256, import_weights, load_exactly
+from miclip.models.weights import file_sha256, import_weights, load_exactly, state_sha256
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Texts → int64 ``[n, T]``; texts that are too long are cut."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -16,73 +13,20 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from miclip.errors import InvalidInput, NotFound
+from miclip.models.features import edit_features, encode_features, feature_gain, scale_features
 from miclip.models.grid import to_grid
+from miclip.models.layers import LOGITS, Layer, LayerKind, Layout, Output, with_features
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.sae import SparseAutoencoder
+from miclip.models.weights import state_sha256
 from miclip.steering.apply import apply_edits
 from miclip.steering.edits import EditBatch
 
-LOGITS = "logits"
-"""Name of the last layer of every model."""
+__all__ = ["LOGITS", "Layer", "LayerKind", "Layout", "Output", "TargetModel"]
 
-
-class LayerKind(StrEnum):
-    """What a layer's output is made of."""
-
-    CHANNELS = "channels"
-    """Feature maps ``[B,d,H,W]`` (or ``[B,H,W,d]``), pooled by the spatial mean; or a plain vector ``[B,d]``."""
-    TOKENS = "tokens"
-    """Tokens ``[B,T,d]``, pooled by the class token where the model pools by it, else by their mean."""
-    LOGITS = "logits"
-    """The model's output."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer that can be captured and edited.
-
-    Attributes:
-        name: Its name, dots of the module path kept.
-        kind: What its output is made of.
-        units: How many units ``d`` it has.
-        module: Path of its module in the model; empty for the logits.
-    """
-
-    name: str
-    kind: LayerKind
-    units: int
-    module: str
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a family lays out its activations.
-
-    Attributes:
-        class_token: Tokens are pooled by the first one, not by their mean.
-        prefix_tokens: Leading tokens that are no patches; the mean leaves them out.
-        channels_last: Feature maps are ``[B,H,W,d]``.
-    """
-
-    class_token: bool = False
-    prefix_tokens: int = 0
-    channels_last: bool = False
-
-
-@dataclass
-class Output:
-    """What a forward pass gives, on the CPU.
-
-    Attributes:
-        logits: float32 ``[B, K]``, after edits.
-        activations: Pooled float32 ``[B, d]`` by captured layer, after edits.
-    """
-
-    logits: Tensor
-    activations: dict[str, Tensor] = field(default_factory=dict)
-
-
+_PLAIN = Layout()
 _Change = Callable[[str, Tensor], Tensor]
-"""Layer name and output → what the rest of the model sees."""
+"""Name of a base layer and its output → what the rest of the model sees."""
 
 
 class TargetModel:
@@ -95,10 +39,11 @@ class TargetModel:
         modules: Paths of the submodules to offer as layers, in order of depth.
         preprocessing: From images to inputs.
         layout: How the family lays out its activations.
+        dictionaries: Sparse autoencoders on its layers; the features of each are a layer of their own.
         device: Where to run.
 
     Raises:
-        NotFound: a module path does not exist in the model.
+        NotFound: a module path does not exist in the model, or a dictionary is on none of its layers.
         InvalidInput: labels and outputs differ in number, or a layer's output is not a batch of units.
     """
 
@@ -110,7 +55,8 @@ class TargetModel:
         labels: Sequence[str],
         modules: Sequence[str],
         preprocessing: Preprocessing,
-        layout: Layout = Layout(),
+        layout: Layout = _PLAIN,
+        dictionaries: Sequence[SparseAutoencoder] = (),
         device: torch.device | str = "cpu",
     ) -> None:
         self.name, self.labels, self.preprocess = name, tuple(labels), preprocessing
@@ -120,7 +66,8 @@ class TargetModel:
         self.module = frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layout, self._lock = layout, threading.Lock()
         self._modules = {path: self._submodule(path) for path in modules}
-        self.layers = self._find_layers()
+        self.dictionaries = {sae.layer: sae.to(self.device) for sae in dictionaries}
+        self.layers = with_features(self._find_layers(), dictionaries, name)
 
     @property
     def input_size(self) -> int:
@@ -136,6 +83,13 @@ class TargetModel:
     def weights_sha256(self) -> str:
         """SHA-256 (hex) over names, types, shapes and bytes of the state dict's tensors, sorted by name."""
         return state_sha256(self.module.state_dict())
+
+    def with_dictionaries(self, dictionaries: Sequence[SparseAutoencoder]) -> TargetModel:
+        """Return the same model with these dictionaries in place of its own; raises NotFound or InvalidInput."""
+        return TargetModel(
+            self.name, self.module, labels=self.labels, modules=tuple(self._modules), preprocessing=self.preprocess,
+            layout=self._layout, dictionaries=dictionaries, device=self.device,
+        )  # fmt: skip
 
     def forward(self, images: Tensor, capture: Sequence[str] = (), edits: EditBatch | None = None) -> Output:
         """Run a batch; only captured and edited layers cost anything extra.
@@ -155,11 +109,19 @@ class TargetModel:
         self._check_layers((*capture, *compiled))
         kept: dict[str, Tensor] = {}
 
-        def change(layer: str, x: Tensor) -> Tensor:
-            if layer in compiled:
-                x = apply_edits(x, compiled[layer], self._unit_axis(x))
-            if layer in wanted:
-                kept[layer] = self._pool(x)
+        def change(base: str, x: Tensor) -> Tensor:
+            if base in compiled:
+                x = apply_edits(x, compiled[base], self.unit_axis(x))
+            edited: dict[str, Tensor] = {}
+            for name in self._dictionaries_on(base, compiled):
+                x, edited[name] = edit_features(x, compiled[name], self.dictionaries[name], self.unit_axis(x))
+            if base in wanted:
+                kept[base] = self._pool(x)
+            for name in self._dictionaries_on(base, wanted):
+                codes = encode_features(x, self.dictionaries[name], self.unit_axis(x)).values
+                if name in edited:  # what the edit says, not what the dictionary would make of it again
+                    codes = codes.index_copy(0, compiled[name].rows, edited[name])
+                kept[name] = self._pool_codes(codes, x)
             return x
 
         wanted = set(capture)
@@ -192,13 +154,22 @@ class TargetModel:
         gains: dict[str, Tensor] = {}
         kept: dict[str, Tensor] = {}
 
-        def change(layer: str, x: Tensor) -> Tensor:
-            shape = [1] * x.ndim
-            axis = self._unit_axis(x)
-            shape[0], shape[axis] = x.shape[0], x.shape[axis]
-            gains[layer] = torch.full(shape, gain, dtype=x.dtype, device=x.device, requires_grad=True)
-            kept[layer] = self._pool(x.detach())
-            return x * gains[layer]
+        def change(base: str, x: Tensor) -> Tensor:
+            at = x.detach()
+            if base in asked:
+                shape, axis = [1] * x.ndim, self.unit_axis(x)
+                shape[0], shape[axis] = x.shape[0], x.shape[axis]
+                gains[base] = torch.full(shape, gain, dtype=x.dtype, device=x.device, requires_grad=True)
+                kept[base] = self._pool(at)
+                x = x * gains[base]
+            for name in self._dictionaries_on(base, asked):
+                codes = encode_features(at, self.dictionaries[name], self.unit_axis(at))
+                gains[name] = feature_gain(codes, gain)
+                kept[name] = self._pool_codes(codes.values, x)
+                x = scale_features(x, codes, gains[name], self.dictionaries[name], self.unit_axis(x))
+            return x
+
+        asked = set(layers)
 
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = self._inputs(images)
@@ -230,26 +201,61 @@ class TargetModel:
         self._check_layers((layer,))
         seen: list[Tensor] = []
 
-        def change(_layer: str, x: Tensor) -> Tensor:
-            seen[:] = [x.detach(), torch.ones_like(x, requires_grad=True)]
-            self._grid(x.detach(), layer)  # a layer without positions is refused before the rest of the model runs
-            return x * seen[1]
+        def change(_base: str, x: Tensor) -> Tensor:
+            axis, sae = self.unit_axis(x), self.dictionaries.get(layer)
+            if sae is None:
+                seen[:] = [x.detach(), torch.ones_like(x, requires_grad=True)]
+                changed = x * seen[1]
+            else:
+                codes = encode_features(x.detach(), sae, axis)
+                gains = torch.ones_like(codes.values, requires_grad=True)
+                seen[:] = [codes.values.movedim(-1, axis), gains]
+                changed = scale_features(x, codes, gains, sae, axis)
+            self._grid(seen[0], layer)  # a layer without positions is refused before the rest of the model runs
+            return changed
 
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = self._inputs(images)
             logits = self._run(inputs.clone() if inputs.is_inference() else inputs, {layer}, change)
             attributions = _margin_gradients(logits, {layer: seen[1]})[layer]
+        if layer in self.dictionaries:
+            attributions = attributions.movedim(-1, self.unit_axis(seen[0]))
         return _plain(logits.detach()), _plain(self._grid(seen[0], layer)), _plain(self._grid(attributions, layer))
+
+    def vectors(self, images: Tensor, layer: str) -> Tensor:
+        """Return the activation vectors of a layer of neurons at every position.
+
+        Args:
+            images: float32 ``[B,3,S,S]``, preprocessed; any device.
+            layer: Name of a layer.
+
+        Returns:
+            float32 ``[B, P, d]`` on the CPU: ``P`` positions or tokens, 1 for a plain vector.
+
+        Raises:
+            NotFound: the layer does not exist.
+        """
+        self._check_layers((layer,))
+        kept: list[Tensor] = []
+
+        def change(_base: str, x: Tensor) -> Tensor:
+            kept.append(_plain(x.movedim(self.unit_axis(x), -1).reshape(x.shape[0], -1, self.layers[layer].units)))
+            return x
+
+        with torch.inference_mode():
+            self._run(self._inputs(images), {layer}, change)
+        return kept[0].clone()
 
     def _grid(self, x: Tensor, layer: str) -> Tensor:
         return to_grid(x, layer, prefix_tokens=self._layout.prefix_tokens, channels_last=self._layout.channels_last)
 
     def _run(self, images: Tensor, layers: set[str], change: _Change) -> Tensor:
+        bases = {self.layers[layer].base for layer in layers}
         with self._lock, ExitStack() as hooks:
-            for layer in layers - {LOGITS}:
-                hooks.enter_context(_hooked(self._modules[self.layers[layer].module], layer, change))
+            for base in bases - {LOGITS}:
+                hooks.enter_context(_hooked(self._modules[self.layers[base].module], base, change))
             logits: Tensor = self.module(images)
-            return change(LOGITS, logits) if LOGITS in layers else logits
+            return change(LOGITS, logits) if LOGITS in bases else logits
 
     def _inputs(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
@@ -263,7 +269,18 @@ class TargetModel:
             return x[:, 0].clone() if self._layout.class_token else x[:, self._layout.prefix_tokens :].mean(dim=1)
         return x.clone()  # the model may go on to change it in place
 
-    def _unit_axis(self, x: Tensor) -> int:
+    def _pool_codes(self, codes: Tensor, x: Tensor) -> Tensor:
+        """Pool codes ``[B, ..., F]`` of the layer's output ``x`` as the layer is pooled; float32 ``[B, F]``."""
+        if codes.ndim == 3 and codes.shape[1] == 1:  # of the class token alone
+            return codes[:, 0].float()
+        return self._pool(codes.movedim(-1, self.unit_axis(x)))
+
+    def _dictionaries_on(self, base: str, names: Collection[str]) -> list[str]:
+        """The dictionaries on a layer that are among ``names``, in the order of the model's layers."""
+        return [name for name, sae in self.dictionaries.items() if sae.base == base and name in names]
+
+    def unit_axis(self, x: Tensor) -> int:
+        """Return which axis of a layer's output, batch first, counts the units."""
         return 1 if x.ndim == 4 and not self._layout.channels_last else x.ndim - 1
 
     def _check_layers(self, names: Sequence[str]) -> None:
@@ -302,16 +319,6 @@ class TargetModel:
 
     def _units(self, shape: tuple[int, ...]) -> int:
         return shape[1] if len(shape) == 4 and not self._layout.channels_last else shape[-1]
-
-
-def state_sha256(state: dict[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) over names, types, shapes and bytes of the tensors, sorted by name."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _margin_gradients(logits: Tensor, gains: dict[str, Tensor], classes: Tensor | None = None) -> dict[str, Tensor]:

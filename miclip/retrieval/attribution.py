@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, issparse
 
 from miclip.atlas import Atlas, LayerAtlas, centre_texts, normalise
 from miclip.retrieval.index import VectorIndex
@@ -45,10 +46,10 @@ class AttributionStore:
 
     Args:
         relevance: What every probe row is about [N, D]: see ``relevance_vectors``.
-        attributions: Attribution of every unit on every probe row [N, d] of any float dtype, in logits.
+        attributions: Attribution of every unit on every probe row [N, d] of any float dtype, in logits; may be sparse.
     """
 
-    def __init__(self, relevance: NDArray[np.float32], attributions: NDArray[np.floating]) -> None:
+    def __init__(self, relevance: NDArray[np.float32], attributions: NDArray[np.floating] | csr_array) -> None:
         self._attributions = attributions
         self._index = VectorIndex(relevance)
 
@@ -64,14 +65,17 @@ class AttributionStore:
             (exactly 1 when all rows were kept).
         """
         rows, weights, kept = self._weigh(query, how)
-        return weights @ self._attributions[rows].astype(np.float32), kept
+        gathered = self._attributions[rows].astype(np.float32)
+        scores: NDArray[np.float32] = gathered.T @ weights if issparse(gathered) else weights @ gathered
+        return scores, kept
 
     def scores_of(
         self, query: NDArray[np.float32], units: Sequence[int] | NDArray[np.int64], how: Gathering
     ) -> NDArray[np.float32]:
         """Score some units for one query: float32 [n] in logits; a unit's score does not depend on the others."""
         rows, weights, _ = self._weigh(query, how)
-        gathered = self._attributions[np.ix_(rows, np.asarray(units))].astype(np.float32)
+        chosen = self._attributions[np.ix_(rows, np.asarray(units))].astype(np.float32)
+        gathered = chosen.toarray() if issparse(chosen) else chosen
         # One dot product a unit: unlike a matrix product, its last bit does not depend on the other units.
         scores: NDArray[np.float32] = np.vecdot(np.ascontiguousarray(gathered.T), weights)
         return scores
@@ -97,7 +101,7 @@ class AttributionStore:
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:
     """Return v [N, D] with ``s_j(c) = v_j · c`` for every centred, normalised query c."""
-    mechanism = mechanism_embeddings(atlas.layer(layer))
+    mechanism = mechanism_embeddings(atlas.layer(atlas.layer(layer).entry.base))
     return mix_relevance(mix, mechanism, atlas.image_embeddings, atlas.label_embeddings, atlas.predicted)
 
 

@@ -256,7 +256,9 @@ class AtlasSearcher:
         return self._stores.get(layer, lambda: self._new_store(layer))
 
     def _new_store(self, layer: str) -> AttributionStore:
-        return AttributionStore(relevance_vectors(self.atlas, layer, self.mix), self.atlas.layer(layer).attributions)
+        return AttributionStore(
+            relevance_vectors(self.atlas, layer, self.mix), self.atlas.layer(layer).attribution_rows
+        )
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
         # Exhaustive whatever the size: building a graph takes far longer than one search without.

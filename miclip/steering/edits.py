@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from miclip.errors import InvalidInput, NotFound, TooLarge
+from miclip.names import is_dictionary_layer
 from miclip.settings import settings
 
 if TYPE_CHECKING:  # edits as values, as policies hold them, must not cost the import of torch
@@ -38,12 +39,16 @@ class Edit:
         unit: Index of the unit, from 0.
         op: The operation.
         value: ``β``: a factor for ``SCALE``, in units of the activation for ``ADD`` and ``CLAMP``.
+        reconstruct: Only for a feature of a dictionary: replace the activation by the reconstruction from the edited
+            codes (the paper's variant), instead of preserving the dictionary's error. One such edit does it for all
+            edits of its layer.
     """
 
     layer: str
     unit: int
     op: Op
     value: float
+    reconstruct: bool = False
 
 
 @dataclass
@@ -54,15 +59,17 @@ class LayerEdits:
         rows: int64 ``[R]``, the batch rows that have edits, ascending.
         gain: ``[R, d]``.
         bias: ``[R, d]``.
+        reconstruct: bool ``[R]``: rows whose activation becomes the dictionary's reconstruction; for features only.
     """
 
     rows: Tensor
     gain: Tensor
     bias: Tensor
+    reconstruct: Tensor
 
     def to(self, device: torch.device | str) -> LayerEdits:
         """Return the same edits on ``device``."""
-        return LayerEdits(self.rows.to(device), self.gain.to(device), self.bias.to(device))
+        return LayerEdits(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 @dataclass
@@ -123,6 +130,9 @@ def _validate(edit: Edit, layer_sizes: Mapping[str, int], path: str) -> None:
         allowed = f"-{bound:g} to {bound:g}"
         text = f"{path}.value: {edit.value:g} is out of range for {edit.op.value}; allowed is {allowed}."
         raise InvalidInput(text, field=f"{path}.value", allowed=allowed)
+    if edit.reconstruct and not is_dictionary_layer(edit.layer):
+        text = f"{path}.reconstruct: {edit.layer!r} has neurons; only features of a dictionary are reconstructed from."
+        raise InvalidInput(text, field=f"{path}.reconstruct", allowed="false")
 
 
 def compile_edits(
@@ -134,7 +144,7 @@ def compile_edits(
     """Compile the edits of each sample of a batch to gain and bias rows.
 
     Edits on one unit act in order. What comes out as the identity (scale 1, add 0) is dropped, so that it leaves the
-    batch untouched to the last bit.
+    batch untouched to the last bit; a reconstruction is never the identity.
 
     Args:
         per_sample: One list of valid edits per batch row; may be empty lists.
@@ -145,24 +155,32 @@ def compile_edits(
     Returns:
         Only layers and rows that have an effect.
     """
-    folded: dict[int, _Affine] = {}  # samples under one policy often share the list
-    cells: dict[str, dict[int, dict[int, tuple[float, float]]]] = {}
+    folded: dict[int, _Folded] = {}  # samples under one policy often share the list
+    cells: dict[str, dict[int, _LayerFold]] = {}
     for row, edits in enumerate(per_sample):
         if id(edits) not in folded:
             folded[id(edits)] = _fold(edits)
-        for layer, units in folded[id(edits)].items():
-            cells.setdefault(layer, {})[row] = units
+        for layer, fold in folded[id(edits)].items():
+            cells.setdefault(layer, {})[row] = fold
     return EditBatch(
         {layer: _layer_edits(rows, layer_sizes[layer], dtype, device) for layer, rows in sorted(cells.items())}
     )
 
 
-_Affine = dict[str, dict[int, tuple[float, float]]]
-"""Layer → unit → (gain, bias)."""
+@dataclass
+class _LayerFold:
+    """A sample's edits of one layer: (gain, bias) by unit."""
+
+    units: dict[int, tuple[float, float]] = field(default_factory=dict)
+    reconstruct: bool = False
 
 
-def _fold(edits: Sequence[Edit]) -> _Affine:
+_Folded = dict[str, _LayerFold]
+
+
+def _fold(edits: Sequence[Edit]) -> _Folded:
     units: dict[tuple[str, int], tuple[float, float]] = {}
+    layers: _Folded = {}
     for edit in edits:
         gain, bias = units.get((edit.layer, edit.unit), (1.0, 0.0))
         match edit.op:
@@ -173,28 +191,28 @@ def _fold(edits: Sequence[Edit]) -> _Affine:
             case Op.CLAMP:
                 gain, bias = 0.0, edit.value
         units[edit.layer, edit.unit] = (gain, bias)
-    layers: _Affine = {}
+        if edit.reconstruct:
+            layers.setdefault(edit.layer, _LayerFold()).reconstruct = True
     for (layer, unit), affine in units.items():
         if affine != (1.0, 0.0):
-            layers.setdefault(layer, {})[unit] = affine
+            layers.setdefault(layer, _LayerFold()).units[unit] = affine
     return layers
 
 
 def _layer_edits(
-    rows: dict[int, dict[int, tuple[float, float]]],
-    units: int,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
+    rows: dict[int, _LayerFold], units: int, dtype: torch.dtype | None, device: torch.device | str | None
 ) -> LayerEdits:
     import torch
 
     dtype = dtype or torch.float32
     gain, bias = torch.ones(len(rows), units, dtype=dtype), torch.zeros(len(rows), units, dtype=dtype)
-    for position, edited in enumerate(rows.values()):
-        index = list(edited)
-        values = torch.tensor(list(edited.values()), dtype=dtype)
-        gain[position, index], bias[position, index] = values[:, 0], values[:, 1]
-    return LayerEdits(torch.tensor(list(rows)), gain, bias).to(device or "cpu")
+    for position, fold in enumerate(rows.values()):
+        if fold.units:
+            index = list(fold.units)
+            values = torch.tensor(list(fold.units.values()), dtype=dtype)
+            gain[position, index], bias[position, index] = values[:, 0], values[:, 1]
+    reconstruct = torch.tensor([fold.reconstruct for fold in rows.values()])
+    return LayerEdits(torch.tensor(list(rows)), gain, bias, reconstruct).to(device or "cpu")
 
 
 def fingerprint(edits: Sequence[Edit]) -> str:
@@ -206,5 +224,8 @@ def fingerprint(edits: Sequence[Edit]) -> str:
         return ""
     ordered = sorted(edits, key=lambda edit: (edit.layer, edit.unit))
     # adding 0.0 turns -0.0 into 0.0 and integers into floats
-    plain = [[edit.layer, edit.unit, edit.op.value, edit.value + 0.0] for edit in ordered]
+    plain = [
+        [edit.layer, edit.unit, edit.op.value, edit.value + 0.0, *(["reconstruct"] if edit.reconstruct else [])]
+        for edit in ordered
+    ]
     return hashlib.sha256(json.dumps(plain, separators=(",", ":")).encode()).hexdigest()

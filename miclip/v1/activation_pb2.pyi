@@ -22,18 +22,38 @@ STEERING_OUTCOME_STOPPED: SteeringOutcome
 STEERING_OUTCOME_NOT_IN_SHARE: SteeringOutcome
 
 class Layer(_message.Message):
-    __slots__ = ("name", "kind", "units", "aligned", "default_embedding")
+    __slots__ = ("name", "kind", "units", "aligned", "default_embedding", "dictionary")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     ALIGNED_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: _resources_pb2.LayerKind
     units: int
     aligned: bool
     default_embedding: _resources_pb2.UnitEmbedding
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_resources_pb2.LayerKind, str]] = ..., units: _Optional[int] = ..., aligned: _Optional[bool] = ..., default_embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ...) -> None: ...
+    dictionary: Dictionary
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_resources_pb2.LayerKind, str]] = ..., units: _Optional[int] = ..., aligned: _Optional[bool] = ..., default_embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., dictionary: _Optional[_Union[Dictionary, _Mapping]] = ...) -> None: ...
+
+class Dictionary(_message.Message):
+    __slots__ = ("sha256", "activation", "k", "explained_variance", "l0", "live_share", "agreement")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_VARIANCE_FIELD_NUMBER: _ClassVar[int]
+    L0_FIELD_NUMBER: _ClassVar[int]
+    LIVE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    activation: str
+    k: int
+    explained_variance: float
+    l0: float
+    live_share: float
+    agreement: float
+    def __init__(self, sha256: _Optional[str] = ..., activation: _Optional[str] = ..., k: _Optional[int] = ..., explained_variance: _Optional[float] = ..., l0: _Optional[float] = ..., live_share: _Optional[float] = ..., agreement: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "weights_sha256", "layers", "labels", "input_size", "atlas", "device")

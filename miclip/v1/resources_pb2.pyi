@@ -13,6 +13,7 @@ class LayerKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LAYER_KIND_CHANNELS: _ClassVar[LayerKind]
     LAYER_KIND_TOKENS: _ClassVar[LayerKind]
     LAYER_KIND_LOGITS: _ClassVar[LayerKind]
+    LAYER_KIND_FEATURES: _ClassVar[LayerKind]
 
 class UnitEmbedding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ LAYER_KIND_UNSPECIFIED: LayerKind
 LAYER_KIND_CHANNELS: LayerKind
 LAYER_KIND_TOKENS: LayerKind
 LAYER_KIND_LOGITS: LayerKind
+LAYER_KIND_FEATURES: LayerKind
 UNIT_EMBEDDING_UNSPECIFIED: UnitEmbedding
 UNIT_EMBEDDING_FILTER: UnitEmbedding
 UNIT_EMBEDDING_PATTERN: UnitEmbedding
@@ -52,20 +54,22 @@ LOCALIZATION_METHOD_PATTERN: LocalizationMethod
 LOCALIZATION_METHOD_CAUSAL: LocalizationMethod
 
 class Edit(_message.Message):
-    __slots__ = ("layer", "unit", "scale", "add", "clamp", "relative_to_max")
+    __slots__ = ("layer", "unit", "scale", "add", "clamp", "relative_to_max", "reconstruct")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     ADD_FIELD_NUMBER: _ClassVar[int]
     CLAMP_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_TO_MAX_FIELD_NUMBER: _ClassVar[int]
+    RECONSTRUCT_FIELD_NUMBER: _ClassVar[int]
     layer: str
     unit: int
     scale: float
     add: float
     clamp: float
     relative_to_max: bool
-    def __init__(self, layer: _Optional[str] = ..., unit: _Optional[int] = ..., scale: _Optional[float] = ..., add: _Optional[float] = ..., clamp: _Optional[float] = ..., relative_to_max: _Optional[bool] = ...) -> None: ...
+    reconstruct: bool
+    def __init__(self, layer: _Optional[str] = ..., unit: _Optional[int] = ..., scale: _Optional[float] = ..., add: _Optional[float] = ..., clamp: _Optional[float] = ..., relative_to_max: _Optional[bool] = ..., reconstruct: _Optional[bool] = ...) -> None: ...
 
 class EditList(_message.Message):
     __slots__ = ("edits",)

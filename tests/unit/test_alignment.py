@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -124,6 +125,7 @@ class _CountingModel:
     """The part of a target model that the store uses, around a real network; counts the images it is given."""
 
     weights_sha256 = "0" * 64
+    dictionaries: ClassVar[dict[str, nn.Module]] = {}
 
     def __init__(self) -> None:
         self.images = 0

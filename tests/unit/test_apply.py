@@ -52,7 +52,8 @@ def test_a_row_is_edited_alike_alone_and_among_others(case: tuple[Tensor, int]) 
 
 def test_no_rows_return_the_very_tensor(case: tuple[Tensor, int]) -> None:
     x, axis = case
-    none = LayerEdits(torch.empty(0, dtype=torch.int64), torch.empty(0, UNITS), torch.empty(0, UNITS))
+    rows, nothing = torch.empty(0, dtype=torch.int64), torch.empty(0, UNITS)
+    none = LayerEdits(rows, nothing, nothing, rows.bool())
     assert apply_edits(x, none, axis) is x
 
 

@@ -1,0 +1,99 @@
+"""Train a dictionary on a layer of a target model, measure it, and keep it where the model finds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from miclip.alignment.probe import ProbeSet
+from miclip.dictionaries.quality import measure
+from miclip.dictionaries.recipe import SaeRecipe
+from miclip.dictionaries.train import train_sae
+from miclip.dictionaries.vectors import activation_vectors
+from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, write_dictionary
+from miclip.models.sae import SaeConfig, SparseAutoencoder
+from miclip.models.target import TargetModel
+from miclip.models.weights import state_sha256
+
+Report = Callable[[str, int, int, float | None], None]
+"""Called with stage, done, in all, and the loss where there is one."""
+
+_HELD_OUT = 10  # one image in so many is measured on, not trained on
+_MEASURED = 2048
+
+
+def train_dictionary(
+    model: TargetModel,
+    layer: str,
+    probe: ProbeSet,
+    dictionary: str,
+    recipe: SaeRecipe,
+    *,
+    models: Path,
+    store: Path,
+    report: Report = lambda stage, done, total, loss: None,
+) -> DictionaryManifest:
+    """Train a sparse autoencoder on a layer and write it; a stopped run goes on where it stopped.
+
+    Every tenth image is held out, and the quality measured on it.
+
+    Args:
+        model: The target model.
+        layer: A layer of neurons.
+        probe: Images to train on.
+        dictionary: Id of the new dictionary.
+        recipe: See :class:`SaeRecipe`.
+        models: Folder of models, which receives ``{model}.dictionaries/{dictionary}/``.
+        store: Directory of activation vectors and checkpoints.
+        report: Told of progress.
+
+    Returns:
+        What was written, quality included.
+
+    Raises:
+        InvalidInput: the layer or the recipe cannot be used.
+    """
+    vectors = activation_vectors(
+        store, model, layer, probe, class_token_only=recipe.class_token_only,
+        report=lambda done, total: report("activations", done, total, None),
+    )  # fmt: skip
+    held = torch.arange(len(vectors)) % _HELD_OUT == _HELD_OUT - 1
+    recipe = recipe.resolved(vectors.shape[-1])
+    training = vectors[~held].flatten(0, 1)
+    inputs = [model.weights_sha256, probe.sha256, layer, dataclasses.asdict(recipe)]
+    mark = store / f"sae-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
+    config, tensors = train_sae(
+        training, recipe, checkpoint=mark, device=str(model.device),
+        report=lambda done, total, loss: report("dictionary", done, total, loss),
+    )  # fmt: skip
+    chosen = torch.nonzero(held).flatten()[:_MEASURED]
+    manifest = DictionaryManifest(
+        model=model.name, layer=layer, weights_sha256=model.weights_sha256,
+        quality=_quality(model, layer, dictionary, config, tensors, vectors[chosen].flatten(0, 1), probe, chosen),
+        training={"recipe": dataclasses.asdict(recipe), "probe_set": probe.name, "probe_sha256": probe.sha256,
+                  "vectors": len(training), "tensors_sha256": state_sha256(tensors)},
+    )  # fmt: skip
+    written = write_dictionary(dictionary_folder(models, model.name) / dictionary, manifest, config, tensors)
+    mark.unlink(missing_ok=True)
+    return written
+
+
+def _quality(
+    model: TargetModel,
+    layer: str,
+    dictionary: str,
+    config: SaeConfig,
+    tensors: dict[str, torch.Tensor],
+    vectors: torch.Tensor,
+    probe: ProbeSet,
+    rows: torch.Tensor,
+) -> dict[str, float]:
+    # as it will be read back: halves are what is served
+    sae = SparseAutoencoder(dictionary, layer, config, {name: one.half().float() for name, one in tensors.items()})
+    images = torch.stack([model.preprocess(probe.load(row, row + 1)[0]) for row in rows.tolist()])
+    return dataclasses.asdict(measure(sae, vectors, model.with_dictionaries([sae]), images))
