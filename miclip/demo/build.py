@@ -24,13 +24,15 @@ from miclip.demo.architectures import IMAGE_SIZE
 from miclip.demo.augment import evaluation_views
 from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, load_concepts
 from miclip.demo.fetch import fetch_packages, imagenet_lite0_weights
-from miclip.demo.probe import demo_probe, held_out
+from miclip.demo.probe import demo_probe, dictionary_probe, held_out
 from miclip.demo.queries import build_nouns, build_queries
 from miclip.demo.render import encode_webp, render_style
 from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
 from miclip.demo.train_target import Drawings, Stage, top1, train_target
+from miclip.dictionaries import SaeRecipe, train_dictionary
 from miclip.models import _torchvision  # noqa: F401  (before timm)
 from miclip.models.clip import build_clip
+from miclip.models.dictionaries import dictionary_folder
 from miclip.models.files import TargetSpec, clip_state, demo_clip_spec, write_model
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import Layout
@@ -58,6 +60,27 @@ TARGETS = {
         (Stage(260_000, 1.5e-3), Stage(80_000, 8e-4), Stage(300_000, 1.5e-3)), "emoji-resnet",
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DictionaryRecipe:
+    """How a demo dictionary is trained."""
+
+    layer: str
+    features: int
+    k: int
+    views: int
+
+    @property
+    def name(self) -> str:
+        """Its id."""
+        return f"topk-{self.features}"
+
+
+DICTIONARIES = {
+    "emoji-resnet": (DictionaryRecipe("layer3", 256, 16, 16), DictionaryRecipe("layer4", 512, 32, 16)),
+    "emoji-vit": (DictionaryRecipe("blocks.2", 256, 16, 8), DictionaryRecipe("norm", 512, 16, 8)),
+}
 CLIP_NAME = "emoji-clip"
 CLIP_IMAGES = 300_000
 ATLAS_ROWS = 1280
@@ -89,6 +112,8 @@ class Build:
         for name, recipe in TARGETS.items():
             self._target(name, recipe, concepts)
         self._clip(concepts)
+        for name in DICTIONARIES:
+            self._dictionaries(name)
         self._align()
         return self._manifest(concepts)
 
@@ -168,6 +193,21 @@ class Build:
         wordings = [paraphrases(concept, rng) for concept in concepts]
         flat = clip.embed_texts([text for texts in wordings for text in texts])
         return torch.from_numpy(flat).view(len(concepts), -1, clip.dim)
+
+    def _dictionaries(self, model: str) -> None:
+        trained = dictionary_folder(self._directory / "dictionaries", model)
+        for recipe in DICTIONARIES[model]:
+            if not (trained / recipe.name).is_dir():
+                train_dictionary(
+                    Catalogue(self._output / "models").load_target(model, "cpu"), recipe.layer,
+                    dictionary_probe(recipe.views), recipe.name,
+                    SaeRecipe(features=recipe.features, k=recipe.k, steps=4000, batch=2048),
+                    models=self._directory / "dictionaries", store=self._directory / "stores",
+                    report=self._reporter(f"{model} {recipe.layer}"),
+                )  # fmt: skip
+        kept = dictionary_folder(self._output / "models", model)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(trained, kept)
 
     def _align(self) -> None:
         catalogue = Catalogue(self._output / "models")

@@ -66,3 +66,8 @@ def demo_probe(seed: int = 0) -> StyleViews:
 def held_out(style: str = HELD_OUT_STYLE) -> StyleViews:
     """Return the fixed evaluation views of the held-out style (or of another one)."""
     return StyleViews(f"held-out-{style}", (style,), EVALUATION_VIEWS, seed=7_919)
+
+
+def dictionary_probe(views: int) -> StyleViews:
+    """Return the images that the shipped dictionaries were trained on: more views than the probe set has."""
+    return StyleViews("demo-dictionary", TRAIN_STYLES, views, seed=11)
