@@ -12,18 +12,12 @@ from miclip.report.experiments import UNITS, example_table, experiments
 from miclip.report.figures import interventions, label_table
 from miclip.report.gallery import MAPS, SILENT, SURE, gallery
 from miclip.report.markup import Html, el, join
+from miclip.report.measured import note, section, title
 from miclip.report.plane import plane
 from miclip.report.result import Place, places
 from miclip.report.verdicts import LOST, tally, verdict_list
 
 LOGITS = "logits"
-_TITLES = {
-    "agreement": "Agreement of label and activation",
-    "description": "Descriptions, closed and open vocabularies",
-    "unseen": "Unseen concepts",
-    "cost": "Cost",
-    "settings": "Settings of the evaluation",
-}
 _KNOWN = {"labels", "dictionary", "verdict", "description_top1", "neurons", "features"}
 
 _VERDICTS = """\
@@ -62,21 +56,20 @@ def target_section(anchor: str, name: str, target: Mapping[str, Any], exhibit: E
         _part("Are labels right?", _LABELS, label_table(found)),
         _part("Do the units control the model?", _SCALED, *charts),
         *_pictures(exhibit, found),
-        *(_rest(place) for place in found),
+        _rest(target, found),
         further({key: value for key, value in target.items() if key not in ("held_out_top1", "layers")}),
         id=anchor,
     )
 
 
 def further(sections: Mapping[str, Any]) -> Html:
-    """Return what else there is as tables."""
-    return join(el("section", el("h3", _TITLES.get(name, name.replace("_", " "))), tables(value))
-                for name, value in sections.items())  # fmt: skip
+    """Return what else was measured of a target, or of all."""
+    return join(section(name, value) for name, value in sections.items())
 
 
-def _part(title: str, note: str, *content: Html | None) -> Html | None:
+def _part(heading: str, about: str, *content: Html | None) -> Html | None:
     shown = [one for one in content if one is not None]
-    return el("section", el("h3", title), el("p", note, class_="note"), shown) if shown else None
+    return el("section", el("h3", heading), el("p", about, class_="note"), shown) if shown else None
 
 
 def _key_figures(target: Mapping[str, Any], found: Sequence[Place]) -> Html:
@@ -115,12 +108,14 @@ def _plane(exhibit: Exhibit, place: Place) -> Html | None:
         return None
 
 
-def _rest(place: Place) -> Html | None:
-    rest = {
-        name: value for name, value in place.found.items() if name not in _KNOWN and name not in place.localizations()
-    }
-    if not rest:
-        return None
-    parts = [el("div", el("h4", f"{_TITLES.get(name, name.replace('_', ' '))}: {place.title}"), tables(value))
-             for name, value in rest.items()]  # fmt: skip
-    return el("section", parts, class_="rest")
+def _rest(target: Mapping[str, Any], found: Sequence[Place]) -> list[Html]:
+    """What else was measured of layers and places, by what it is."""
+    of_places = [(place.title, place.found, {*_KNOWN, *place.localizations()}) for place in found]
+    of_layers = [(layer, values, {*_KNOWN, "localization"}) for layer, values in target["layers"].items()
+                 if any(place.found is not values and place.layer == layer for place in found)]  # fmt: skip
+    grouped: dict[str, list[Html]] = {}
+    for title_of, values, known in [*of_places, *of_layers]:
+        for name, value in values.items():
+            if name not in known:
+                grouped.setdefault(name, []).append(el("div", el("h4", title_of), tables(value)))
+    return [el("section", el("h3", title(name)), note(name), parts) for name, parts in grouped.items()]

@@ -37,12 +37,14 @@ def _oracle(verdict: Mapping[str, Any]) -> str:
     if "share_of_oracle" not in verdict:
         return ""
     share = 100 * verdict["share_of_oracle"]
+    if share > 100:
+        return "Does more than the white-box oracle."
     short = "" if share >= GOAL else f", less than the {GOAL:.0f} % aimed at"
     return f"Reaches {share:.0f} % of the white-box oracle{short}."
 
 
 def verdict_list(found: list[Place]) -> Html | None:
-    """Return every verdict of some places, lost ones first within their place."""
+    """Return every verdict of some places."""
     items = [item for place in found for item in _of_place(place)]
     return el("ul", items, class_="verdicts") if items else None
 
@@ -58,7 +60,7 @@ def _of_place(place: Place) -> list[Html]:
         el("li", el("span", _MARKS[outcome(verdict)], class_="mark", role="img", aria_label=_NAMES[outcome(verdict)]),
            el("span", el("b", f"{place.title}, {kind_words(kind)}, {SCALES[scale].split(',')[0]}. "),
               sentence(verdict)), class_=outcome(verdict))
-        for kind, scale, verdict in sorted(judged, key=lambda one: outcome(one[2]) != LOST)
+        for kind, scale, verdict in judged
     ]  # fmt: skip
 
 

@@ -22,7 +22,12 @@ _METHODS = {
     "random": "random units",
     "shuffled": "another query's units",
 }
-_KINDS = {"localization": "class names", "names": "class names", "categories": "super-categories"}
+_KINDS = {
+    "localization": "class names",
+    "names": "class names",
+    "categories": "super-categories",
+    "unseen": "names of unseen classes",
+}
 SCALES = {"scale_2": "×2, doubled", "scale_0": "×0, removed"}
 SIGNS = {"scale_2": 1, "scale_0": -1}
 """What is wanted: a gain, or a loss."""

@@ -188,9 +188,38 @@ def test_figures_of_every_method_are_in_the_page_with_their_intervals(result: di
 
 def test_sections_without_a_picture_become_tables(result: dict[str, Any]) -> None:
     page = Page(render(result, []))
-    assert "Cost" in page.said and "12.5" in page.said and "3 000 000 000" in page.said
-    assert "Agreement of label and activation: mid, features" in page.said
+    assert "What it costs" in page.said and "12.5" in page.said and "3 000 000 000" in page.said
+    assert re.search(r"Agreement of label and activation .* mid, features", page.said)
     assert re.search(r"correlation .*0\.310 null 0\.020", page.said)
+
+
+def test_what_was_measured_of_a_layer_as_a_whole_is_shown_once(result: dict[str, Any]) -> None:
+    words = {"nouns": {"size": 5000, "methods": {"default": {"clip": 0.87, "clip_interval": [0.85, 0.9]}}}}
+    result["targets"]["toy"]["layers"]["logits"]["description"] = words
+    page = Page(render(result, []))
+    assert page.said.count("Descriptions over open vocabularies") == 1
+    assert "0.870 0.850 to 0.900" in page.said and "5 000" in page.said
+
+
+def test_unseen_classes_have_verdicts_and_charts(result: dict[str, Any]) -> None:
+    charts = len(Page(render(result, [])).all("svg"))
+    unseen = {"classes": ["okapi", "zeppelin"], "layers": {"mid": {"neurons": methods(attribution=2, filter=3)}}}
+    result["targets"]["toy"]["unseen"] = unseen
+    page = Page(render(result, []))
+    assert "Hidden: okapi, zeppelin" in page.said and len(page.all("svg")) == charts + 2
+    assert "mid, neurons, names of unseen classes, ×2. Does not beat filter (the paper): 0.8 points" in page.said
+
+
+def test_the_cost_of_a_method_is_that_of_all_its_steps(result: dict[str, Any]) -> None:
+    steps = {"activations": (2.5, 10.0, 300.0), "encoder": (4.0, 1.5, 100.0), "clip_dissect": (0.25, 0.1, 50.0)}
+    needs = {"filter": ["activations", "encoder"], "clip_dissect": ["activations"]}
+    result["targets"]["toy"]["cost"] = {
+        "layer": "mid", "images": 2560, "needs": needs,
+        "steps": {name: dict(zip(("seconds", "gflop", "peak_mb"), some, strict=True)) for name, some in steps.items()},
+    }  # fmt: skip
+    said = Page(render(result, [])).said
+    assert "filter (the paper) 6.50 11.5 300 activations, encoder" in said
+    assert "CLIP-Dissect 2.75 10.1 300 activations, CLIP-Dissect" in said
 
 
 def test_any_nesting_becomes_tables_and_headings() -> None:
