@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from miclip.atlas import Atlas, packaged_root
+from miclip.names import UnitName
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 
@@ -90,7 +91,7 @@ def test_the_default_embedding_is_that_of_the_layer(wire: Any, server: Any) -> N
     atlas = active_atlas(wire, server)
     for layer in atlas.layer_names:
         kind = atlas.layer(layer).entry.unit_embedding
-        unit = f"{MODEL}/layers/{layer}/units/1"
+        unit = str(UnitName(MODEL.removeprefix("models/"), layer, 1))
         default = wire.call("aligner/EmbedUnits", pb.EmbedUnitsRequest(units=[unit]))
         chosen = wire.call(
             "aligner/EmbedUnits", pb.EmbedUnitsRequest(units=[unit], embedding=f"UNIT_EMBEDDING_{kind.upper()}")
@@ -104,7 +105,7 @@ def test_an_atlas_says_what_it_covers(wire: Any, server: Any) -> None:
     shown = wire.call("aligner/GetAtlas", pb.GetAtlasRequest(name=f"atlases/{atlas.atlas_id}")).atlas
     assert (shown.model, shown.active) == (MODEL, True)
     assert (shown.weights_sha256, shown.clip_id) == (manifest.weights_sha256, manifest.clip_id)
-    assert [layer.name.rpartition("/")[2] for layer in shown.layers] == list(atlas.layer_names)
+    assert [layer.name for layer in shown.layers] == [f"{MODEL}/layers/{name}" for name in atlas.layer_names]
     assert [layer.units for layer in shown.layers] == [entry.units for entry in manifest.layers]
     assert shown.layers[-1].kind == resources_pb2.LAYER_KIND_LOGITS
     assert shown.settings.steps == manifest.settings["steps"]

@@ -161,7 +161,7 @@ def test_by_default_the_last_layer_before_the_logits_is_searched_and_more_than_t
     wire: Any, atlas: Atlas
 ) -> None:
     answer = localize(wire, texts=["dog"], top_k=1000)
-    last = [entry for entry in atlas.manifest.layers if entry.kind != "logits"][-1]
+    last = [entry for entry in atlas.manifest.layers if entry.kind not in ("features", "logits")][-1]
     units = [unit.unit for unit in answer.localizations[0].units]
     assert len(units) == len(set(units)) == last.units
     assert all(f"/layers/{last.name}/" in unit for unit in units)

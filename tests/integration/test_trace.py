@@ -51,7 +51,7 @@ def test_scores_agree_with_numpy_on_captured_activations(
 ) -> None:
     answer = trace(wire, model, [png, dog])
     atlas = opened(server, answer.provenance.atlas)
-    names = [f"models/{model}/layers/{layer}" for layer in atlas.layer_names]
+    names = [f"models/{model}/layers/{layer}" for layer in atlas.neuron_layers]
     captured = wire.call(
         "activation/CaptureActivations",
         activation_pb2.CaptureActivationsRequest(model=f"models/{model}", images=[png, dog], layers=names),
@@ -61,7 +61,7 @@ def test_scores_agree_with_numpy_on_captured_activations(
     texts = unit_length(texts - atlas.label_embeddings.astype(np.float64).mean(0))
     for result, activations in zip(answer.results, captured.results, strict=True):
         assert [layer.layer for layer in result.layers] == names
-        for layer, row, values in zip(atlas.layer_names, scores_of(result), activations.layers, strict=True):
+        for layer, row, values in zip(atlas.neuron_layers, scores_of(result), activations.layers, strict=True):
             record = atlas.layer(layer)
             encoder, centre = (np.asarray(each, np.float64) for each in (record.encoder, record.centre))
             z = unit_length(encoder @ (np.array(values.values, np.float64) - centre))
@@ -88,7 +88,8 @@ def test_an_answer_says_what_it_was_computed_from(wire: Any, server: Any, dog: b
     manifest = atlas.manifest
     assert (given.clip_id, given.weights_sha256) == (manifest.clip_id, manifest.weights_sha256)
     assert list(given.layers) == [layer.layer for layer in answer.results[0].layers]
-    assert list(given.encoder_sha256) == [manifest.files[entry.file].sha256 for entry in manifest.layers]
+    files = [atlas.layer(name).entry.file for name in atlas.neuron_layers]
+    assert list(given.encoder_sha256) == [manifest.files[file].sha256 for file in files]
     assert {timing.stage for timing in answer.timings} == {"capture", "embed", "compare"}
 
 
