@@ -83,8 +83,8 @@ DICTIONARIES = {
 }
 CLIP_NAME = "emoji-clip"
 CLIP_IMAGES = 300_000
-ATLAS_ROWS = 1280
-"""Probe rows that the shipped atlases keep: two views of each image."""
+ATLAS_ROWS = 640
+"""Probe rows that the shipped atlases keep: one view of each image."""
 
 
 class Build:
