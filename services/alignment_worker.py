@@ -152,7 +152,7 @@ class Reporter:
         self._config, self._spec, self._token = config, spec, token
         self._progress = Progress()
         self._step = StepClock()
-        self._estimate = Estimate(len(spec.layers))
+        self._estimate = Estimate(len(spec.layers), settings().label_seeds)
         self._stop = threading.Event()
         self._done = threading.Event()
 

@@ -150,13 +150,23 @@ async def test_jobs_are_counted_by_their_state(jobs: JobStore) -> None:
 
 
 def test_the_time_left_counts_the_encoders_to_come() -> None:
-    estimate = Estimate(layers=3)
+    estimate = Estimate(layers=3, encoders=1)
     assert estimate.update("activations", 64, 128, 0.0) is None
     assert estimate.update("encoder a", 0, 100, 10.0) is None
     assert estimate.update("encoder a", 50, 100, 15.0) == pytest.approx(25)
     assert estimate.update("encoder b", 20, 100, 20.0) is None
     assert estimate.update("encoder b", 70, 100, 25.0) == pytest.approx(13)
     assert estimate.update("atlas", 0, 1, 30.0) is None
+
+
+def test_the_time_left_counts_the_encoders_that_judge_labels() -> None:
+    estimate = Estimate(layers=2, encoders=3)
+    assert estimate.update("encoder a", 0, 100, 0.0) is None
+    assert estimate.update("encoder a", 50, 100, 5.0) == pytest.approx(55)
+    assert estimate.update("labels a", 20, 200, 12.0) is None
+    assert estimate.update("labels a", 120, 200, 22.0) == pytest.approx(38)
+    assert estimate.update("encoder b", 20, 100, 32.0) is None
+    assert estimate.update("encoder b", 40, 100, 34.0) == pytest.approx(26)
 
 
 # The service
