@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from miclip.evaluation.resume import layer_output
+from miclip.models.features import encode_features
 from miclip.models.target import LayerKind, TargetModel
 
 Float32 = NDArray[np.float32]
@@ -72,22 +73,32 @@ def network_dissection(maps: Tensor, masks: Tensor, labels: Tensor, classes: int
 
 
 def spatial_maps(model: TargetModel, layer: str, images: Tensor) -> Tensor | None:
-    """Return a layer's neurons at every position, float32 ``[N, d, h, w]``, or None where it has no positions.
+    """Return a layer's units at every position, float32 ``[N, d, h, w]``, or None where it has no positions.
 
     Args:
         model: The target model.
-        layer: One of its layers of neurons.
+        layer: One of its layers, of neurons or of features.
         images: Preprocessed, float32 ``[N, 3, S, S]``.
     """
-    found = model.layers[layer]
-    if found.kind not in (LayerKind.CHANNELS, LayerKind.TOKENS):
+    if model.layers[layer].kind is LayerKind.LOGITS:
         return None
-    output = layer_output(model.module, found.module, images).float()
+    output = layer_output(model.module, model.layers[layer].module, images).float()
+    if layer in model.dictionaries:
+        output = _codes(model, layer, output)
     if output.ndim == 3:
         edge = int(output.shape[1] ** 0.5)
         # class and register tokens, where there are any, come first
-        return output[:, output.shape[1] - edge**2 :].transpose(1, 2).unflatten(2, (edge, edge)).contiguous()
-    return output if output.ndim == 4 else None
+        output = output[:, output.shape[1] - edge**2 :].transpose(1, 2).unflatten(2, (edge, edge)).contiguous()
+    return output if output.ndim == 4 and output.shape[2] > 1 else None
+
+
+@torch.inference_mode()
+def _codes(model: TargetModel, layer: str, output: Tensor) -> Tensor:
+    """Codes of a layer's whole output, laid out as it."""
+    axis = model.unit_axis(output)
+    parts = output.split(_BATCH)
+    return torch.cat([encode_features(part, model.dictionaries[layer], axis).values.movedim(-1, axis)
+                      for part in parts])  # fmt: skip
 
 
 def _thresholds(maps: Tensor) -> Tensor:

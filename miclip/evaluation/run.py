@@ -223,7 +223,7 @@ class _Trial:
 
     def _dissected(self, probe: ProbeSet, place: Place) -> NDArray[np.float32] | None:
         """Network Dissection's scores, where the probe set has masks and the place has positions."""
-        if not isinstance(probe, MaskedProbe) or place.layer == LOGITS or place.units != "neurons":
+        if not isinstance(probe, MaskedProbe) or place.layer == LOGITS:
             return None
         model, total = self._subject.model, len(probe.names)
         images = torch.stack([model.preprocess(image) for image in probe.load(0, total)])

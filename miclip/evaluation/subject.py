@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -52,13 +53,15 @@ class Subject:
     queries: Mapping[str, Sequence[Query]] = field(default_factory=dict)
 
     def places(self) -> list[Place]:
-        """Return neurons and features of the middle, the penultimate layer and the logits, in this order."""
+        """Return the places of the middle, the penultimate layer and the logits, in this order.
+
+        A layer's features are those of its first dictionary.
+        """
         found = []
         for layer in (self.middle, self.penultimate, LOGITS):
             found.append(Place(layer, "neurons", layer))
-            dictionaries = (one for one in self.model.layers.values() if one.kind == "features")
-            on_layer = [one.name for one in dictionaries if getattr(one, "base", "") == layer]
-            found += [Place(layer, "features", name) for name in on_layer[:1]]
+            on_layer = (name for name in self.model.dictionaries if self.model.layers[name].base == layer)
+            found += [Place(layer, "features", name) for name in islice(on_layer, 1)]
         return found
 
     def preprocessed(self) -> Tensor:

@@ -62,6 +62,8 @@ def test_masks_lie_where_the_drawing_is() -> None:
 
 @pytest.mark.parametrize(("name", "layer", "shape"), [
     ("emoji-resnet", "layer3", (128, 4, 4)), ("emoji-vit", "blocks.2", (128, 8, 8)), ("emoji-vit", "norm", (128, 8, 8)),
+    ("emoji-resnet", "layer3/dictionaries/topk-256", (256, 4, 4)),
+    ("emoji-vit", "norm/dictionaries/topk-512", (512, 8, 8)),
 ])  # fmt: skip
 def test_maps_pool_to_the_layers_activation(name: str, layer: str, shape: tuple[int, ...]) -> None:
     model = Catalogue(DEMO_MODELS).load_target(name, "cpu")

@@ -56,6 +56,16 @@ def test_every_place_has_labels_and_agreement_and_the_edited_ones_every_method(e
     assert "synonyms" not in target["layers"]["layer3"]["neurons"]
 
 
+def test_features_stand_beside_the_neurons_of_a_layer_with_a_dictionary(evaluated: Any) -> None:
+    layers = evaluated[0]["layers"]
+    assert {layer: figures["features"]["dictionary"] for layer, figures in layers.items() if "features" in figures} == {
+        "layer3": "topk-256", "layer4": "topk-512",
+    }  # fmt: skip
+    features = layers["layer4"]["features"]
+    assert set(features["localization"]) == set(METHODS) - {"weight_x_activation"}
+    assert set(features) >= {"labels", "agreement", "localization", "synonyms", "verdict"}
+
+
 def test_the_logits_are_described_over_an_open_vocabulary(evaluated: Any) -> None:
     emoji = evaluated[0]["layers"][LOGITS]["description"]["emoji"]
     assert emoji["size"] == 1436
