@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop test test-k8s test-metrics test-browser image lint format proto docs k8s monitoring lock
+.PHONY: help setup serve stop test test-k8s test-metrics test-browser image lint format proto docs pictures k8s monitoring lock
 
 help: ## Show these targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 24
@@ -71,6 +71,9 @@ k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/app.
 
 monitoring: $(STAMP) ## Regenerate the dashboards and rules of k8s from tools/monitoring
 	@$(BIN)/python tools/generate_monitoring.py
+
+pictures: $(STAMP) ## Draw docs/pictures/*.png anew, with the commands of docs/pictures.md
+	@sed -n 's/^miclip picture /picture /p' docs/pictures.md | xargs -L 1 $(BIN)/miclip
 
 docs: $(STAMP) ## Write docs/metrics.md from services/metrics.py
 	@$(BIN)/python tools/generate_metrics_docs.py

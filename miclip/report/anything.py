@@ -86,7 +86,7 @@ def _cell(value: Any) -> str:
 
 def _number(value: float) -> str:
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
-        return f"{value:.3g}".replace("-", "−")
+        return f"{value:.1g}".replace("-", "−")
     return plain_number(value, 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3)
 
 

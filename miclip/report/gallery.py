@@ -105,7 +105,8 @@ def _card(shown: Shown) -> Html:
     return el(
         "article",
         el("header", el("code", name), label, badge),
-        el("p", _facts(unit), el("br"), others if rest else None, class_="facts"),
+        el("p", _facts(unit), class_="facts apart"),
+        el("p", others, class_="facts") if rest else None,
         el("p", "drives most: ", _driven_words(shown), class_="facts"),
         el("div", tops[:MAPS], [_map(name, over) for over in shown.maps], class_="maps"),
         el("div", tops[MAPS:], class_="tops"),
@@ -113,8 +114,8 @@ def _card(shown: Shown) -> Html:
     )
 
 
-def _facts(unit: Description) -> str:
-    """The evidence for the label, as far as it was measured."""
+def _facts(unit: Description) -> list[Html]:
+    """The evidence for the label, as far as it was measured; a fact does not break in the middle."""
     best, stability = unit.concepts[0], unit.stability
     facts = [
         f"cosine {plain_number(best.score)}",
@@ -124,7 +125,7 @@ def _facts(unit: Description) -> str:
         None if unit.contrast is None else f"contrast {plain_number(unit.contrast, 1)}",
         None if stability is None else f"stability {100 * stability:.0f} %",
     ]
-    return " · ".join(fact for fact in facts if fact)
+    return [el("span", fact) for fact in facts if fact]
 
 
 def _driven_words(shown: Shown) -> list[object]:

@@ -118,4 +118,7 @@ def _rest(target: Mapping[str, Any], found: Sequence[Place]) -> list[Html]:
         for name, value in values.items():
             if name not in known:
                 grouped.setdefault(name, []).append(el("div", el("h4", title_of), tables(value)))
-    return [el("section", el("h3", title(name)), note(name), parts) for name, parts in grouped.items()]
+    return [
+        el("section", el("h3", title(name)), note(name), el("div", parts, class_="side"))
+        for name, parts in grouped.items()
+    ]

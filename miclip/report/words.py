@@ -21,6 +21,11 @@ _METHODS = {
     "weight_x_activation": "weight × activation",
     "random": "random units",
     "shuffled": "another query's units",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "iou": "IoU",
+    "clip": "CLIP's text tower",
+    "sentence": "sentence embedder",
 }
 _KINDS = {
     "localization": "class names",
