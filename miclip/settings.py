@@ -125,9 +125,11 @@ class Settings(BaseSettings):
     localize_rows: int = Field(default=512, ge=1)
     """Probe rows that a localisation gathers first; more when they carry less than ``localize_mass`` of the softmax."""
     localize_max_rows: int = Field(default=8192, ge=1)
-    """Probe rows that a localisation gathers at most."""
+    """Probe rows that a localisation gathers at most; an atlas of no more rows is weighed whole, without a search."""
     localize_mass: float = Field(default=0.99, gt=0, le=1)
     """Share of the softmax's weight that the gathered rows should carry."""
+    attribution_points: int = Field(default=1, ge=1, le=64)
+    """Points at which an alignment takes the gradient of an attribution; each beyond the first is a pass a layer."""
     describe_shortlist: int = Field(default=32, ge=1)
     """Concepts nearest to a unit that are ranked by their causal score."""
     abstain_percentile: float = Field(default=95.0, ge=0, le=100)

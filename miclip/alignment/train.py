@@ -52,7 +52,7 @@ class AlignmentConfig:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     probe_rows: int = 0
     text_template: str = "{}"
-    points: int = 1
+    points: int = field(default_factory=lambda: settings().attribution_points)
 
 
 def align_model(

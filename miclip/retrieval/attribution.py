@@ -22,6 +22,7 @@ from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.results import LocalizationMix
 
 _BLOCK = 4096  # rows encoded at a time
+_NEGLIGIBLE = 1e-7  # weight of a row, as a share of the heaviest
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Gathering:
     Attributes:
         temperature: τ, above 0.
         rows: Probe rows gathered first.
-        max_rows: Probe rows gathered at most.
+        max_rows: Probe rows gathered at most; a store of no more is weighed whole, without a search.
         mass: Share of the softmax's weight that the gathered rows should carry, 0 to 1.
     """
 
@@ -84,6 +85,8 @@ class AttributionStore:
         self, query: NDArray[np.float32], how: Gathering
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
         """Rows in the order of the store, their weights, and the least share of all weight that they carry."""
+        if self._index.size <= how.max_rows:
+            return _weights_of_all(self._index.scores(query), how)
         gathered = min(how.rows, self._index.size)
         while True:
             found, places = self._index.search(query[None], gathered)
@@ -144,6 +147,17 @@ def mechanism_embeddings(layer: LayerAtlas) -> NDArray[np.float32]:
 def encode_activations(layer: LayerAtlas, activations: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return z [N, D] of pooled activations [N, d]: centred, through the neuron encoder, of length 1."""
     return normalise((activations.astype(np.float32) - layer.centre) @ layer.encoder.T)
+
+
+def _weights_of_all(
+    scores: NDArray[np.float32], how: Gathering
+) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
+    """Rows, weights and their share of all weight; beyond ``how.rows``, rows of no weight are left out."""
+    powers = np.exp((scores.astype(np.float64) - scores.max()) / how.temperature)
+    rows = np.flatnonzero(powers > (_NEGLIGIBLE if len(powers) > how.rows else -1.0))
+    kept = powers[rows]
+    total = kept.sum()
+    return rows, (kept / total).astype(np.float32), float(total / powers.sum()) if len(rows) < len(powers) else 1.0
 
 
 def _softmax(scores: NDArray[np.float32], temperature: float, left_out: int) -> tuple[NDArray[np.float32], float]:

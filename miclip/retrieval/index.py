@@ -102,6 +102,12 @@ class VectorIndex:
         least = exact[:, -1:]
         return float((scores >= least - _ROUNDING * np.maximum(1, np.abs(least))).mean())
 
+    def scores(self, query: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the inner product of one query [D] with every vector, float32 [n], without a search."""
+        # One dot product a row: unlike a matrix product, its last bit does not depend on the other rows.
+        products: NDArray[np.float32] = np.vecdot(self._vectors, np.asarray(query, np.float32))
+        return products
+
     def _candidates(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         fetched = k if self.kind == "flat" else min(self.size, max(k * _OVERFETCH, _MIN_FETCHED))
         if self._gpu_lock:
