@@ -60,5 +60,5 @@ class Similarity:
             found |= {name: float(by_unit.mean()), f"{name}_interval": [float(low), float(high)]}
             # every pair of a unit and another unit's label: the mean over all shuffles
             pairs = similarity[:, stacked.ravel()].sum() - similarity[units, stacked].sum()
-            found["null"][name] = float(pairs / (stacked.size * (len(units) - 1)))
+            found["null"][name] = float(pairs / (stacked.size * max(len(units) - 1, 1)))
         return found

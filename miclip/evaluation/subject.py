@@ -84,7 +84,7 @@ class EvaluationSettings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     queries: Mapping[str, tuple[int, int]] = field(
-        default_factory=lambda: {NAMES: (128, 48), "synonyms": (64, 32), "keywords": (64, 0), "categories": (32, 0)}
+        default_factory=lambda: {NAMES: (128, 40), "synonyms": (64, 24), "keywords": (64, 0), "categories": (32, 0)}
     )
     other_views: tuple[int, int] = (4, 1)
     unseen: int = 16

@@ -244,6 +244,13 @@ def test_align_refuses_a_folder_without_images(tmp_path: Path) -> None:
         align._probe(tmp_path, 0)
 
 
+def test_evaluate_describes_with_three_open_vocabularies() -> None:
+    sizes = {name: len(set(concepts)) for name, concepts in evaluate._vocabularies().items()}
+    assert sizes["emoji"] > 1000
+    assert sizes["imagenet"] > 900
+    assert sizes["nouns"] > 10_000
+
+
 def test_evaluate_judges_the_demo_models_alone() -> None:
     with pytest.raises(InvalidInput, match="emoji-resnet"):
         evaluate._subject("timm-resnet50")

@@ -20,7 +20,7 @@ from miclip.evaluation.unseen import METHODS as TEXT_METHODS
 from miclip.models.target import LOGITS
 from miclip.retrieval.vocabulary import builtin_concepts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SETTINGS = EvaluationSettings(seeds=(0,), queries={"names": (12, 4), "synonyms": (6, 0)}, other_views=(1, 1), unseen=4)
 
