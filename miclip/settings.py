@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Interface that ``/metrics`` listens on, which needs no key; ``0.0.0.0`` for a Prometheus on another machine."""
     ingress: str = Field(default="haproxy", pattern="^(haproxy|python)$")
     """``haproxy`` (throughput-optimised) or ``python`` (Serve's own proxy)."""
+    serve_config: Path | None = None
+    """Serve config that a local server deploys instead of its own, YAML; of a RayService its ``serveConfigV2``."""
     endpoint: str = ""
     """Server that the command line calls, ``host:port`` or ``https://host:port``; empty means the local one."""
     api_key: str = ""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from miclip.errors import NotReady
 from miclip.settings import Settings
 
 APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
@@ -88,6 +90,29 @@ def _application(
         "import_path": f"services.{name}:app",
         "deployments": [deployment],
     }
+
+
+def read_serve_config(path: Path, *, grpc_port: int, http_port: int) -> dict[str, Any]:
+    """A Serve config from a file, on ports of this machine.
+
+    Args:
+        path: YAML: a Serve config, or a RayService that has one, as in ``k8s/overlays``.
+        grpc_port: Port of the gRPC ingress in place of the file's.
+        http_port: Port of Serve's HTTP ingress in place of the file's.
+
+    Raises:
+        NotReady: The file cannot be read, or is neither.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+        if config.get("kind") == "RayService":
+            config = yaml.safe_load(config["spec"]["serveConfigV2"])
+        config["grpc_options"]["port"], config["http_options"]["port"] = grpc_port, http_port
+    except OSError as error:
+        raise NotReady(f"MICLIP_SERVE_CONFIG: {error.strerror}: {path}.") from None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        raise NotReady(f"MICLIP_SERVE_CONFIG: {path} is no Serve config, nor a RayService with one.") from None
+    return dict(config)
 
 
 def serve_environment(settings: Settings) -> dict[str, str]:

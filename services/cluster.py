@@ -29,7 +29,7 @@ import psutil
 
 from miclip.errors import MiclipError, NotReady
 from miclip.settings import Settings, settings
-from services.app import APPLICATIONS, serve_config, serve_environment
+from services.app import APPLICATIONS, read_serve_config, serve_config, serve_environment
 from services.cpus import available_cpus
 from services.exporter import VARIABLE as METRICS_VARIABLE
 from services.exporter import Exporter
@@ -136,7 +136,7 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
         gpus = _start_ray(temp_dir, stack)
         _on_signals(stopped)
         _say(config, "starting the services")
-        _deploy(serve_config(config, grpc_port=grpc_port, http_port=http_port, gpus=gpus))
+        _deploy(_serve_config(config, grpc_port, http_port, gpus))
         _wait_until_ready(config, grpc_port)
         _ready.set()
         yield ServerInfo(
@@ -150,6 +150,12 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
             redis_pid=redis_pid,
             temp_dir=str(temp_dir),
         )
+
+
+def _serve_config(config: Settings, grpc_port: int, http_port: int, gpus: float) -> dict[str, Any]:
+    if config.serve_config:
+        return read_serve_config(config.serve_config, grpc_port=grpc_port, http_port=http_port)
+    return serve_config(config, grpc_port=grpc_port, http_port=http_port, gpus=gpus)
 
 
 def _temp_root() -> str:

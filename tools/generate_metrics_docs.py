@@ -24,8 +24,8 @@ Prometheus on another machine.
 
 One endpoint speaks for all replica processes of a machine or pod. The last column says how their values become one.
 Counters and histograms keep what ended processes counted; gauges lose it at once.
-Where KubeRay starts the replicas, set `PROMETHEUS_MULTIPROC_DIR` in the pod's environment to an empty directory, and
-run `python -m services.exporter` in a container that sees that directory and the replicas' processes.
+Where KubeRay starts the replicas, every pod has a container `exporter` for it (`k8s/base/rayservice.yaml`), which sees
+the replicas' processes and the directory `PROMETHEUS_MULTIPROC_DIR` that they write to.
 
 Calls between the services are in no `miclip_rpc_*` series, but in the stages of the service that answers.
 [dashboards.md](dashboards.md) shows what to make of the series: Grafana dashboards, objectives and alerts.
