@@ -1,4 +1,5 @@
-# The four services in one image, for CPUs or, with --build-arg VARIANT=cuda, for NVIDIA GPUs. `make image` builds it.
+# The four services in one image, for CPUs or, with --build-arg VARIANT=cuda, for NVIDIA GPUs (models run there; FAISS
+# searches on the CPU in both). `make image` builds it.
 # Needs BuildKit or buildah. Wheels in requirements/wheels are taken first; their hashes are checked in any case.
 # The base: any Debian-like image with Python 3.11 and its venv module, on x86-64.
 ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
