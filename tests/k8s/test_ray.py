@@ -182,7 +182,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_the_guides_commands_make_and_end_a_key_in_the_heads_environment(prod: Any, tmp_path: Path) -> None:
+def test_the_runbooks_commands_make_and_end_a_key_in_the_heads_environment(prod: Any, tmp_path: Path) -> None:
     """Run what follows `kubectl exec … --` with the variables of the head's container and nothing else of ours."""
     import json
     import os
@@ -190,8 +190,8 @@ def test_the_guides_commands_make_and_end_a_key_in_the_heads_environment(prod: A
 
     from services.redis_server import EmbeddedRedis
 
-    guide = (ROOT / "docs" / "kubernetes.md").read_text()
-    create, show, delete = re.findall(r"exec \$HEAD -c ray-head -- miclip (key .*)", guide)
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    create, show, delete = re.findall(r"^in_head miclip (key .*)", runbook, re.M)
     assert prod.container(prod.head)["name"] == "ray-head"
     names = [one["name"] for one in prod.container(prod.head)["env"] if one["name"].startswith("MICLIP_")]
     (tmp_path / "run").mkdir()
