@@ -219,7 +219,7 @@ def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentC
     embeddings = probe.embeddings(encoder)
     activations, attributions = probe.activations[probe.kept], probe.attributions[probe.kept]
     if probe.base is None:
-        own: dict[str, NDArray[Any]] = {"encoder": encoder.weight, "centre": encoder.centre,
+        own: dict[str, NDArray[Any]] = {"encoder": _half(_unit_scale(encoder.weight)), "centre": encoder.centre,
                "activations": _half(activations), "attributions": _half(attributions)}  # fmt: skip
     else:
         own = {"filter": _half(_unit_scale(embeddings["filter"])), **sparse_tensors(activations, attributions)}

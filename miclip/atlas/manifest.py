@@ -15,7 +15,8 @@ from miclip.errors import BadArtefact
 from miclip.names import base_layer, is_dictionary_layer
 
 SCHEMA_VERSION = 2
-"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features."""
+"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features,
+and had encoders of float32."""
 
 MANIFEST = "manifest.json"
 PROBE = "probe.json"
@@ -40,7 +41,7 @@ SHARED_TENSORS: TensorForms = {
 """Name → dtype and shape of the tensors of ``shared.safetensors``."""
 
 LAYER_TENSORS: TensorForms = {
-    "encoder": (np.float32, ("dim", "units")),
+    "encoder": (np.float16, ("dim", "units")),
     "centre": (np.float32, ("units",)),
     "pattern": (np.float16, ("units", "dim")),
     "causal": (np.float16, ("units", "dim")),
@@ -231,6 +232,8 @@ class AtlasManifest(_Frozen):
     def layer_shapes(self, entry: LayerEntry) -> tuple[Forms, Forms]:
         """Return the forms of the tensors that a layer's file must hold, and of those that it may."""
         tensors = FEATURE_TENSORS if entry.kind == "features" else LAYER_TENSORS
+        if self.schema_version == 1:
+            tensors = {**tensors, "encoder": (np.float32, tensors["encoder"][1])}
         return self.shapes(tensors, entry), self.shapes(LABEL_TENSORS, entry)
 
 

@@ -75,10 +75,10 @@ class LayerAtlas:
 
     @property
     def encoder(self) -> Float32:
-        """Neuron encoder E_n [D, d]: ``z = encoder @ (a - centre)``."""
+        """Neuron encoder E_n [D, d], up to a factor: ``z ∝ encoder @ (a - centre)``."""
         if self.entry.kind == "features":
             raise NotAligned(f"Features are encoded through their layer {self.entry.base!r}.", field="layer")
-        return self._file["encoder"]
+        return np.asarray(self._file["encoder"], np.float32)
 
     @property
     def centre(self) -> Float32:

@@ -14,7 +14,16 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from miclip import atlas as library
-from miclip.atlas import Atlas, activate_atlas, active_atlas_id, compute_statistics, find_atlas, null_statistics, verify
+from miclip.atlas import (
+    LAYER_TENSORS,
+    Atlas,
+    activate_atlas,
+    active_atlas_id,
+    compute_statistics,
+    find_atlas,
+    null_statistics,
+    verify,
+)
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
 
 pytestmark = pytest.mark.unit
@@ -43,7 +52,8 @@ def test_what_is_written_is_read_back(recipe: Any, tmp_path: Path) -> None:
     for layer in ("mid", "logits"):
         for name, value in made.tensors[layer].items():
             read = np.asarray(getattr(opened.layer(layer), name))
-            np.testing.assert_array_equal(read, np.asarray(value).astype(read.dtype), err_msg=f"{layer}.{name}")
+            stored = LAYER_TENSORS[name][0]
+            np.testing.assert_array_equal(read, np.asarray(value).astype(stored), err_msg=f"{layer}.{name}")
     np.testing.assert_array_equal(opened.predicted, made.tensors["shared"]["predicted"])
     assert opened.probe_images == made.images
     assert opened.layer_names == ("mid", "logits")
