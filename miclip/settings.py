@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     """Port of ``/metrics`` for Prometheus; 0 picks a free one."""
     metrics_host: str = "127.0.0.1"
     """Interface that ``/metrics`` listens on, which needs no key; ``0.0.0.0`` for a Prometheus on another machine."""
+    otel_endpoint: str = ""
+    """Where OpenTelemetry traces go: ``http://collector:4318`` (OTLP; needs the extra ``otel``), or ``file:///folder``
+    for JSON lines, a file for each process; empty makes none."""
     ingress: str = Field(default="haproxy", pattern="^(haproxy|python)$")
     """``haproxy`` (throughput-optimised) or ``python`` (Serve's own proxy)."""
     serve_config: Path | None = None

@@ -8,14 +8,20 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from miclip import telemetry
 from miclip.models.target import TargetModel
 from miclip.steering.edits import Edit, compile_edits
 from services import metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 _SERVICE = "activation"
 
@@ -54,6 +60,7 @@ class _Request:
     outputs: list[RowOutput | None]
     missing: int
     arrived: float
+    trace: SpanContext | None = None
     started: float = 0.0
     forward_s: float = 0.0
 
@@ -100,13 +107,19 @@ class Batcher:
     async def run(self, rows: Sequence[Row]) -> tuple[list[RowOutput], BatchTimes]:
         """Run rows, together with whatever else waits; outputs are in the order of ``rows``."""
         request = _Request(
-            asyncio.get_running_loop().create_future(), [None] * len(rows), len(rows), time.perf_counter()
+            asyncio.get_running_loop().create_future(),
+            [None] * len(rows),
+            len(rows),
+            time.perf_counter(),
+            telemetry.current(),
         )
         self._queue.extend((request, index, row) for index, row in enumerate(rows))
         self._joined.set()
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._work(), context=Context())  # a batch is no caller's
         outputs = await request.done
+        telemetry.record(_SERVICE, "queue", request.arrived, request.started - request.arrived)
+        telemetry.record(_SERVICE, "batches", request.started, request.forward_s)
         return outputs, BatchTimes(request.started - request.arrived, request.forward_s)
 
     async def _work(self) -> None:
@@ -145,7 +158,10 @@ class Batcher:
         metrics.BATCH_ROWS.labels(self.model.name).observe(len(batch))
         try:
             rows = [row for _, _, row in batch]
-            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._compute, rows)
+            links = [request.trace for request in requests if request.trace]
+            with telemetry.span(_SERVICE, "batch", links=links, rows=len(rows)):
+                run = copy_context().run
+                outputs = await asyncio.get_running_loop().run_in_executor(self._thread, run, self._compute, rows)
         except Exception as error:
             for request in requests:
                 if not request.done.done():

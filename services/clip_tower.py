@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -80,7 +81,7 @@ class ClipTower:
 
         loop = asyncio.get_running_loop()
         parts = [
-            await loop.run_in_executor(self._thread, turn, inputs[at : at + _CHUNK])
+            await loop.run_in_executor(self._thread, copy_context().run, turn, inputs[at : at + _CHUNK])
             for at in range(0, len(inputs), _CHUNK)
         ]
         return np.concatenate(parts)

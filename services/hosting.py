@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,10 @@ class Hosting:
     async def decode(self, images: Sequence[bytes], target: TargetModel) -> list[Tensor]:
         """Decode and preprocess, in order; raises InvalidInput naming the first bad image."""
         loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(self._decoders, _decode, data, i, target) for i, data in enumerate(images)]
+        jobs = [
+            loop.run_in_executor(self._decoders, copy_context().run, _decode, data, i, target)
+            for i, data in enumerate(images)
+        ]
         return [*await asyncio.gather(*jobs)]
 
     async def watch_gpus(self) -> None:

@@ -25,14 +25,15 @@ sys.path.insert(0, str(ROOT))
 
 from miclip.client import MiclipClient  # noqa: E402
 from miclip.settings import settings  # noqa: E402
-from tools.monitoring.draw import Source, draw  # noqa: E402
+from tools.monitoring.draw import Source, draw, series_of  # noqa: E402
 from tools.monitoring.load import Load  # noqa: E402
 from tools.monitoring.prometheus import Prometheus, running  # noqa: E402
-from tools.monitoring.read import RULES, Window, boards  # noqa: E402
+from tools.monitoring.read import RULES, Window, boards, panels  # noqa: E402
 
 PICTURES = ROOT / "docs" / "dashboards"
 USERS = 6
-MAX_QUEUED = 5  # fewer than there are users: some calls are refused
+CROWD = 12  # more for a while, without pauses
+MAX_QUEUED = 4  # fewer than a crowd: some calls are refused
 STEP_S = 5.0
 
 
@@ -58,7 +59,9 @@ def work(client: MiclipClient, seconds: float) -> None:
     threads.append(threading.Thread(target=_once, args=(lambda: Load(client).align(steps=60),)))
     for thread in threads:
         thread.start()
-    time.sleep(0.75 * seconds)
+    time.sleep(0.45 * seconds)
+    threads += _crowd(client, 0.1 * seconds)
+    time.sleep(0.3 * seconds)
     drifting = Load(client, seed=99)
     while time.monotonic() - began < seconds:
         drifting.predict_one_image(1, "emoji-vit")
@@ -66,6 +69,20 @@ def work(client: MiclipClient, seconds: float) -> None:
     stop.set()
     for thread in threads:
         thread.join()
+
+
+def _crowd(client: MiclipClient, seconds: float) -> list[threading.Thread]:
+    """Many users at once for a while, all of whom want predictions."""
+    until = time.monotonic() + seconds
+
+    def hurry(seed: int) -> None:
+        while time.monotonic() < until:
+            _once(lambda: Load(client, seed).predict_many(20))
+
+    threads = [threading.Thread(target=hurry, args=(100 + seed,)) for seed in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _user(client: MiclipClient, seed: int, stop: threading.Event, began: float) -> None:
@@ -85,23 +102,80 @@ def _once(task: Callable[[], object]) -> None:
         task()
     except Exception as error:
         print(f"a user gave up: {type(error).__name__}", file=sys.stderr)
+        time.sleep(0.5)
 
 
-def pictures(prometheus: Prometheus, seconds: float, folder: Path) -> None:
+class Recorder:
+    """Asks a Prometheus about the last seconds, and keeps what it answered.
+
+    Args:
+        prometheus: Whom to ask; None: nobody, all is known.
+        start: Of the shown time, in seconds since the epoch.
+        end: Of the shown time.
+        answers: What is known.
+    """
+
+    def __init__(
+        self, prometheus: Prometheus | None, start: float, end: float, answers: dict[str, list[dict[str, Any]]]
+    ) -> None:
+        self._prometheus, self.start, self.end, self.answers = prometheus, start, end, answers
+        self._window = Window(interval="20s", span=f"{int(end - start)}s")
+
+    @classmethod
+    def read(cls, path: Path) -> Recorder:
+        """What another run kept."""
+        kept = json.loads(path.read_text())
+        return cls(None, kept["start"], kept["end"], kept["answers"])
+
+    def keep(self, path: Path) -> None:
+        """Write what was answered."""
+        path.write_text(json.dumps({"start": self.start, "end": self.end, "answers": self.answers}))
+
+    def source(self) -> Source:
+        """For drawing."""
+        return Source(self._instant, self._ranged, self.start, self.end, _why_empty)
+
+    def _instant(self, expr: str) -> list[dict[str, Any]]:
+        query = self._window.fill(expr)
+        if self._prometheus:
+            self.answers[f"now {expr}"] = self._prometheus.query(query)
+        return self.answers[f"now {expr}"]
+
+    def _ranged(self, expr: str) -> list[dict[str, Any]]:
+        query = self._window.fill(expr)
+        if self._prometheus:
+            self.answers[expr] = self._prometheus.query_range(query, self.start, self.end, STEP_S)
+        return self.answers[expr]
+
+
+def _why_empty(query: str) -> str:
+    return "There is no GPU on this machine" if "gpu" in query else "No data"
+
+
+def pictures(recorder: Recorder, folder: Path) -> None:
     """Ask every panel's queries, and draw."""
-    end = time.time()
-    window = Window(interval="20s", span=f"{int(seconds)}s")
-    source = Source(
-        instant=lambda query: prometheus.query(window.fill(query)),
-        ranged=lambda query: prometheus.query_range(window.fill(query), end - seconds, end, STEP_S),
-        start=end - seconds,
-        end=end,
-        empty=lambda query: "There is no GPU on this machine" if "gpu" in query else "No data",
-    )
     folder.mkdir(parents=True, exist_ok=True)
     for uid, board in boards().items():
-        draw(board, source, folder / f"{uid.removeprefix('miclip-')}.png")
-        print(folder / f"{uid.removeprefix('miclip-')}.png")
+        path = folder / f"{uid.removeprefix('miclip-')}.png"
+        draw(board, recorder.source(), path)
+        print(path)
+
+
+def watch(seconds: float) -> Recorder:
+    """Let a server work, and ask the Prometheus that watches it everything."""
+    with tempfile.TemporaryDirectory(prefix="miclip-pictures-") as name:
+        folder = Path(name)
+        (folder / "prometheus").mkdir()
+        with serving(folder) as info, running(folder / "prometheus", info.metrics, RULES) as prometheus:
+            with MiclipClient(endpoint=info.grpc, attempts=2, timeout_s=60) as client:
+                work(client, seconds)
+            end = time.time()
+            recorder = Recorder(prometheus, end - seconds + 10, end, {})
+            for board in boards().values():
+                recorder.source().ranged(board["annotations"]["list"][0]["expr"])
+                for panel in panels(board):
+                    series_of(panel, recorder.source())
+    return recorder
 
 
 def main() -> int:
@@ -110,41 +184,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8, help="how long the server works")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder of the pictures")
     parser.add_argument("--keep", type=Path, help="also write every query's answer to this JSON file")
+    parser.add_argument("--redraw", type=Path, help="start nothing; draw what --keep has written")
     chosen = parser.parse_args()
-    seconds = 60 * chosen.minutes
-    with tempfile.TemporaryDirectory(prefix="miclip-pictures-") as name:
-        folder = Path(name)
-        (folder / "prometheus").mkdir()
-        with serving(folder) as info, running(folder / "prometheus", info.metrics, RULES) as prometheus:
-            with MiclipClient(endpoint=info.grpc, attempts=2, timeout_s=60) as client:
-                work(client, seconds)
-            recorder = Recorder(prometheus)
-            pictures(recorder, seconds - 10, chosen.out)
-            if chosen.keep:
-                chosen.keep.write_text(json.dumps(recorder.answers))
+    recorder = Recorder.read(chosen.redraw) if chosen.redraw else watch(60 * chosen.minutes)
+    if chosen.keep:
+        recorder.keep(chosen.keep)
+    pictures(Recorder(None, recorder.start, recorder.end, recorder.answers), chosen.out)
     return 0
-
-
-class Recorder(Prometheus):
-    """Keeps what was answered.
-
-    Args:
-        prometheus: Whom to ask.
-    """
-
-    def __init__(self, prometheus: Prometheus) -> None:
-        super().__init__(prometheus.address)
-        self.answers: dict[str, list[dict[str, Any]]] = {}
-
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        """As ``Prometheus.query``."""
-        self.answers[expr] = super().query(expr)
-        return self.answers[expr]
-
-    def query_range(self, expr: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        """As ``Prometheus.query_range``."""
-        self.answers[expr] = super().query_range(expr, start, end, step)
-        return self.answers[expr]
 
 
 if __name__ == "__main__":

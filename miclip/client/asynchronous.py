@@ -13,7 +13,7 @@ import grpc.aio
 
 from miclip.client import activation, aligner, retrieval, steering
 from miclip.client.blocking import with_self
-from miclip.client.connection import Call, Options, Stubs, open_channel
+from miclip.client.connection import Call, Options, Stubs, open_channel, spanned
 from miclip.client.failure import to_error
 from miclip.client.health import health
 from miclip.client.plan import Plan, Rpc
@@ -142,6 +142,10 @@ class AsyncMiclipClient:
             return result
 
     async def _call(self, rpc: Rpc) -> Any:
+        with spanned(rpc):
+            return await self._tried(rpc)
+
+    async def _tried(self, rpc: Rpc) -> Any:
         call = Call(rpc, self.options, self.options.deadline_s())
         while True:
             try:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc
 
 from miclip.client import activation, aligner, retrieval, steering
-from miclip.client.connection import Call, Options, Stubs, open_channel
+from miclip.client.connection import Call, Options, Stubs, open_channel, spanned
 from miclip.client.failure import to_error
 from miclip.client.health import health
 from miclip.client.plan import Plan, Rpc
@@ -152,6 +152,10 @@ class MiclipClient:
             return result
 
     def _call(self, rpc: Rpc) -> Any:
+        with spanned(rpc):
+            return self._tried(rpc)
+
+    def _tried(self, rpc: Rpc) -> Any:
         call = Call(rpc, self.options, self.options.deadline_s())
         while True:
             try:

@@ -6,12 +6,14 @@ import json
 import random
 import time
 import uuid
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from miclip import telemetry
 from miclip.client.health import APPLICATIONS
 from miclip.client.plan import Rpc
 from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotReady
@@ -119,6 +121,11 @@ class Stubs:
         return getattr(self._health if rpc.method == "Check" else self._services[rpc.application], rpc.method)
 
 
+def spanned(rpc: Rpc) -> AbstractContextManager[object]:
+    """A span around a call with all its attempts."""
+    return telemetry.span("client", f"{rpc.application}/{rpc.method}", "client", rpc__system="grpc")
+
+
 class Call:
     """One call while it is tried: its metadata, its deadline, and whether to try again."""
 
@@ -127,6 +134,7 @@ class Call:
         self.metadata = [("application", rpc.application), ("request_id", self.request_id)]
         if options.api_key:
             self.metadata.append(("authorization", f"Bearer {options.api_key}"))
+        self.metadata.extend(telemetry.carrier().items())
         self._attempts = options.attempts if rpc.idempotent else 1
         self._deadline_s = deadline_s
         self._started, self._tried = time.monotonic(), 0

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 
+from miclip import telemetry
 from services import metrics
 
 
@@ -22,6 +23,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
+        if span := telemetry.current():
+            line["trace_id"] = f"{span.trace_id:032x}"
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

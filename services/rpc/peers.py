@@ -9,6 +9,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from miclip import telemetry
 from miclip.errors import MiclipError, NotReady
 
 
@@ -30,7 +31,7 @@ class Peer:
             MiclipError: the peer's own error, or NotReady when it cannot be reached.
         """
         try:
-            return await getattr(self._connected(), method).remote(request)
+            return await getattr(self._connected(), method).remote(request, **_trace())
         except MiclipError as error:
             raise _unwrapped(error) from None
         except (RayError, RayServeException) as error:
@@ -46,6 +47,12 @@ class Peer:
             # by value over gRPC also behind Serve's own proxy, where by reference (plasma) is the default
             self._handle = serve.get_app_handle(self.application).options(_by_reference=False)
         return self._handle
+
+
+def _trace() -> dict[str, dict[str, str]]:
+    """The headers of the span around this, where traces are on: the peer's span becomes its child."""
+    headers = telemetry.carrier()
+    return {"trace": headers} if headers else {}
 
 
 def _unwrapped(error: MiclipError) -> MiclipError:

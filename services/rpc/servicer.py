@@ -8,7 +8,7 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
+from miclip import telemetry
 from miclip.errors import DeadlineExceeded, MiclipError, NotFound, Overloaded
 from miclip.settings import Settings, settings
 from services.keys import ALL_SCOPES, Scope
@@ -25,6 +26,7 @@ from services.rpc.auth import KeyRing, Principal
 from services.rpc.foreign import refuse_foreign
 from services.rpc.observe import CallObserver
 from services.rpc.peers import Peer
+from services.rpc.spans import call_span, end_span
 from services.store import Store
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -125,9 +127,12 @@ def rpc(scope: Scope) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def _unary(method: Callable[..., Any], scope: Scope) -> Callable[..., Awaitable[Message]]:
     name = method.__name__
 
-    async def serve_unary(self: Servicer, request: Message, grpc_context: Any = None) -> Message:
+    async def serve_unary(
+        self: Servicer, request: Message, grpc_context: Any = None, trace: Mapping[str, str] | None = None
+    ) -> Message:
         if grpc_context is None:
-            inner: Message = await method(self, request, _internal_call(name))
+            with telemetry.span(self.application, name, "server", parent=trace or {}):
+                inner: Message = await method(self, request, _internal_call(name))
             return inner
         async with _guarded(self, name, scope, grpc_context) as (answered, enter):
             call = await enter()
@@ -147,7 +152,7 @@ def _streaming(method: Callable[..., Any], scope: Scope) -> Callable[..., AsyncI
             async for message in method(self, request, _internal_call(name)):
                 yield message
             return
-        async with _guarded(self, name, scope, grpc_context) as (_, enter):
+        async with _guarded(self, name, scope, grpc_context, streaming=True) as (_, enter):
             call = await enter()
             async for message in method(self, request, call):
                 yield message
@@ -157,11 +162,12 @@ def _streaming(method: Callable[..., Any], scope: Scope) -> Callable[..., AsyncI
 
 @contextlib.asynccontextmanager
 async def _guarded(
-    servicer: Servicer, name: str, scope: Scope, context: Any
+    servicer: Servicer, name: str, scope: Scope, context: Any, *, streaming: bool = False
 ) -> AsyncIterator[tuple[list[Message], Callable[[], Awaitable[Call]]]]:
     """Everything around one call from outside; an error is put on the context and swallowed, never raised."""
     started, request_id, key_id, code = time.perf_counter(), _request_id(context), "", "OK"
-    admission = contextlib.ExitStack()
+    admission, tracing = contextlib.ExitStack(), contextlib.ExitStack()
+    span = tracing.enter_context(call_span(servicer, name, request_id, context, current=not streaming))
 
     async def enter() -> Call:
         nonlocal key_id
@@ -183,6 +189,8 @@ async def _guarded(
     finally:
         admission.close()
         servicer.observer.finished(name, code, started, request_id=request_id, key_id=key_id)
+        end_span(span, code)
+        tracing.close()
 
 
 def _known(error: Exception, servicer: Servicer, name: str, request_id: str) -> MiclipError:

@@ -43,7 +43,11 @@ def slow(of_a_thousand: int, labels: str) -> Series:
     return timed("miclip_rpc_duration_seconds", labels, ("1.0", 1000 - of_a_thousand), ("+Inf", 1000))
 
 
-PREDICT, WATCH = 'service="activation",rpc="Predict"', 'service="activation",rpc="WatchPolicies"'
+PREDICT, WATCH, PREVIEW = (
+    'service="activation",rpc="Predict"',
+    'service="activation",rpc="WatchPolicies"',
+    'service="activation",rpc="PreviewPolicy"',
+)
 PROPAGATION, REDIS = "miclip_policy_propagation_seconds", "miclip_redis_command_duration_seconds"
 STAGE = "miclip_stage_duration_seconds"
 
@@ -82,7 +86,10 @@ CASES = {
         calls({"DEADLINE_EXCEEDED": 7}), calls({"OVERLOADED": 5}), labels=ACTIVATION, value="0.7%", at="7h"
     ),
     "MiclipCallsSlow": Case(
-        slow(15, PREDICT) | calls({}), slow(9, PREDICT) | slow(1000, WATCH) | calls({}), labels=ACTIVATION, value="1.5%"
+        slow(15, PREDICT) | calls({}),
+        slow(9, PREDICT) | slow(1000, WATCH) | slow(1000, PREVIEW) | calls({}),
+        labels=ACTIVATION,
+        value="1.5%",
     ),
     "MiclipOverloaded": Case(calls({"OVERLOADED": 20}), calls({"OVERLOADED": 9}), labels=ACTIVATION, value="2%"),
     "MiclipInternalErrors": Case(

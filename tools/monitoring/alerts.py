@@ -98,7 +98,7 @@ ALERTS = (
     Alert(
         "CallsSlow", "ticket", "15m", f"{SLOW} > {SLOW_SHARE:g}\nand {_ENOUGH}",
         "{{ $value | humanizePercentage }} of the calls to {{ $labels.service }} take over a second",
-        "The objective is 1 %. Streams are left out.",
+        "The objective is 1 %. Streams, PreviewPolicy and CreateVocabulary are left out.",
     ),
     Alert(
         "Overloaded", "page", "5m", f"{_refused('OVERLOADED', '5m')} / {REQUESTS} > 0.01",

@@ -27,6 +27,8 @@ COLOURS = (
 NAMED = {"green": "#299c46", "orange": "#d9822b", "red": "#c4362b", "transparent": "#00000000"}
 PAGE, CARD, EDGE, INK, FAINT = "#f3f4f6", "#ffffff", "#d9dce1", "#22252b", "#6e7580"
 
+_TIMED = "timed"
+
 Series = list[tuple[str, np.ndarray, np.ndarray]]
 """Name, times in seconds since the epoch, values."""
 
@@ -62,9 +64,25 @@ def draw(board: dict[str, Any], source: Source, path: Path) -> None:
     page.text(2 * GAP, 26, board["title"], fontsize=15, fontweight="bold", color=INK, va="center")
     shown = f"{_clock(source.start)} to {_clock(source.end)}"
     page.text(width - 2 * GAP, 26, shown, fontsize=9, color=FAINT, va="center", ha="right")
+    firing = _firing(board, source)
+    if firing:
+        names = ", ".join(f"{name.removeprefix('Miclip')} ({_clock(since)})" for name, since in firing)
+        page.text(
+            width / 2, 26, f"Alerts that fired: {names}", fontsize=9, color=NAMED["red"], va="center", ha="center"
+        )
     for panel in board["panels"]:
         _panel(figure, page, panel, source, (width, height))
+    for axes in figure.axes[1:]:
+        if axes.get_label() == _TIMED:
+            for _, since in firing:
+                axes.axvline(datetime.fromtimestamp(since), color=NAMED["red"], lw=0.8, ls=":")  # type: ignore[arg-type]
     figure.savefig(path, dpi=100)
+
+
+def _firing(board: dict[str, Any], source: Source) -> list[tuple[str, float]]:
+    """Alerts that fired in the shown time, with the first moment of each."""
+    found = source.ranged(board["annotations"]["list"][0]["expr"])
+    return sorted(((one["metric"]["alertname"], float(one["values"][0][0])) for one in found), key=lambda one: one[1])
 
 
 def _clock(seconds: float) -> str:
@@ -90,7 +108,7 @@ def _panel(figure: Figure, page: Axes, panel: dict[str, Any], source: Source, si
         made.set_facecolor("none")
         return made
 
-    found = _series(panel, source)
+    found = series_of(panel, source)
     if not found:
         page.text(
             x + w / 2, y + h / 2 + 8, source.empty(panel["targets"][0]["expr"]), color=FAINT, ha="center", va="center"
@@ -99,7 +117,8 @@ def _panel(figure: Figure, page: Axes, panel: dict[str, Any], source: Source, si
     {"stat": _stat, "timeseries": _lines, "heatmap": _heat}[panel["type"]](panel, found, axes, source)
 
 
-def _series(panel: dict[str, Any], source: Source) -> Series:
+def series_of(panel: dict[str, Any], source: Source) -> Series:
+    """The lines of a panel, as its queries gave them."""
     made: Series = []
     for target in panel["targets"]:
         ask = source.instant if target.get("instant") else source.ranged
@@ -116,7 +135,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
 
 
 def _order(name: str) -> float:
-    return float(name.replace("+Inf", "inf")) if re.fullmatch(r"[\d.]+|\+Inf", name) else math.inf
+    return float(name.replace("+Inf", "inf")) if re.fullmatch(r"\d+(\.\d+)?|\+Inf", name) else math.inf
 
 
 def _last(values: np.ndarray) -> float:
@@ -153,7 +172,7 @@ def _threshold(steps: Sequence[dict[str, Any]], value: float) -> str:
 
 def _lines(panel: dict[str, Any], found: Series, axing: Axing, source: Source) -> None:
     defaults = panel["fieldConfig"]["defaults"]
-    columns = 2 if panel["gridPos"]["w"] < 12 else 3
+    columns = 2 if panel["gridPos"]["w"] < 12 and len(found) <= 8 else 3
     entries = -(-len(found) // columns)
     axes = axing(62, 36, 18, 38 + 15 * min(entries, 5))
     stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
@@ -174,6 +193,7 @@ def _lines(panel: dict[str, Any], found: Series, axing: Axing, source: Source) -
 
 
 def _frame(axes: Axes, defaults: dict[str, Any], source: Source) -> None:
+    axes.set_label(_TIMED)
     axes.set_xlim(datetime.fromtimestamp(source.start), datetime.fromtimestamp(source.end))  # type: ignore[arg-type]
     axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=6))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
@@ -198,17 +218,18 @@ def _plain(axes: Axes) -> None:
 
 
 def _legend(axes: Axes, found: Series, defaults: dict[str, Any], columns: int) -> None:
-    height = axes.get_window_extent().height
-    shown = min(len(found), 5 * columns)
-    per_column = -(-shown // columns)
-    for place, (name, _, values) in enumerate(found[:shown]):
-        column, row = divmod(place, per_column)
-        x, y = -0.08 + column * 1.1 / columns, -(26 + 15 * row) / height
-        axes.plot(
-            [x, x + 0.025], [y, y], color=COLOURS[place % len(COLOURS)], lw=2.2, transform=axes.transAxes, clip_on=False
-        )
+    box = axes.get_window_extent()
+    ranked = sorted(range(len(found)), key=lambda place: -float(np.nanmax(found[place][2])))
+    shown = sorted(ranked[: 5 * columns])
+    per_column = -(-len(shown) // columns)
+    for number, place in enumerate(shown):
+        name, _, values = found[place]
+        column, row = divmod(number, per_column)
+        x, y = (column * (box.width + 60) / columns - 48) / box.width, -(26 + 15 * row) / box.height
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot([x, x + 10 / box.width], [y, y], color=colour, lw=2.2, transform=axes.transAxes, clip_on=False)
         text = f"{name}   {text_of(_last(values), defaults['unit'])}"
-        axes.text(x + 0.035, y, text, transform=axes.transAxes, fontsize=7.5, color=INK, va="center")
+        axes.text(x + 15 / box.width, y, text, transform=axes.transAxes, fontsize=7.5, color=INK, va="center")
 
 
 def _heat(panel: dict[str, Any], found: Series, axing: Axing, source: Source) -> None:

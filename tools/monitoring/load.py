@@ -56,6 +56,11 @@ class Load:
         while not stop.wait(pause()):
             self._random.choices(kinds, weights)[0]()
 
+    def predict_many(self, requests: int) -> None:
+        """Predictions, one after the other."""
+        for _ in range(requests):
+            self._predict()
+
     def predict_one_image(self, requests: int, model: str) -> None:
         """The same image again and again: traffic that is not like the probe set."""
         for _ in range(requests):

@@ -6,12 +6,12 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from tools.monitoring.objectives import BUDGET, FAST_BURN, SLOW_BURN, SLOW_SHARE
 from tools.monitoring.panels import Panel, Query, board, heat, lines, number
-from tools.monitoring.promql import FAULTS, NAMESPACE, STREAMS, quantile, rate, select, total
+from tools.monitoring.promql import FAULTS, LONG, NAMESPACE, quantile, rate, select, total
 from tools.monitoring.recording import REQUESTS, SLOW, errors
 
 _REQUESTS = select("miclip_rpc_requests_total", NAMESPACE)
 _FAULTS = select("miclip_rpc_rejected_total", NAMESPACE, f'reason=~"{FAULTS}"')
-_CALLS = select("miclip_rpc_duration_seconds_bucket", NAMESPACE, f'rpc!~"{STREAMS}"')
+_CALLS = select("miclip_rpc_duration_seconds_bucket", NAMESPACE, f'rpc!~"{LONG}"')
 _WINDOW = "$__rate_interval"
 
 
@@ -55,7 +55,7 @@ def _now() -> list[Panel]:
             Query(failing, ""), width=3, decimals=2, steps=((None, "green"), (BUDGET, "orange"), (0.0144, "red")),
         ),
         number(
-            "95 % of calls within", "95th percentile of the time of a call; streams are left out.", "s",
+            "95 % of calls within", "95th percentile of the time of a call; long calls are left out.", "s",
             Query(quantile(0.95, _CALLS, "5m"), ""), width=3, decimals=2, steps=((None, "green"), (1, "red")),
         ),
         number("Alerts", "Alerts of miclip that fire now.", "none", Query(firing, ""), width=2,
@@ -75,15 +75,15 @@ def _calls() -> list[Panel]:
             "Refusals by reason",
             "Calls that were not answered. INVALID_INPUT, NOT_FOUND and the like are the caller's; INTERNAL, "
             "NOT_READY, DEADLINE_EXCEEDED and OVERLOADED the server's.",
-            "reqps", Query(f"{refused} > 0", "{{reason}}"),
+            "reqps", Query(refused, "{{reason}}"),
         ),
-        lines("Duration, 95th percentile", "Of calls by service; streams are left out.", "s",
+        lines("Duration, 95th percentile", "Of calls by service; long calls are left out.", "s",
               Query(quantile(0.95, _CALLS, _WINDOW, "service"), "{{service}}"), limit=1.0),
         lines("Calls by method", "Calls from clients that ended, by RPC.", "reqps",
               Query(total(rate(_REQUESTS, _WINDOW), "rpc"), "{{rpc}}"), stacked=True),
         lines("In flight", "Calls that are being answered, by service; refused from MICLIP_MAX_QUEUED a replica on.",
               "none", Query(total(select("miclip_rpc_in_flight", NAMESPACE), "service"), "{{service}}")),
-        heat("Duration of all calls", "How many calls took how long; streams are left out.", "s",
+        heat("Duration of all calls", "How many calls took how long; long calls are left out.", "s",
              Query(every, "{{le}}")),
     ]  # fmt: skip
 
@@ -104,7 +104,7 @@ def _objectives() -> list[Panel]:
             f"As on the left, over the windows of the slower alerts: {SLOW_BURN:g} for six hours is too fast.",
             "suffix:×", Query(_burn("1h"), "{{service}}, 1 h"), Query(_burn("6h"), "{{service}}, 6 h"), limit=SLOW_BURN,
         ),
-        lines("Slow calls", f"Share of calls that took over a second; {SLOW_SHARE:.0%} may. Streams are left out.",
+        lines("Slow calls", f"Share of calls that took over a second; {SLOW_SHARE:.0%} may. Long calls are left out.",
               "percentunit", Query(_recorded(SLOW), "{{service}}"), limit=SLOW_SHARE),
         number(
             "Error budget left over the shown range",

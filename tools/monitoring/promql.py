@@ -8,8 +8,8 @@ MODEL = 'model=~"$model"'
 
 FAULTS = "INTERNAL|NOT_READY|DEADLINE_EXCEEDED|OVERLOADED"
 """Reasons of refusals that are the server's fault and spend the error budget; the others are the caller's."""
-STREAMS = "Watch.*"
-"""RPCs that last as long as the caller wants."""
+LONG = "Watch.*|PreviewPolicy|CreateVocabulary"
+"""RPCs that are no measure of speed: streams last as long as the caller wants, the others run many forward passes."""
 
 
 def select(series: str, *matchers: str, **equal: str) -> str:

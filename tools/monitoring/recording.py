@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.monitoring.objectives import SLOW_SECONDS
-from tools.monitoring.promql import FAULTS, STREAMS, rate, select, total
+from tools.monitoring.promql import FAULTS, LONG, rate, select, total
 
 REQUESTS = "namespace_service:miclip_rpc_requests:rate5m"
 SLOW = "namespace_service:miclip_rpc_slow:ratio_rate5m"
@@ -22,9 +22,9 @@ def errors(window: str) -> str:
 def groups() -> list[dict[str, Any]]:
     """The group of recording rules."""
     service, model = ("namespace", "service"), ("namespace", "model")
-    streams = f'rpc!~"{STREAMS}"'
-    in_time = select("miclip_rpc_duration_seconds_bucket", streams, le=SLOW_SECONDS)
-    timed = select("miclip_rpc_duration_seconds_count", streams)
+    quick = f'rpc!~"{LONG}"'
+    in_time = select("miclip_rpc_duration_seconds_bucket", quick, le=SLOW_SECONDS)
+    timed = select("miclip_rpc_duration_seconds_count", quick)
     applied = select("miclip_steering_outcomes_total", outcome="applied")
     hits = select("miclip_embedding_cache_lookups_total", result="hit")
     made = {

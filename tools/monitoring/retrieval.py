@@ -41,7 +41,7 @@ def _now() -> list[Panel]:
         number("Index finds", f"Least share of an exhaustive search's results that is found; {RECALL:.0%} is wanted.",
                "percentunit", Query(f"min({_RECALL})", ""), width=4,
                steps=((None, "red"), (RECALL, "green"))),
-        number("Live images look like the probe set", "1: they excite its units as often as a part of it would. "
+        number("Label similarity", "1: live images excite units as often as a part of the probe set would. "
                f"Below {SIMILARITY:g} labels are doubted.", "none", Query(_SIMILARITY, "{{model}}"), width=4,
                decimals=2, steps=((None, "red"), (SIMILARITY, "orange"), (0.7, "green"))),
         number("Texts found in the cache", "Share of the last 5 minutes' text embeddings that were not computed.",
