@@ -34,7 +34,8 @@ def setup_logging(name: str = "miclip") -> logging.Logger:
     """Send the logger ``name`` to stderr as JSON lines, once."""
     logger = logging.getLogger(name)
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        # not sys.stderr: Serve redirects it into its own log, a thousand lines at a time and each behind a prefix
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -51,6 +51,8 @@ class Prometheus:
             with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}?{data}", timeout=30) as response:
                 answer: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
+            if error.code not in (400, 422):  # 503 while it starts
+                raise
             raise ValueError(f"{json.load(error).get('error')}: {parameters.get('query')}") from error
         return dict(answer["data"])
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -328,3 +331,16 @@ def test_a_foreign_page_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         page_of(list(range(5)), 2, token, 100)
     assert caught.value.field == "page_token"
+
+
+def test_log_lines_pass_a_redirected_stderr_as_they_are() -> None:
+    code = (
+        "import io, sys\n"
+        "sys.stderr = io.StringIO()\n"  # as Serve does in a replica
+        "from services.rpc.observe import setup_logging\n"
+        "setup_logging('miclip').info('call', extra={'fields': {'request_id': 'r-1'}})\n"
+        "assert not sys.stderr.getvalue()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    line = json.loads(done.stderr)
+    assert (line["message"], line["request_id"]) == ("call", "r-1")
