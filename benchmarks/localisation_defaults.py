@@ -80,8 +80,9 @@ def benches(seeds: int, store: Path) -> Iterator[tuple[str, Bench]]:
     for name, layers in DEMO.items():
         subject = Subject(load_target(name), *layers, views, views.labels, demo_queries())
         images = subject.preprocessed()
-        laboratories = {layer: Laboratory(subject.model, layer, images, views.labels, others)
-                        for layer, others in zip(layers, EvaluationSettings().other_views, strict=True)}  # fmt: skip
+        usual = EvaluationSettings()
+        laboratories = {layer: Laboratory(subject.model, layer, images, views.labels, usual.other_views, others)
+                        for layer, others in zip(layers, usual.other_classes, strict=True)}  # fmt: skip
         for seed in range(seeds):
             config = AlignmentConfig(layers=layers)
             config = replace(config, encoder=replace(config.encoder, seed=seed))

@@ -47,13 +47,25 @@ class Laboratory:
         layer: The layer whose units are scaled, at every position.
         images: Preprocessed images, float32 ``[N, 3, S, S]``, ordered by view, then class.
         labels: Class of each image, int64 ``[N]``.
-        other_views: Views of every class that measure the side effects; all views measure the target classes.
+        other_views: Views of a class that measure the side effects; all views measure the target classes.
+        other_classes: Classes that measure the side effects, evenly spread; default all.
     """
 
-    def __init__(self, model: TargetModel, layer: str, images: Tensor, labels: Tensor, other_views: int) -> None:
+    def __init__(
+        self,
+        model: TargetModel,
+        layer: str,
+        images: Tensor,
+        labels: Tensor,
+        other_views: int,
+        other_classes: int | None = None,
+    ) -> None:
         self._model, self._layer, self._labels = model, model.layers[layer], labels
         self._images, self._classes = images, int(labels.max()) + 1
-        self._views, self._others = other_views, torch.arange(other_views * self._classes)
+        count = min(other_classes or self._classes, self._classes)
+        watched = torch.arange(count) * self._classes // count
+        self._views = other_views
+        self._others = (self._classes * torch.arange(other_views)[:, None] + watched).flatten()
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
         self._codes = self._encoded()
@@ -77,7 +89,7 @@ class Laboratory:
         by_class = torch.zeros(self._classes).index_add_(0, self._labels[others], change[len(own) :]) / self._views
         return Change(
             change[: len(own)].mean().item(), change[len(own) :].mean().item(),
-            by_class.abs().sum().item() / (self._classes - len(set(targets))),
+            by_class.abs().sum().item() * self._views / len(others),
         )  # fmt: skip
 
     @torch.inference_mode()

@@ -175,8 +175,9 @@ class _Trial:
         return agreement(activations.numpy(), self._subject.labels.numpy(), len(model.labels))
 
     def _laboratory(self, place: Place) -> Laboratory:
-        views = self._settings.other_views[0 if place.layer == self._subject.penultimate else 1]
-        return Laboratory(self._subject.model, place.name, self._images, self._subject.labels, views)
+        others = self._settings.other_classes[0 if place.layer == self._subject.penultimate else 1]
+        model, labels = self._subject.model, self._subject.labels
+        return Laboratory(model, place.name, self._images, labels, self._settings.other_views, others)
 
     def _intervene(self, laboratory: Laboratory, methods: LayerMethods, place: Place, seed: int) -> None:
         asked = self._settings.chosen(self._subject, place.layer)
@@ -206,7 +207,7 @@ class _Trial:
         model, images = self._subject.model, self._subject.images
         sae = model.dictionaries.get(place.name)
         where = [model.weights_sha256, sae.sha256 if sae else "", images.sha256, place.name]
-        inputs = [*where, self._settings.other_views, targets, units.tolist()]
+        inputs = [*where, self._settings.other_views, self._settings.other_classes, targets, units.tolist()]
         return recorded(self._store / "interventions", inputs, len(targets), tick,
                         lambda each: intervene(laboratory, units, targets, TOP_UNITS, each))  # fmt: skip
 

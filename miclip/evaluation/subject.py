@@ -77,16 +77,18 @@ class EvaluationSettings:
         seeds: Seeds of probe views, encoders and random controls.
         queries: Most queries by kind, at the penultimate and at the middle layer, where an intervention costs ten times
             as much; they are spread evenly. A kind that is not named is left out.
-        other_views: Views of every class that measure side effects, at the penultimate and at the middle layer.
+        other_views: Views of a class that measure side effects.
+        other_classes: Classes, evenly spread, that measure side effects, at the penultimate and at the middle layer.
         unseen: Classes that are hidden from an alignment and then localised by their names.
         cost: Whether alignment and baselines are timed.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     queries: Mapping[str, tuple[int, int]] = field(
-        default_factory=lambda: {NAMES: (128, 40), "synonyms": (64, 24), "keywords": (64, 0), "categories": (32, 0)}
+        default_factory=lambda: {NAMES: (128, 48), "synonyms": (64, 28), "keywords": (64, 0), "categories": (32, 0)}
     )
-    other_views: tuple[int, int] = (4, 1)
+    other_views: int = 4
+    other_classes: tuple[int, int] = (128, 24)
     unseen: int = 16
     cost: bool = True
 

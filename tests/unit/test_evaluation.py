@@ -65,7 +65,7 @@ class _Planted(nn.Module):
         return self.pool(self.units(x)).flatten(1)
 
 
-def _laboratory(whole: bool = False) -> Laboratory:
+def _laboratory(whole: bool = False, watched: int | None = None) -> Laboratory:
     model = TargetModel(
         "planted", _Planted(), labels=("red", "green", "blue"), modules=("units",),
         preprocessing=Preprocessing(8, resize="squash"),
@@ -73,7 +73,7 @@ def _laboratory(whole: bool = False) -> Laboratory:
     labels = torch.arange(3).repeat(4)
     images = 0.6 + torch.zeros(12, 3, 8, 8)
     images[torch.arange(12), labels] += 0.5
-    laboratory = Laboratory(model, "units", images, labels, other_views=2)
+    laboratory = Laboratory(model, "units", images, labels, other_views=2, other_classes=watched)
     if whole:
         laboratory._rest = None
     return laboratory
@@ -97,6 +97,13 @@ def test_a_query_of_two_classes_is_judged_by_both_and_by_the_classes_beside_them
     change = _laboratory().change([0, 1], [0], 0.0)
     assert (change.target, change.others) == (-50.0, 0.0)
     assert _laboratory().change([0, 1], [2], 0.0) == Change(0.0, -100.0, 100.0)
+
+
+def test_a_few_classes_can_stand_for_the_others() -> None:
+    """Of the classes 0, 1 and 2 the first two are watched."""
+    laboratory = _laboratory(watched=2)
+    assert laboratory.change([0], [2], 0.0) == Change(0.0, 0.0, 0.0)
+    assert laboratory.change([2], [0], 0.0) == Change(0.0, -50.0, 50.0)
 
 
 def test_intervene_takes_the_top_of_the_ranking() -> None:

@@ -22,7 +22,9 @@ from miclip.retrieval.vocabulary import builtin_concepts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SETTINGS = EvaluationSettings(seeds=(0,), queries={"names": (12, 4), "synonyms": (6, 0)}, other_views=(1, 1), unseen=4)
+SETTINGS = EvaluationSettings(
+    seeds=(0,), queries={"names": (12, 4), "synonyms": (6, 0)}, other_views=1, other_classes=(128, 24), unseen=4
+)
 
 
 @pytest.fixture(scope="module")
