@@ -17,6 +17,7 @@ from miclip.retrieval import LocatedUnit
 
 UNITS = 5
 OTHER_VIEWS = 1
+_LONGEST = 14  # characters of a unit's name that fit under its picture
 _COLUMNS = ("query", "units, strongest first", "accuracy: as it is, doubled, removed", "others ×2", "others ×0")
 _EACH = {"names": 3, "synonyms": 2, "keywords": 1, "categories": 2}
 """Examples by kind of query."""
@@ -106,7 +107,8 @@ def _unit(exhibit: Exhibit, unit: LocatedUnit) -> Html:
     label = f"({description.concepts[0].concept})" if description.abstained else description.concepts[0].concept
     name = f"{unit.layer}/{unit.unit}"
     shown = thumbnail(image, f"Strongest image of {name}")
-    caption = el("figcaption", el("code", name), el("br"), label, el("small", signed(unit.score, 2)))
+    short = name if len(name) <= _LONGEST else f"…/{unit.unit}"  # the heading names the dictionary
+    caption = el("figcaption", el("code", short, title=name), el("br"), label, el("small", signed(unit.score, 2)))
     return el("figure", shown, caption, class_="chip")
 
 

@@ -104,7 +104,8 @@ def _card(shown: Shown) -> Html:
     others = "then " + ", ".join(concept.concept for concept in rest)
     return el(
         "article",
-        el("header", el("code", name), label, badge),
+        el("header", label, badge),
+        el("p", el("code", name), class_="facts"),
         el("p", _facts(unit), class_="facts apart"),
         el("p", others, class_="facts") if rest else None,
         el("p", "drives most: ", _driven_words(shown), class_="facts"),
