@@ -33,8 +33,9 @@ _UNITS = f"""\
 {SURE} units at even steps from the surest label to the least sure, then {SILENT} that abstain: chosen by rule, not by
 looks. Pictures are the images that drive the unit most, strongest first; under the first {MAPS} stands the unit's
 activation over each, from cold to hot, with its range. Causal score: change of the concept's logits per unit of gain;
-margin: lead over the next; null: share of random directions that stand out less; contrast: standard deviations above the
-mean over all labels; stability: share of further encoders that give the same label. “Drives most” is read from the model itself; a label found there is marked."""
+margin: lead over the next; null: share of random directions that stand out less; contrast: standard deviations above
+the mean over all labels; stability: share of further encoders that give the same label. “Drives most” is read from the
+model itself; a label found there is marked."""
 _TURNED = f"""\
 Queries at even steps through their lists. Their {UNITS} units are doubled, then removed; accuracy is that of the
 classes the query means, others are the mean change of all other classes in points. Under each unit stand its label, in

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from miclip.catalogue import DEMO_MODELS, Catalogue
 from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.grid import to_grid
@@ -85,3 +86,16 @@ def test_feature_maps_with_channels_last_are_turned() -> None:
 def test_tokens_that_are_no_square_are_refused(tokens: int, prefix: int) -> None:
     with pytest.raises(InvalidInput, match="no square"):
         to_grid(torch.zeros(1, tokens, 4), "x", prefix_tokens=prefix, channels_last=False)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("emoji-resnet", "layer3"), ("emoji-vit", "blocks.2")])
+def test_features_of_a_dictionary_have_positions_too(name: str, layer: str) -> None:
+    shipped = Catalogue(DEMO_MODELS).load_target(name, "cpu")
+    features = next(one for one in shipped.layers if one.startswith(f"{layer}/dictionaries/"))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    _, activations, attributions = shipped.positions(images, features)
+    _, pooled, summed = shipped.attribute(images, [features])
+    assert activations.shape == attributions.shape and activations.shape[1] == shipped.layer_sizes[features]
+    assert activations.shape[2:] == shipped.positions(images, layer)[1].shape[2:]
+    torch.testing.assert_close(activations.mean(dim=(2, 3)), pooled[features], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attributions.sum(dim=(2, 3)), summed[features], rtol=1e-3, atol=1e-4)
