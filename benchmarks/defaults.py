@@ -4,7 +4,8 @@ One setting is changed at a time. Every figure is measured on the validation sty
 alignments saw, and is the mean over three seeds, each with probe views of its own. Printed are the share of labels that
 name one of the five classes which the unit drives most on that style (no label abstains), and the change of accuracy,
 in points, when the five units localized for a class name or a synonym are doubled or removed, weighted by its
-specificity; 48 queries of a kind, evenly spread, or 24 in the middle. Nothing of the held-out style is read.
+specificity; 48 queries of a kind, evenly spread, or 24 in the middle. Nothing of the held-out style is read. What
+weighs the probe rows is chosen by benchmarks/localisation_defaults.py.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from miclip.evaluation.queries import class_names, spread
 from miclip.evaluation.subject import Subject
 from miclip.evaluation.summary import summarise
 from miclip.models.clip import Clip
-from miclip.retrieval import AtlasSearcher, LocalizationMethod, LocalizationMix
+from miclip.retrieval import AtlasSearcher, LocalizationMethod
 
 LAYERS = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
 """A middle and the penultimate layer."""
@@ -50,16 +51,12 @@ class Variant:
         encoder: Settings of the encoders.
         points: Points of the attributions.
         method: How units are ranked.
-        mix: Weights of mechanism, input and output; None for the default.
-        temperature: τ of the attribution store; None for the default.
     """
 
     name: str
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     points: int = 1
     method: LocalizationMethod = "attribution"
-    mix: LocalizationMix | None = None
-    temperature: float | None = None
 
 
 def variants() -> Iterator[Variant]:
@@ -67,15 +64,6 @@ def variants() -> Iterator[Variant]:
     yield Variant("default")
     for method in ("filter", "pattern", "causal"):
         yield Variant(f"unit embedding: {method}", method=method)
-    for name, weights in {
-        "mechanism": (1, 0, 0),
-        "input": (0, 1, 0),
-        "output": (0, 0, 1),
-        "all three": (1, 1, 1),
-    }.items():
-        yield Variant(f"rows weighed by: {name}", mix=LocalizationMix(*weights))
-    for tau in (0.01, 0.02, 0.05, 0.1):
-        yield Variant(f"τ of the rows: {tau}", temperature=tau)
     for output, given in ((1.0, 0.0), (1.0, 1.0), (0.5, 1.0), (0.0, 1.0)):
         chosen = EncoderSettings(output_weight=output, input_weight=given)
         yield Variant(f"loss weights: text {output}, image {given}", chosen)
@@ -104,14 +92,14 @@ class Bench:
 
     def figures(self, atlas: Atlas, variant: Variant) -> dict[str, object]:
         """Return the share of right labels in percent, and the changes by kind of query and scale."""
-        searcher = AtlasSearcher(atlas, variant.mix)
+        searcher = AtlasSearcher(atlas)
         kind = None if variant.method == "attribution" else variant.method
         units = range(len(self._right))
         found = searcher.describe(self.layer, units, searcher.labels, 1, kind)
         named = np.array([one.concepts[0].index for one in found])
         figures: dict[str, object] = {"labels": 100 * (named[:, None] == self._right).any(axis=1).mean()}
         for name, (queries, texts) in self._queries.items():
-            hits = searcher.localize(texts, [self.layer], TOP, method=variant.method, temperature=variant.temperature)
+            hits = searcher.localize(texts, [self.layer], TOP, method=variant.method)
             ranking = np.array([[unit.unit for unit in hit.units] for hit in hits])
             for scale, changes in intervene(
                 self._laboratory, ranking, [query.classes for query in queries], TOP

@@ -27,11 +27,12 @@ from miclip.demo.concepts import HELD_OUT_STYLE, VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, held_out
 from miclip.evaluation import baselines
 from miclip.models.target import LOGITS
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval import AtlasSearcher, Description
 from miclip.settings import settings
 
 LAYERS = {"emoji-resnet": ("layer3", "layer4", LOGITS), "emoji-vit": ("blocks.2", "norm", LOGITS)}
 PRECISIONS = (0.8, 0.9, 0.95)
+SHORTLISTS = (4, 8, 16, 64, 128)
 JUDGES = ("probe", "validation", "held out")
 
 Labels = tuple[NDArray[np.int64], NDArray[np.bool_]]
@@ -46,10 +47,17 @@ def labels(atlas: Atlas, layer: str) -> Iterator[tuple[str, Labels]]:
     activations = np.asarray(data.activations, np.float32)
     yield "CLIP-Dissect", (baselines.clip_dissect(activations, images, texts).argmax(axis=0), everything)
     yield "SemanticLens", (baselines.semantic_lens(activations, images, texts).argmax(axis=0), everything)
-    for kind in ("filter", "pattern", "causal", None):
-        found = searcher.describe(layer, range(data.entry.units), searcher.labels, 2, kind)
-        named = np.array([one.concepts[0].index for one in found])
-        yield f"cosine of {kind}" if kind else "default", (named, np.array([not one.abstained for one in found]))
+    units = range(data.entry.units)
+    for kind in ("filter", "pattern", "causal"):
+        yield f"cosine of {kind}", _labels(searcher.describe(layer, units, searcher.labels, 1, kind))
+    for size in SHORTLISTS:
+        with setting("MICLIP_DESCRIBE_SHORTLIST", size):
+            yield f"shortlist of {size}", _labels(searcher.describe(layer, units, searcher.labels, 1))
+    yield "default", _labels(searcher.describe(layer, units, searcher.labels, 1))
+
+
+def _labels(found: list[Description]) -> Labels:
+    return np.array([one.concepts[0].index for one in found]), np.array([not one.abstained for one in found])
 
 
 def aligned(name: str, seed: int, precision: float, store: Path, root: Path) -> Atlas:
