@@ -144,10 +144,10 @@ def judge_labels(probe: LayerProbe, train: Train, seed: int) -> tuple[dict[str, 
 
 
 def calibrate(contrasts: Float32, right: NDArray[np.bool_], wanted: float, floor: float) -> dict[str, float]:
-    """Return the smallest contrast that reaches the ``wanted`` precision, never below ``floor``.
+    """Return the smallest contrast that reaches ``wanted`` precision within a standard error, never below ``floor``.
 
-    Where none reaches it, the one of highest precision; a tenth of all labels is kept in any case, unless fewer reach
-    ``floor``.
+    Where none reaches it, the highest precision there is takes its place (Breiman's rule of one standard error: the
+    precision of few labels is itself uncertain). A tenth of all labels is kept, unless fewer reach ``floor``.
 
     Args:
         contrasts: Contrast of every label, ``[n]``.
@@ -159,10 +159,12 @@ def calibrate(contrasts: Float32, right: NDArray[np.bool_], wanted: float, floor
     order = np.argsort(-contrasts[kept], kind="stable")
     if not len(order):
         return {"abstain_contrast": floor, "label_precision": 0.0, "label_coverage": 0.0}
-    precision = np.cumsum(right[kept][order]) / np.arange(1, len(order) + 1)
+    counts = np.arange(1, len(order) + 1)
+    precision = np.cumsum(right[kept][order]) / counts
+    error = np.sqrt(precision * (1 - precision) / counts)
     least = min(len(order), int(np.ceil(LEAST_COVERAGE * len(contrasts)))) - 1
-    reached = np.flatnonzero(precision[least:] >= wanted)
-    last = least + int(reached[-1] if len(reached) else precision[least:].argmax())
+    goal = min(wanted, float(precision[least:].max()))
+    last = least + int(np.flatnonzero((precision + error)[least:] >= goal)[-1])
     every = last + 1 == len(order)
     return {
         ABSTAIN_CONTRAST: floor if every else float(contrasts[kept][order][last]),
