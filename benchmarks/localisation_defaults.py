@@ -1,8 +1,13 @@
 """Which mix of mechanism, input, output and which τ localise best: ``python benchmarks/localisation_defaults.py``.
 
-Measured on the validation style, on names, synonyms and keywords, at the penultimate and the middle layer of
-both demo models, neurons: the mean of the specificity-weighted loss (×0) and gain (×2) of five units, as a share of the
-oracle's. ``--update FILE`` writes the table into a Markdown file between its markers.
+Two tables, both of the demo models' penultimate and middle layers:
+
+- of the shipped atlases, neurons and features: the share of the oracle's attribution that the five units found carry,
+  and the share of the rows' weight that lies on images predicted as what the query covers. Seconds; no image is needed.
+- unless ``--quick``, of neurons on the validation style: the specificity-weighted loss (×0) and gain (×2), as a share
+  of the oracle's.
+
+``--update FILE`` writes what was printed into a Markdown file between its markers.
 """
 
 from __future__ import annotations
@@ -10,27 +15,29 @@ from __future__ import annotations
 import argparse
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
+from scipy.special import softmax
 
 from miclip.alignment import AlignmentConfig, align_model
-from miclip.atlas import Atlas
+from miclip.atlas import Atlas, find_atlas
 from miclip.catalogue import load_clip, load_target
 from miclip.cli.evaluate import DEMO
 from miclip.demo.concepts import VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, held_out
 from miclip.demo.queries import demo_queries
+from miclip.evaluation.baselines import class_means
 from miclip.evaluation.intervention import Change, Laboratory, intervene
-from miclip.evaluation.methods import LayerMethods
-from miclip.evaluation.queries import Query
+from miclip.evaluation.methods import LayerMethods, dense
+from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.summary import summarise
 from miclip.models.clip import Clip
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval import AtlasSearcher, relevance_vectors
 from miclip.retrieval.results import LocalizationMix
 from miclip.settings import settings
 
@@ -101,22 +108,65 @@ def table(seeds: int) -> str:
             for (name, weights), temperature in track(configs, place):
                 for kind, share in bench.shares(LocalizationMix(*map(float, weights)), temperature).items():
                     measured.setdefault((name, temperature), {}).setdefault(kind, []).append(share)
-    kinds = list(QUERIES)
-    lines = [
+    title = (
         f"Share of the oracle's weighted change on {VALIDATION_STYLE}, %: mean of both models' penultimate and middle "
-        f"layers, {seeds} seed{'s' if seeds > 1 else ''}; in brackets the worst of the layers.",
+        f"layers, neurons, {seeds} seed{'s' if seeds > 1 else ''}; in brackets the worst of the layers."
+    )
+    shown = {config: {kind: f"{100 * np.mean(shares):.0f} ({100 * min(shares):.0f})" for kind, shares in found.items()}
+             for config, found in measured.items()}  # fmt: skip
+    return markdown(title, shown)
+
+
+def reach() -> str:
+    """Return a Markdown table of what the shipped atlases' attributions say."""
+    clip, typed = load_clip(), demo_queries()
+    found: dict[tuple[str, float], dict[str, list[tuple[float, float]]]] = {}
+    for name, layers in DEMO.items():
+        atlas = find_atlas(name)
+        queries = {"names": class_names(atlas.manifest.labels), **typed}
+        texts = {kind: clip.embed_texts([query.text for query in some]) for kind, some in queries.items()}
+        for layer in (one for one in atlas.layer_names if one.partition("/")[0] in layers):
+            for (mix, weights), temperature in itertools.product(MIXES.items(), TEMPERATURES):
+                vectors = relevance_vectors(atlas, layer, LocalizationMix(*map(float, weights)))
+                for kind, some in queries.items():
+                    centred = AtlasSearcher(atlas).centre(texts[kind])
+                    shares = _carried(atlas, layer, softmax(centred @ vectors.T / temperature, axis=1), some)
+                    found.setdefault((mix, temperature), {}).setdefault(kind, []).append(shares)
+    title = (
+        "Share of the oracle's attribution that the five units found carry, %; in brackets the share of the rows' "
+        "weight on images predicted as what the query covers. Shipped atlases, both models' penultimate and middle layers, "
+        "neurons and features."
+    )
+    shown = {
+        config: {kind: "{0:.1f} ({1:.0f})".format(*(100 * np.mean(shares, axis=0))) for kind, shares in by_kind.items()}
+        for config, by_kind in found.items()
+    }
+    return markdown(title, shown)
+
+
+def _carried(atlas: Atlas, layer: str, weights: np.ndarray, queries: Sequence[Query]) -> tuple[float, float]:
+    predicted, classes = np.asarray(atlas.predicted, np.int64), len(atlas.manifest.labels)
+    attributions, shares = dense(atlas.layer(layer).attributions), coverage(queries, classes)
+    oracle = shares @ class_means(attributions, predicted, classes)
+    chosen = np.argsort(-(weights @ attributions), axis=1)[:, :TOP]
+    carried = np.take_along_axis(oracle, chosen, axis=1).sum(axis=1) / np.sort(oracle, axis=1)[:, -TOP:].sum(axis=1)
+    return float(carried.mean()), float((weights * (shares > 0)[:, predicted]).sum(axis=1).mean())
+
+
+def markdown(title: str, shown: dict[tuple[str, float], dict[str, str]]) -> str:
+    """Return a table with a row a mix and τ, the defaults in bold."""
+    config, kinds = settings(), list(next(iter(shown.values())))
+    chosen = np.array([config.localize_mechanism, config.localize_input, config.localize_output])
+    lines = [
+        title,
         "",
-        "| relevance of a probe image by | τ | " + " | ".join(kinds) + " | mean |",
-        "|---|---|" + "---|" * (len(kinds) + 1),
+        "| relevance of a probe image by | τ | " + " | ".join(kinds) + " |",
+        "|---" * (len(kinds) + 2) + "|",
     ]
-    config = settings()
-    chosen = (config.localize_mechanism, config.localize_input, config.localize_output)
-    for (name, temperature), by_kind in measured.items():
-        cells = [f"{100 * np.mean(by_kind[kind]):.0f} ({100 * min(by_kind[kind]):.0f})" for kind in kinds]
-        mean = 100 * np.mean([np.mean(by_kind[kind]) for kind in kinds])
-        same = np.allclose(np.array(chosen) / sum(chosen), np.array(MIXES[name]) / sum(MIXES[name]))
+    for (name, temperature), cells in shown.items():
+        same = np.allclose(chosen / chosen.sum(), np.array(MIXES[name]) / sum(MIXES[name]))
         star = "**" if same and temperature == config.temperature else ""
-        lines.append(f"| {star}{name}{star} | {temperature} | " + " | ".join(cells) + f" | {mean:.1f} |")
+        lines.append(f"| {star}{name}{star} | {temperature} | " + " | ".join(cells[kind] for kind in kinds) + " |")
     return "\n".join([*lines, "", "Bold: the defaults (`MICLIP_LOCALIZE_*`, `MICLIP_TEMPERATURE`)."])
 
 
@@ -124,9 +174,10 @@ def main() -> None:
     """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="the first table alone")
     parser.add_argument("--update", type=Path, help="Markdown file with the markers")
     chosen = parser.parse_args()
-    found = table(chosen.seeds)
+    found = reach() if chosen.quick else f"{reach()}\n\n{table(chosen.seeds)}"
     print(found)
     if chosen.update:
         before, _, rest = chosen.update.read_text(encoding="utf-8").partition(MARKERS[0])
