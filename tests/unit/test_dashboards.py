@@ -109,3 +109,10 @@ def test_a_query_asks_for_series_that_there_are_and_keeps_few_labels(target: dic
     windows = set(re.findall(r"\[([^\]]+)\]", expr))
     assert windows <= {"5m", "15m", "$__rate_interval", "$__range"}
     assert "[$__rate_interval]" not in expr or target["range"], "a number of now has no interval"
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.stem)
+def test_each_dashboard_has_its_picture(board: Path) -> None:
+    name = f"dashboards/{board.stem.removeprefix('miclip-')}.png"
+    assert f"]({name})" in (ROOT / "docs" / "dashboards.md").read_text()
+    assert (ROOT / "docs" / name).read_bytes().startswith(b"\x89PNG")

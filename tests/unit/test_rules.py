@@ -249,9 +249,7 @@ def test_an_alert_links_to_its_paragraph_of_the_runbook(name: str) -> None:
     kebab = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
     page, _, anchor = alerts()[name]["annotations"]["runbook_url"].partition("#")
     assert (page, anchor) == ("docs/operations.md", f"alert-{kebab}")
-    runbook = ROOT / page
-    if runbook.is_file():
-        assert anchor in anchors(runbook.read_text())
+    assert anchor in anchors((ROOT / page).read_text())
 
 
 def anchors(page: str) -> set[str]:
