@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from PIL import Image
 
 from tools.monitoring.units import text_of
 
@@ -77,6 +78,8 @@ def draw(board: dict[str, Any], source: Source, path: Path) -> None:
             for _, since in firing:
                 axes.axvline(datetime.fromtimestamp(since), color=NAMED["red"], lw=0.8, ls=":")  # type: ignore[arg-type]
     figure.savefig(path, dpi=100)
+    with Image.open(path) as made:
+        made.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def _firing(board: dict[str, Any], source: Source) -> list[tuple[str, float]]:
@@ -219,6 +222,7 @@ def _plain(axes: Axes) -> None:
 
 def _legend(axes: Axes, found: Series, defaults: dict[str, Any], columns: int) -> None:
     box = axes.get_window_extent()
+    size = 7.5 if box.width / columns > 180 else 6.0
     ranked = sorted(range(len(found)), key=lambda place: -float(np.nanmax(found[place][2])))
     shown = sorted(ranked[: 5 * columns])
     per_column = -(-len(shown) // columns)
@@ -229,7 +233,7 @@ def _legend(axes: Axes, found: Series, defaults: dict[str, Any], columns: int) -
         colour = COLOURS[place % len(COLOURS)]
         axes.plot([x, x + 10 / box.width], [y, y], color=colour, lw=2.2, transform=axes.transAxes, clip_on=False)
         text = f"{name}   {text_of(_last(values), defaults['unit'])}"
-        axes.text(x + 15 / box.width, y, text, transform=axes.transAxes, fontsize=7.5, color=INK, va="center")
+        axes.text(x + 15 / box.width, y, text, transform=axes.transAxes, fontsize=size, color=INK, va="center")
 
 
 def _heat(panel: dict[str, Any], found: Series, axing: Axing, source: Source) -> None:
