@@ -134,8 +134,8 @@ def reach() -> str:
                     found.setdefault((mix, temperature), {}).setdefault(kind, []).append(shares)
     title = (
         "Share of the oracle's attribution that the five units found carry, %; in brackets the share of the rows' "
-        "weight on images predicted as what the query covers. Shipped atlases, both models' penultimate and middle layers, "
-        "neurons and features."
+        "weight on images predicted as what the query covers. Shipped atlases, both models' penultimate and middle "
+        "layers, neurons and features."
     )
     shown = {
         config: {kind: "{0:.1f} ({1:.0f})".format(*(100 * np.mean(shares, axis=0))) for kind, shares in by_kind.items()}
