@@ -6,6 +6,7 @@ own line and those it builds on.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 import time
@@ -41,7 +42,7 @@ def measure(step: Callable[[], Any], flops: float | None = None) -> tuple[Any, C
         step: What to run; run once.
         flops: Its operations where torch does not see them (NumPy); default as torch counts them.
     """
-    gc.collect()
+    _release()
     with _Memory() as memory, FlopCounterMode(display=False) as counter:
         started = time.perf_counter()
         value = step()
@@ -53,6 +54,13 @@ def measure(step: Callable[[], Any], flops: float | None = None) -> tuple[Any, C
 def as_json(costs: dict[str, Cost]) -> dict[str, dict[str, float]]:
     """Return the costs by step."""
     return {name: asdict(cost) for name, cost in costs.items()}
+
+
+def _release() -> None:
+    """Give freed memory back to the system, so that a step's growth is not hidden in what an earlier one left."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc's
+        libc.malloc_trim(0)
 
 
 class _Memory:

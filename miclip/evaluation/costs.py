@@ -45,6 +45,8 @@ def costs(model: TargetModel, layer: str, clip: Clip, probe: ProbeSet) -> dict[s
         return value
 
     parts, places = batch.split(BATCH), range(0, len(images), BATCH)
+    model.attribute(parts[0], [layer])  # the first pass of a process is slow
+    clip.embed_images(images[:BATCH])
     found = step("activations", lambda: [model.forward(part, [layer]) for part in parts])
     activations = torch.cat([output.activations[layer] for output in found]).numpy()
     predicted = torch.cat([output.logits for output in found]).argmax(dim=1).numpy().astype(np.int64)
