@@ -8,7 +8,7 @@ from typing import Any
 from miclip.report.anything import tables
 from miclip.report.figures import interventions, scrolled
 from miclip.report.markup import Html, el, join
-from miclip.report.result import Place
+from miclip.report.result import unseen_places
 from miclip.report.verdicts import verdict_list
 from miclip.report.words import method_family, method_words, plain_number
 
@@ -52,22 +52,16 @@ def note(name: str) -> Html | None:
 
 
 def _unseen(value: Any) -> Html:
-    layers = value.get("layers") if isinstance(value, dict) else None
-    if not isinstance(layers, dict):
+    found = unseen_places({"unseen": value})
+    if not found:
         return tables(value)
-    found = [
-        Place(layer, units, {"unseen": methods})
-        for layer, kinds in layers.items()
-        if isinstance(kinds, dict)
-        for units, methods in kinds.items()
-    ]
     classes = value.get("classes")
     named = el("p", "Hidden: ", ", ".join(map(str, classes)), class_="note") if isinstance(classes, list) else None
     return join(named, verdict_list(found), [chart for place in found for chart in interventions(place)])
 
 
 def _cost(value: Any) -> Html:
-    if not (isinstance(value, dict) and _is_costs(value.get("steps")) and isinstance(value.get("needs"), dict)):
+    if not (isinstance(value, dict) and _is_costs(value.get("steps")) and _are_needs(value.get("needs"))):
         return tables(value)
     facts = {key: one for key, one in value.items() if key not in ("steps", "needs")}
     return join(
@@ -82,6 +76,10 @@ def _is_costs(steps: Any) -> bool:
     )
 
 
+def _are_needs(needs: Any) -> bool:
+    return isinstance(needs, dict) and all(isinstance(steps, list) for steps in needs.values())
+
+
 def _totals(steps: Mapping[str, Mapping[str, float]], needs: Mapping[str, list[str]]) -> Html:
     head = el("tr", [el("th", name, scope="col") for name in ("method", "seconds", "GFLOP", "MB", "steps")])
     rows = []
@@ -90,7 +88,7 @@ def _totals(steps: Mapping[str, Mapping[str, float]], needs: Mapping[str, list[s
         seconds, gflop = (sum(steps[name][key] for name in taken) for key in _FIGURES[:2])
         peak = max((steps[name]["peak_mb"] for name in taken), default=0.0)
         figures = (plain_number(seconds), plain_number(gflop, 1), plain_number(peak, 0))
-        cells = (*figures, ", ".join(map(method_words, taken)))
-        rows.append(el("tr", el("th", method_words(method), scope="row"), [el("td", cell) for cell in cells],
+        cells = [*(el("td", cell) for cell in figures), el("td", ", ".join(map(method_words, taken)), class_="left")]
+        rows.append(el("tr", el("th", method_words(method), scope="row"), cells,
                        class_=method_family(method)))  # fmt: skip
     return scrolled(el("table", el("thead", head), el("tbody", rows), class_="numbers"))

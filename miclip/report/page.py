@@ -9,7 +9,7 @@ from typing import Any
 from miclip.report.exhibit import Exhibit
 from miclip.report.markup import Html, el, join
 from miclip.report.provenance import provenance
-from miclip.report.result import places, read_result
+from miclip.report.result import places, read_result, unseen_places
 from miclip.report.sections import further, target_section
 from miclip.report.verdicts import LOST, OPEN, WON, tally
 
@@ -67,7 +67,7 @@ def _document(body: Html) -> Html:
 
 
 def _summary(targets: Mapping[str, Any]) -> Html | None:
-    said = tally([place for target in targets.values() for place in places(target)])
+    said = tally([place for target in targets.values() for place in (*places(target), *unseen_places(target))])
     total = sum(said.values())
     if not total:
         return None

@@ -84,6 +84,20 @@ def places(target: Mapping[str, Any]) -> Iterator[Place]:
             yield Place(layer, "neurons", found)
 
 
+def unseen_places(target: Mapping[str, Any]) -> list[Place]:
+    """Return the places of a target where classes that the alignment never saw were localized."""
+    unseen = target.get("unseen")
+    layers = unseen.get("layers") if isinstance(unseen, dict) else None
+    if not isinstance(layers, dict):
+        return []
+    return [
+        Place(layer, units, {"unseen": methods})
+        for layer, kinds in layers.items()
+        if isinstance(kinds, dict)
+        for units, methods in kinds.items()
+    ]
+
+
 def weighted(change: Change) -> float:
     """Return the change of the target times its specificity, the latter at least 0, in points."""
     return float(change.get("weighted", change["target"] * max(change["specificity"], 0.0)))

@@ -14,7 +14,7 @@ from miclip.report.gallery import MAPS, SILENT, SURE, gallery
 from miclip.report.markup import Html, el, join
 from miclip.report.measured import note, section, title
 from miclip.report.plane import plane
-from miclip.report.result import Place, places
+from miclip.report.result import Place, places, unseen_places
 from miclip.report.verdicts import LOST, tally, verdict_list
 
 LOGITS = "logits"
@@ -79,7 +79,7 @@ def _key_figures(target: Mapping[str, Any], found: Sequence[Place]) -> Html:
         share = place.found.get("labels", {}).get("default")
         if share is not None:
             cards.append((f"labels right, {place.title}", f"{share:.1f} %"))
-    said = tally(list(found))
+    said = tally([*found, *unseen_places(target)])
     if total := sum(said.values()):
         cards.append(("not ahead of every baseline", f"{said[LOST]} of {total}"))
     return el("dl", [el("div", el("dt", name), el("dd", value)) for name, value in cards], class_="cards")

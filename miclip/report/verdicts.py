@@ -28,9 +28,13 @@ def sentence(verdict: Mapping[str, Any]) -> str:
     said = {
         WON: f"Beats every baseline; the best, {best}, by {abs(lead):.1f} points{within}.",
         OPEN: f"Ahead of every baseline, but not surely of the best, {best}: by {lead:.1f} points{within}.",
-        LOST: f"Does not beat {best}: {abs(lead):.1f} points behind{within}.",
+        LOST: f"Does not beat {best}: {_behind(lead)}{within}.",
     }[outcome(verdict)]
     return f"{said} {_oracle(verdict)}".strip()
+
+
+def _behind(lead: float) -> str:
+    return f"{abs(lead):.1f} points behind" if lead < -0.05 else "level with it"
 
 
 def _oracle(verdict: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def test_the_same_result_gives_the_same_report(result: dict[str, Any]) -> None:
         ({"lead": 1.2, "lead_interval": [-0.4, 2.8]}, "open", "not surely of the best, CLIP-Dissect: by 1.2 points"),
         ({"lead": 1.2}, "open", "no interval was measured"),
         ({"lead": -0.5, "lead_interval": [-1.0, 0.1]}, "lost", "Does not beat CLIP-Dissect: 0.5 points behind"),
-        ({"lead": 0.0}, "lost", "Does not beat CLIP-Dissect"),
+        ({"lead": 0.0}, "lost", "Does not beat CLIP-Dissect: level with it"),
         ({"lead": 1.0, "share_of_oracle": 0.89}, "open", "89 % of the white-box oracle, less than the 90 % aimed at"),
         ({"lead": 1.0, "share_of_oracle": 0.97}, "open", "97 % of the white-box oracle."),
     ],
@@ -207,6 +207,7 @@ def test_unseen_classes_have_verdicts_and_charts(result: dict[str, Any]) -> None
     result["targets"]["toy"]["unseen"] = unseen
     page = Page(render(result, []))
     assert "Hidden: okapi, zeppelin" in page.said and len(page.all("svg")) == charts + 2
+    assert "does not beat the best baseline in 6. Each" in page.said
     assert "mid, neurons, names of unseen classes, ×2. Does not beat filter (the paper): 0.8 points" in page.said
 
 
