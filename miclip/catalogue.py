@@ -24,6 +24,7 @@ from miclip.models.clip import Clip, build_clip, load_open_clip
 from miclip.models.dictionaries import DictionaryManifest, read_dictionaries
 from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
 from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
+from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.names import check_id
 from miclip.settings import settings
@@ -93,10 +94,9 @@ class Catalogue:
             raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
         return self._with_dictionaries(self._load(model, pick_device(device)))
 
-    def dictionaries(self, model: str) -> dict[str, DictionaryManifest]:
-        """Return the dictionaries of a model by the name of their layer of features; raises BadArtefact."""
-        found = [pair for folder in self._folders for pair in read_dictionaries(folder, model)]
-        return {sae.layer: manifest for manifest, sae in found}
+    def dictionaries(self, model: str) -> list[tuple[DictionaryManifest, SparseAutoencoder]]:
+        """Return the dictionaries of a model: the packaged ones first, each by id; raises BadArtefact."""
+        return [pair for folder in self._folders for pair in read_dictionaries(folder, model)]
 
     def load_clip(self, device: str | None = None) -> Clip:
         """Load the CLIP of the shared space: ``settings().clip``, or the demo's when that is empty.
@@ -147,7 +147,7 @@ class Catalogue:
         return self._load_entry(model, self._entries[model], device)
 
     def _with_dictionaries(self, target: TargetModel) -> TargetModel:
-        found = [pair for folder in self._folders for pair in read_dictionaries(folder, target.name)]
+        found = self.dictionaries(target.name)
         for manifest, sae in found:
             if manifest.weights_sha256 != target.weights_sha256:
                 text = f"Dictionary {sae.layer!r} was made for other weights of model {target.name!r}; train it again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -124,4 +125,4 @@ def _absolute(edit: Edit, maximum: float, field: str) -> Edit:
     if not maximum > 0:
         text = f"{field}.relative_to_max: the unit is never above 0 on the probe images; give an absolute value."
         raise InvalidInput(text, field=f"{field}.relative_to_max", allowed="false for this unit")
-    return Edit(edit.layer, edit.unit, edit.op, edit.value * maximum)
+    return replace(edit, value=edit.value * maximum)

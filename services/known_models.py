@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from miclip.atlas import Atlas
 from miclip.errors import NotAligned, NotFound
-from miclip.names import LayerName, ModelName
+from miclip.names import LayerName, ModelName, parse_layer
 from miclip.v1 import activation_pb2
 from services.atlas_holder import AtlasHolder, Value
 from services.rpc import Peer
@@ -68,4 +68,4 @@ class KnownModels:
 
 def layer_ids(model: activation_pb2.Model) -> list[str]:
     """The layers' own names, from the input to the logits."""
-    return [layer.name.rpartition("/")[2] for layer in model.layers]
+    return [parse_layer(layer.name).layer for layer in model.layers]

@@ -9,13 +9,13 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miclip.errors import InvalidInput
-from miclip.names import LayerName, UnitName, parse_layer, parse_model
+from miclip.names import LayerName, UnitName, base_layer, is_dictionary_layer, parse_layer, parse_model
 from miclip.steering.edits import Edit, fingerprint
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2
 from miclip.v1 import steering_pb2 as pb
@@ -38,7 +38,7 @@ class Measured:
 
     Attributes:
         probabilities: ``[N, K]``.
-        activations: Pooled ``[N, d]`` by edited layer.
+        activations: Pooled ``[N, d]`` by captured layer: those edited, and of features the layer they are on.
     """
 
     probabilities: Array
@@ -92,7 +92,7 @@ class Measurer:
         """
         started = time.perf_counter()
         labels = list(model.labels)
-        layers = sorted({edit.layer for edit in edits})
+        layers = _measured_layers(edits)
         target = await self._named_target(labels, concept, target_label)
         if target is None:
             target = await self._most_changed(model.name, edits, probes)
@@ -107,7 +107,7 @@ class Measurer:
             raise InvalidInput(text, field="images", allowed=f"images of which one shows {labels[target]!r}")
         control = [
             _effect(before, await self._measure(model.name, images, drawn, layers), shows)
-            for drawn in _random_edits(edits, model)
+            for drawn in _random_edits(edits, model, before)
         ]
         return pb.Receipt(
             target_label=labels[target],
@@ -124,9 +124,12 @@ class Measurer:
         )
 
     async def norm_change(self, model: activation_pb2.Model, edits: Sequence[Edit], probes: Probes) -> float:
-        """Largest L2 change of an edited layer's pooled activation relative to its mean norm."""
+        """Largest L2 change of an edited layer's pooled activation relative to its mean norm.
+
+        Features count by what they change in the layer that their dictionary is on.
+        """
         images, _ = await asyncio.to_thread(probes.images, None)
-        layers = sorted({edit.layer for edit in edits})
+        layers = sorted({base_layer(edit.layer) for edit in edits})
         before = await self._measure(model.name, images, (), layers)
         return _norm_change(before, await self._measure(model.name, images, edits, layers))
 
@@ -223,8 +226,16 @@ def _effect(before: Measured, after: Measured, shows: NDArray[np.int64]) -> Effe
     return Effect(by_label)
 
 
-def _random_edits(edits: Sequence[Edit], model: activation_pb2.Model) -> list[list[Edit]]:
-    """The same operations on other units of the same layers, drawn the same way for the same edits."""
+def _measured_layers(edits: Sequence[Edit]) -> list[str]:
+    """The edited layers, and those that the dictionaries among them are on: there is what the model sees of an edit."""
+    return sorted({name for edit in edits for name in (edit.layer, base_layer(edit.layer))})
+
+
+def _random_edits(edits: Sequence[Edit], model: activation_pb2.Model, before: Measured) -> list[list[Edit]]:
+    """The same operations on other units of the same layers, drawn the same way for the same edits.
+
+    Features that are 0 on all images are left out: most scalings of them do nothing, which would flatter the policy.
+    """
     draw = random.Random(fingerprint(edits))
     sizes = {parse_layer(layer.name).layer: layer.units for layer in model.layers}
     edited = {layer: {edit.unit for edit in edits if edit.layer == layer} for layer in {e.layer for e in edits}}
@@ -232,12 +243,19 @@ def _random_edits(edits: Sequence[Edit], model: activation_pb2.Model) -> list[li
     for _ in range(_RANDOM_DRAWS):
         chosen: dict[tuple[str, int], int] = {}
         for layer, units in sorted(edited.items()):
-            others = [unit for unit in range(sizes[layer]) if unit not in units]
-            pool = others if len(others) >= len(units) else list(range(sizes[layer]))
+            every = list(range(sizes[layer]))
+            drawable = _live(before.activations[layer]) if is_dictionary_layer(layer) else every
+            others = [unit for unit in drawable if unit not in units]
+            pool = others if len(others) >= len(units) else every
             for unit, other in zip(sorted(units), draw.sample(pool, len(units)), strict=True):
                 chosen[layer, unit] = other
-        draws.append([Edit(e.layer, chosen[e.layer, e.unit], e.op, e.value) for e in edits])
+        draws.append([replace(edit, unit=chosen[edit.layer, edit.unit]) for edit in edits])
     return draws
+
+
+def _live(activations: Array) -> list[int]:
+    """Units that are not 0 on all images."""
+    return [int(unit) for unit in np.flatnonzero(activations.any(axis=0))]
 
 
 def _specificity(effect: Effect, target: int) -> float:
@@ -248,6 +266,8 @@ def _specificity(effect: Effect, target: int) -> float:
 def _norm_change(before: Measured, after: Measured) -> float:
     changes = []
     for layer, values in before.activations.items():
+        if is_dictionary_layer(layer):
+            continue  # its codes are no part of what the model sees
         typical = float(np.linalg.norm(values, axis=1).mean())
         largest = float(np.linalg.norm(after.activations[layer] - values, axis=1).max())
         changes.append(largest / max(typical, 1e-12))

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from miclip.errors import InvalidInput, MiclipError, NotFound
-from miclip.names import UnitName, check_id, parse_layer, parse_model, parse_unit
+from miclip.names import UnitName, check_id, is_dictionary_layer, parse_layer, parse_model, parse_unit
 from miclip.settings import Settings
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
@@ -85,7 +85,9 @@ class Resolver:
             error.field = _own_field(error.field, field)
             raise
         units = [parse_unit(located.unit) for located in answer.localizations[0].units]
-        return tuple(Edit(unit.layer, unit.unit, Op.SCALE, scale) for unit in units)
+        if concept.reconstruct:
+            _check_features(units, f"{field}.reconstruct")
+        return tuple(Edit(unit.layer, unit.unit, Op.SCALE, scale, concept.reconstruct) for unit in units)
 
     async def _by_hand(
         self, messages: Sequence[resources_pb2.Edit], model: activation_pb2.Model, field: str
@@ -110,6 +112,16 @@ class Resolver:
 
     def _text(self, text: str, field: str, *, empty: bool = False) -> str:
         return check_text(text, field, self._settings.max_text_chars, empty=empty)
+
+
+def _check_features(units: Sequence[UnitName], field: str) -> None:
+    for unit in units:
+        if not is_dictionary_layer(unit.layer):
+            text = (
+                f"{field}: unit {unit.unit} of {unit.layer!r}, which the concept was resolved to, is a neuron; only "
+                "features of a dictionary are reconstructed from. Name dictionaries in layers."
+            )
+            raise InvalidInput(text, field=field, allowed="false unless all layers are dictionaries")
 
 
 def _own_field(theirs: str, field: str) -> str:

@@ -84,7 +84,7 @@ def _here(
     from miclip.catalogue import load_clip
 
     target = _target(model, weights, labels, name, layers)
-    probe = _probe(images, limit)
+    probe = probe_images(images, limit)
     try:
         with progress_bar() as report:
             atlas = align_model(
@@ -119,7 +119,8 @@ def _target(model: str, weights: str, labels: Path | None, name: str, layers: li
     return catalogue.load_target(known)
 
 
-def _probe(images: Path | None, limit: int) -> ProbeSet:
+def probe_images(images: Path | None, limit: int) -> ProbeSet:
+    """Return the images of a folder, at most ``limit`` where that is not 0, or else the demo's."""
     if images is not None:
         from miclip.alignment import DirectoryProbe
 

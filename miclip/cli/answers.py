@@ -128,10 +128,15 @@ class Backend(Protocol):
         """Compare one image with concepts at every aligned layer."""
 
 
+def neuron_layers(info: ModelInfo) -> list[str]:
+    """Return the aligned layers of neurons before the logits."""
+    return [one["layer"] for one in info["layers"] if one["aligned"] and one["kind"] not in ("features", "logits")]
+
+
 def default_layer(info: ModelInfo) -> str:
     """Return the layer that says most about concepts: the last aligned one before the logits.
 
-    The logits themselves where nothing else is aligned.
+    The logits themselves where nothing else is aligned; never a dictionary.
     """
-    inner = [layer["layer"] for layer in info["layers"] if layer["aligned"] and layer["kind"] != "logits"]
+    inner = neuron_layers(info)
     return inner[-1] if inner else "logits"

@@ -11,7 +11,7 @@ from miclip.cli import output
 from miclip.cli.answers import Backend, Description, default_layer
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Layer, Local, Model, TopK
-from miclip.cli.specs import parse_ranges, parse_units
+from miclip.cli.specs import parse_ranges, parse_units, short_unit
 from miclip.errors import InvalidInput, NotFound
 from miclip.names import UnitName, parse_unit
 
@@ -21,7 +21,9 @@ score: cosine of unit and concept · effect: logits that the unit gives the conc
 share of random directions beaten · stable: share of other encoders that agree
 """
 
-Units = Annotated[list[str] | None, typer.Argument(help="Units: LAYER/UNIT, MODEL/LAYER/UNIT or the full name.")]
+Units = Annotated[
+    list[str] | None, typer.Argument(help="Units: LAYER/UNIT, LAYER@DICTIONARY/FEATURE, MODEL/… or full names.")
+]
 Ranges = Annotated[str, typer.Option("--units", "-u", help="Units of the layer: 0-9,12.")]
 Vocabulary = Annotated[
     str, typer.Option("--vocabulary", help="Concepts to choose from: model-labels, emoji, imagenet, or one you made.")
@@ -53,6 +55,8 @@ def describe(
 
         miclip describe --layer layer3 --units 0-9 --vocabulary emoji
 
+        miclip describe layer4@topk-512/12
+
         miclip describe layer4/12 -c fur -c water -c wheel
     """
     if units and (ranges or layer):
@@ -80,11 +84,12 @@ def show(answers: Sequence[Description]) -> None:
     names = [parse_unit(answer["unit"]) for answer in answers]
     models = ", ".join(sorted({name.model for name in names}))
     shown = output.table("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
+    shown.columns[0].no_wrap = True  # a name is copied into the next command
     for name, answer in zip(names, answers, strict=True):
         best, *rest = answer["concepts"]
         label = output.text(best["concept"])
         shown.add_row(
-            output.text(f"{name.layer}/{name.unit}"),
+            output.text(short_unit(name)),
             f"[dim]({label}) abstains[/]" if answer["abstained"] else f"[bold]{label}[/]",
             output.number(best["score"]),
             output.number(best["causal_score"]),

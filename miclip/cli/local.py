@@ -98,7 +98,7 @@ class LocalBackend:
         if policy:
             raise InvalidInput("--steer: policies live in a server; leave out --local to use one.", field="--steer")
         target = load_target(model)
-        made = [Edit(edit.layer, edit.unit, Op(edit.op), edit.value) for edit in edits]
+        made = [Edit(edit.layer, edit.unit, Op(edit.op), edit.value, edit.reconstruct) for edit in edits]
         validate_edits(made, target.layer_sizes, field="--steer")
         inputs = target.preprocess(decode_image(image, field="IMAGE"))
         batch = compile_edits([[], made], target.layer_sizes)

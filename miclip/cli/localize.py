@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from miclip.cli import output
-from miclip.cli.answers import Backend, Localization, default_layer
+from miclip.cli.answers import Backend, Localization, default_layer, neuron_layers
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
+from miclip.cli.specs import short_layer, short_unit
 from miclip.names import parse_unit
 
 Texts = Annotated[list[str], typer.Argument(help='Concepts in any words: "dog", "something with wheels".')]
@@ -31,6 +32,8 @@ def localize(
         miclip localize dog "something with wheels"
 
         miclip localize dog --layer layer3 --top-k 10
+
+        miclip localize dog --layer layer4@topk-512
     """
     with backend(local) as service:
         where = search_layers(service, model, layers or [])
@@ -39,20 +42,20 @@ def localize(
 
 
 def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[str]:
-    """Return the layers to search: those named, all for ``all``, and the last before the logits for none."""
+    """Return the layers to search: those named, all of neurons for ``all``, the last before the logits for none."""
     if "all" in layers:
-        return []
+        return neuron_layers(service.model(model))
     return list(layers) or [default_layer(service.model(model))]
 
 
 def show(answers: Sequence[Localization], layers: Sequence[str]) -> None:
     """Print localizations, one table a concept."""
-    where = ", ".join(layers) or "all layers but the logits"
+    where = ", ".join(map(short_layer, layers))
     for answer in answers:
         unit = "attribution, in logits" if answer["method"] == "attribution" else "cosine"
         title = f'Where {answer["model"]} keeps "{answer["concept"]}"'
         shown = output.table(">rank", "unit", ">score")
         for rank, located in enumerate(answer["units"], 1):
-            name = parse_unit(located["unit"])
-            shown.add_row(str(rank), output.text(f"{name.layer}/{name.unit}"), output.number(located["score"]))
+            name = short_unit(parse_unit(located["unit"]))
+            shown.add_row(str(rank), output.text(name), output.number(located["score"]))
         output.show(title, shown, f"searched {where} · score: {unit}")

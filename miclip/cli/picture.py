@@ -10,7 +10,7 @@ import typer
 from miclip.cli import output
 from miclip.cli.options import DEFAULT_MODEL, Model
 from miclip.cli.predict import Image, read_image
-from miclip.cli.specs import parse_units
+from miclip.cli.specs import full_layer, parse_units, short_layer, short_unit
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.names import UnitName
 
@@ -23,8 +23,10 @@ app = typer.Typer(
     cls=output.Commands, no_args_is_help=True, help="Draw units: their images, their map, their layer (miclip\\[plot])."
 )
 
-Unit = Annotated[str, typer.Argument(help="Unit: LAYER/UNIT, MODEL/LAYER/UNIT or the full name.")]
-Layer = Annotated[str, typer.Argument(help="Layer; default: the last one before the logits.")]
+Unit = Annotated[str, typer.Argument(help="Unit: LAYER/UNIT, LAYER@DICTIONARY/FEATURE, MODEL/… or the full name.")]
+Layer = Annotated[
+    str, typer.Argument(help="Layer, or LAYER@DICTIONARY; default: the last one before the logits.", parser=full_layer)
+]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")]
 Count = Annotated[int, typer.Option("--top-k", "-k", min=1, max=16, help="Images, strongest first.")]
 ImageDir = Annotated[Path | None, typer.Option("--images", help="Folder that the model was aligned on; not for demo.")]
@@ -100,7 +102,7 @@ def projection(out: Out, layer: Layer = "", model: Model = DEFAULT_MODEL, as_jso
 
     layer = layer or searcher.atlas.default_layer
     found = project_units(searcher, layer, label_groups(searcher))
-    save(units_figure(f"Units of {model} {layer} by meaning", found))
+    save(units_figure(f"Units of {model} {short_layer(layer)} by meaning", found))
     counts = {name: found.groups.count(name) for name in found.names}
     value = {"model": model, "layer": layer, "units": len(found.points), "groups": counts,
              "abstained": found.groups.count("")}  # fmt: skip
@@ -158,7 +160,7 @@ def _title(name: UnitName, found: Description) -> str:
     best = found.concepts[0]
     said = f"cosine {best.score:.2f}, causal score {best.causal_score:+.2f}, null {found.null_percentile:.0f} %"
     meaning = f"({best.concept}) abstains" if found.abstained else best.concept
-    return f"{name.model} {name.layer}/{name.unit}: {meaning} · {said}"
+    return f"{name.model} {short_unit(name)}: {meaning} · {said}"
 
 
 def _label(found: Description) -> str | None:

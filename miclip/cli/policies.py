@@ -8,7 +8,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from miclip.cli import output
-from miclip.names import parse_layer
+from miclip.cli.specs import short_layer, short_unit
+from miclip.names import parse_layer, parse_unit
 from miclip.v1.resources_pb2 import Edit
 from miclip.v1.steering_pb2 import Policy, Receipt, SteeringStop
 
@@ -39,14 +40,16 @@ def edit_value(edit: Edit) -> dict[str, Any]:
     """Return an edit as plain values."""
     op = edit.WhichOneof("op") or "scale"
     return {"layer": parse_layer(edit.layer).layer, "unit": edit.unit, "op": op, "value": getattr(edit, op),
-            "relative_to_max": edit.relative_to_max}  # fmt: skip
+            "relative_to_max": edit.relative_to_max, "reconstruct": edit.reconstruct}  # fmt: skip
 
 
 def edits_text(edits: Sequence[dict[str, Any]], limit: int = 8) -> str:
-    """Return edits as people read them: ``layer4/12 ×2``."""
-    shown = [f"{edit['layer']}/{edit['unit']} {_SIGNS[edit['op']]}{edit['value']:g}" for edit in edits[:limit]]
+    """Return edits as people read them: ``layer4/12 ×2``, ``layer4@topk-512/12 ×2``."""
+    shown = [f"{short_layer(edit['layer'])}/{edit['unit']} {_SIGNS[edit['op']]}{edit['value']:g}"
+             for edit in edits[:limit]]  # fmt: skip
     more = len(edits) - limit
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    how = ", in the reconstruction" if any(edit["reconstruct"] for edit in edits) else ""
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + how
 
 
 def stop_value(stop: SteeringStop) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def show_receipt(value: dict[str, Any]) -> None:
     )
     units = output.table("unit", ">activation", ">→", ">target")
     for unit in value["units"]:
-        name = unit["unit"].split("/layers/")[-1].replace("/units/", "/")
+        name = short_unit(parse_unit(unit["unit"]))
         units.add_row(output.text(name), output.number(unit["mean_before"]), output.number(unit["mean_after"]),
                       _points(unit["target_change"]))  # fmt: skip
     output.show("Its units, each alone", units)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -12,11 +13,11 @@ from miclip.cli import output
 from miclip.cli.answers import Backend, Label, Prediction
 from miclip.cli.connect import backend
 from miclip.cli.localize import search_layers
-from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
+from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, Reconstruct, TopK
 from miclip.cli.policies import edits_text
-from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer, UnitSteer, parse_steer
+from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer, UnitSteer, parse_steer, short_layer
 from miclip.errors import InvalidInput, NotFound
-from miclip.names import parse_unit
+from miclip.names import is_dictionary_layer, parse_unit
 
 EVERY_LABEL = 1000
 """Labels asked of a prediction, so that the change of each shown one is known."""
@@ -40,6 +41,7 @@ def predict(
     layers: Layers = None,
     units_per_concept: UnitCount = 5,
     method: Method = "attribution",
+    reconstruct: Reconstruct = False,
     top_k: TopK = 5,
     local: Local = False,
     as_json: output.Json = False,
@@ -53,12 +55,14 @@ def predict(
 
         miclip predict photo.png --steer "layer4:12*0" --steer "layer4:7+0.5"
 
+        miclip predict photo.png --steer "dog=2.0" --layer layer4@topk-512
+
         miclip predict photo.png --steer policies/more-dogs
     """
     wanted = [parse_steer(value) for value in steer or []]
     data = read_image(image)
     with backend(local) as service:
-        steering = resolve(service, model, wanted, layers or [], units_per_concept, method)
+        steering = resolve(service, model, wanted, layers or [], units_per_concept, method, reconstruct)
         answer = service.predict(model, data, top_k=EVERY_LABEL, **steering)
     value = as_value(model, str(image), steering, answer, top_k)
     output.emit(value, as_json, lambda: show(value))
@@ -77,12 +81,18 @@ def read_image(path: Path) -> bytes:
 
 
 def resolve(
-    service: Backend, model: str, wanted: Sequence[Steer], layers: Sequence[str], top_k: int, method: str
+    service: Backend,
+    model: str,
+    wanted: Sequence[Steer],
+    layers: Sequence[str],
+    top_k: int,
+    method: str,
+    reconstruct: bool = False,
 ) -> Steering:
     """Turn what was asked for into edits of single units, or one policy.
 
     Raises:
-        InvalidInput: a policy together with anything else.
+        InvalidInput: a policy together with anything else, or ``reconstruct`` for something else than features.
     """
     policies = [one.policy_id for one in wanted if isinstance(one, PolicySteer)]
     if policies and len(wanted) > 1:
@@ -93,6 +103,8 @@ def resolve(
             edits.extend(_units_of(service, model, one, layers, top_k, method))
         elif isinstance(one, UnitSteer):
             edits.append(one)
+    if reconstruct:
+        edits = _reconstructed(edits)
     return Steering(edits=edits, policy=policies[0] if policies else "")
 
 
@@ -134,6 +146,15 @@ def _units_of(
     (found,) = service.localize(model, [steer.concept], layers=where, top_k=top_k, method=method)
     names = [parse_unit(located["unit"]) for located in found["units"]]
     return [UnitSteer(name.layer, name.unit, "scale", steer.factor) for name in names]
+
+
+def _reconstructed(edits: Sequence[UnitSteer]) -> list[UnitSteer]:
+    neurons = [edit for edit in edits if not is_dictionary_layer(edit.layer)]
+    if neurons or not edits:
+        what = f"{short_layer(neurons[0].layer)}/{neurons[0].unit} is a neuron" if neurons else "no feature is steered"
+        text = f"--reconstruct: {what}; only features of a dictionary (LAYER@DICTIONARY) are reconstructed from."
+        raise InvalidInput(text, field="--reconstruct", allowed="with features alone")
+    return [replace(edit, reconstruct=True) for edit in edits]
 
 
 def _caption(value: dict[str, Any]) -> str:

@@ -109,7 +109,7 @@ def model_info(model: Model) -> ModelInfo:
 
 def edit_message(model: str, edit: UnitSteer) -> Edit:
     """Return the message of an edit."""
-    message = Edit(layer=f"models/{model}/layers/{edit.layer}", unit=edit.unit)
+    message = Edit(layer=f"models/{model}/layers/{edit.layer}", unit=edit.unit, reconstruct=edit.reconstruct)
     setattr(message, edit.op, edit.value)
     return message
 

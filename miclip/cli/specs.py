@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from miclip.errors import InvalidInput
-from miclip.names import UnitName, check_id, parse_unit
+from miclip.names import UnitName, base_layer, check_id, dictionary_layer, is_dictionary_layer, parse_unit
 
-UNIT_FORMS = "LAYER/UNIT, MODEL/LAYER/UNIT or models/MODEL/layers/LAYER/units/UNIT"
+UNIT_FORMS = (
+    "LAYER/UNIT, MODEL/LAYER/UNIT or models/MODEL/layers/LAYER/units/UNIT; of a feature LAYER@DICTIONARY/FEATURE, "
+    "MODEL/LAYER@DICTIONARY/FEATURE or models/MODEL/layers/LAYER/dictionaries/DICTIONARY/features/FEATURE"
+)
 STEER_FORMS = (
     '"CONCEPT=2.0" (turn a concept\'s units up; 0 removes them), '
-    '"LAYER:UNIT*2.0" (scale), "LAYER:UNIT+0.5" (add), "LAYER:UNIT=0" (clamp), or "policies/ID"'
+    '"LAYER:UNIT*2.0" (scale), "LAYER:UNIT+0.5" (add), "LAYER:UNIT=0" (clamp), or "policies/ID"; LAYER@DICTIONARY '
+    "stands where a LAYER does"
 )
 Operation = Literal["scale", "add", "clamp"]
+_PART = r"[A-Za-z0-9_.-]+"
+_LAYER = rf"{_PART}(?:(?:/dictionaries/|@){_PART})?"
+_UNIT = r"(?:([^/]+)/)?([^/]+(?:/dictionaries/[^/]+)?)/([^/]+)"
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _OPS: dict[str, Operation] = {"*": "scale", "+": "add", "-": "add", "=": "clamp"}
 
@@ -37,15 +44,38 @@ class PolicySteer:
 
 @dataclass(frozen=True)
 class UnitSteer:
-    """Change one unit: ``scale`` it by, ``add`` to it, or ``clamp`` it to ``value``."""
+    """Change one unit: ``scale`` it by, ``add`` to it, or ``clamp`` it to ``value``.
+
+    With ``reconstruct``, which is for features alone, the layer becomes the dictionary's reconstruction.
+    """
 
     layer: str
     unit: int
     op: Operation
     value: float
+    reconstruct: bool = False
 
 
 Steer = ConceptSteer | PolicySteer | UnitSteer
+
+
+def full_layer(layer: str) -> str:
+    """Return a layer's name with the short form of a dictionary, ``layer4@topk-512``, spelled out."""
+    base, at, dictionary = layer.partition("@")
+    return dictionary_layer(base, dictionary) if at else layer
+
+
+def short_layer(layer: str) -> str:
+    """Return a layer as people read it: ``layer4@topk-512`` for ``layer4/dictionaries/topk-512``."""
+    if not is_dictionary_layer(layer):
+        return layer
+    base = base_layer(layer)
+    return f"{base}@{layer.removeprefix(dictionary_layer(base, ''))}"
+
+
+def short_unit(unit: UnitName) -> str:
+    """Return a unit as people read it and the commands take it: ``layer4/12``, ``layer4@topk-512/12``."""
+    return f"{short_layer(unit.layer)}/{unit.unit}"
 
 
 def parse_units(units: list[str], model: str) -> list[UnitName]:
@@ -83,24 +113,23 @@ def parse_steer(value: str) -> Steer:
     """
     if value.startswith("policies/"):
         return PolicySteer(check_id(value.removeprefix("policies/"), field="--steer"))
-    if found := re.fullmatch(rf"([A-Za-z0-9_.-]+):(\d{{1,9}})([*+=-])({_NUMBER})", value, re.ASCII):
+    if found := re.fullmatch(rf"({_LAYER}):(\d{{1,9}})([*+=-])({_NUMBER})", value, re.ASCII):
         strength = -float(found[4]) if found[3] == "-" else float(found[4])
-        return UnitSteer(found[1], int(found[2]), _OPS[found[3]], _finite(strength, value))
+        return UnitSteer(full_layer(found[1]), int(found[2]), _OPS[found[3]], _finite(strength, value))
     if found := re.fullmatch(rf"\s*(.*\S)\s*[=*]\s*({_NUMBER})\s*", value, re.ASCII | re.DOTALL):
         return ConceptSteer(found[1], _finite(float(found[2]), value))
     raise _bad("--steer", value, STEER_FORMS)
 
 
 def _unit(value: str, model: str, field: str) -> UnitName:
-    parts = value.split("/")
-    if len(parts) == 2:
-        value = f"models/{model}/layers/{parts[0]}/units/{parts[1]}"
-    elif len(parts) == 3:
-        value = f"models/{parts[0]}/layers/{parts[1]}/units/{parts[2]}"
+    name = full_layer(value)
+    if found := re.fullmatch(_UNIT, name):
+        kind = "features" if is_dictionary_layer(found[2]) else "units"
+        name = f"models/{found[1] or model}/layers/{found[2]}/{kind}/{found[3]}"
     try:
-        return parse_unit(value, field=field)
+        return parse_unit(name, field=field)
     except InvalidInput:
-        raise _bad(field, "/".join(parts), UNIT_FORMS) from None
+        raise _bad(field, value, UNIT_FORMS) from None
 
 
 def _finite(strength: float, value: str) -> float:

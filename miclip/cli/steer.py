@@ -10,7 +10,7 @@ import typer
 from miclip.cli import output, policies
 from miclip.cli.connect import client
 from miclip.cli.localize import search_layers
-from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model
+from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
 from miclip.cli.predict import UnitCount, read_image, resolve
 from miclip.cli.remote import RemoteBackend, edit_message
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
@@ -45,6 +45,7 @@ def create(  # the options of the command
     layers: Layers = None,
     units_per_concept: UnitCount = 5,
     method: Method = "attribution",
+    reconstruct: Reconstruct = False,
     ttl: Ttl = 0,
     traffic_share: Share = 1.0,
     norm_limit: NormLimit = 0.0,
@@ -57,9 +58,11 @@ def create(  # the options of the command
         miclip steer create more-dogs "dog=2.0" --ttl 3600 --traffic-share 0.1
 
         miclip steer create by-hand "layer4:12*2" "layer4:7=0"
+
+        miclip steer create by-features "dog=2.0" --layer layer4@topk-512
     """
     with client() as connected:
-        policy = _policy(connected, steer, model, layers or [], units_per_concept, method)
+        policy = _policy(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
         policy.ttl_seconds, policy.traffic_share = ttl, traffic_share
         policy.norm_limit, policy.description = norm_limit, description
         value = policies.policy_value(connected.create_policy(policy_id, policy))
@@ -73,6 +76,7 @@ def preview(  # the options of the command
     layers: Layers = None,
     units_per_concept: UnitCount = 5,
     method: Method = "attribution",
+    reconstruct: Reconstruct = False,
     images: Images = None,
     target: Target = "",
     as_json: output.Json = False,
@@ -90,7 +94,7 @@ def preview(  # the options of the command
         subject: str | Policy = (
             f"policies/{wanted.policy_id}"
             if isinstance(wanted, PolicySteer) and len(steer) == 1
-            else _policy(connected, steer, model, layers or [], units_per_concept, method)
+            else _policy(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
         )
         answer = connected.preview_policy(subject, images=data, target_label=target)
     edits = [policies.edit_value(edit) for edit in answer.resolved_edits]
@@ -140,7 +144,7 @@ def resume(reason: Reason, model: OneModel = "", as_json: output.Json = False) -
 
 
 def _policy(
-    connected: MiclipClient, steer: list[str], model: str, layers: list[str], top_k: int, method: str
+    connected: MiclipClient, steer: list[str], model: str, layers: list[str], top_k: int, method: str, reconstruct: bool
 ) -> Policy:
     """Make the message: one concept stays a concept, which the server resolves; anything else becomes edits."""
     from miclip.client import make_policy
@@ -153,7 +157,8 @@ def _policy(
         where = search_layers(service, model, layers)
         concept = wanted[0]
         return make_policy(
-            model=model, concept=concept.concept, scale=concept.factor, top_k=top_k, layers=where, method=method
-        )
-    edits = resolve(service, model, wanted, layers, top_k, method)["edits"]
+            model=model, concept=concept.concept, scale=concept.factor, top_k=top_k, layers=where, method=method,
+            reconstruct=reconstruct,
+        )  # fmt: skip
+    edits = resolve(service, model, wanted, layers, top_k, method, reconstruct)["edits"]
     return make_policy(model=model, edits=[edit_message(model, edit) for edit in edits])

@@ -155,7 +155,9 @@ def _edit(model: str, edit: AnyEdit) -> resources_pb2.Edit:
     if isinstance(edit, resources_pb2.Edit):
         return edit
     op = {str(edit.op): edit.value}
-    return build(resources_pb2.Edit, layer=layer_name(model, edit.layer), unit=edit.unit, **op)
+    return build(
+        resources_pb2.Edit, layer=layer_name(model, edit.layer), unit=edit.unit, reconstruct=edit.reconstruct, **op
+    )
 
 
 def _one_steering(policy: str, edits: Sequence[AnyEdit] | None) -> None:

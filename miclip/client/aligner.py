@@ -37,7 +37,7 @@ def embed_units(units: Sequence[str], *, embedding: str | None = None) -> Plan[E
     """The embeddings of units of one model.
 
     Args:
-        units: Names, ``models/{model}/layers/{layer}/units/{n}``.
+        units: Names, ``models/{model}/layers/{layer}/units/{n}`` or ``…/dictionaries/{dictionary}/features/{n}``.
         embedding: ``filter``, ``pattern`` or ``causal``; default that of the layer.
     """
     kind = enum_value(resources_pb2.UnitEmbedding, embedding, "embedding")

@@ -57,7 +57,10 @@ def qualified(collection: str, value: str) -> str:
 
 
 def layer_name(model: str, layer: str) -> str:
-    """``models/{model}/layers/{layer}``, or ``layer`` where it is already a full name."""
+    """``models/{model}/layers/{layer}``, or ``layer`` where it is already a full name.
+
+    The plain name of a dictionary's layer of features is ``{layer}/dictionaries/{dictionary}``.
+    """
     return layer if layer.startswith("models/") else f"{qualified('models', model)}/layers/{layer}"
 
 

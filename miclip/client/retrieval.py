@@ -27,6 +27,7 @@ from miclip.client.results import (
     UnitDescription,
 )
 from miclip.errors import InvalidInput
+from miclip.names import UnitName, parse_layer
 from miclip.settings import settings
 from miclip.v1 import resources_pb2, retrieval_pb2
 
@@ -43,8 +44,10 @@ def describe(
     """Find the concepts of units.
 
     Args:
-        units: Names, ``models/{model}/layers/{layer}/units/{n}``; either these or ``layer``.
-        layer: Name of a layer, ``models/{model}/layers/{layer}``, all of whose units are described.
+        units: Names, ``models/{model}/layers/{layer}/units/{n}`` or ``…/dictionaries/{dictionary}/features/{n}``;
+            either these or ``layer``.
+        layer: Name of a layer, ``models/{model}/layers/{layer}``, or of a dictionary on one, all of whose units are
+            described.
         vocabulary: Vocabulary to choose from; default the model's labels.
         concepts: Free concepts to choose from instead of a vocabulary.
         top_k: Concepts of a unit; default 5.
@@ -162,7 +165,8 @@ def delete_vocabulary(name: str) -> Plan[None]:
 def _units_of(layer: str) -> Plan[list[str]]:
     request = build(retrieval_pb2.ListUnitsRequest, parent=layer, page_size=1)
     response: retrieval_pb2.ListUnitsResponse = yield Rpc("retrieval", "ListUnits", request)
-    return [f"{layer}/units/{unit}" for unit in range(response.total_size)]
+    found = parse_layer(layer, field="layer")
+    return [str(UnitName(found.model, found.layer, unit)) for unit in range(response.total_size)]
 
 
 def _description(message: retrieval_pb2.UnitDescription) -> UnitDescription:

@@ -30,6 +30,7 @@ def make_policy(
     top_k: int | None = None,
     layers: Sequence[str] = (),
     method: str | None = None,
+    reconstruct: bool = False,
     ttl_seconds: int = 0,
     traffic_share: float | None = None,
     norm_limit: float = 0.0,
@@ -45,6 +46,7 @@ def make_policy(
         top_k: Number of the concept's units; default 5.
         layers: Layers to choose the concept's units from; default as ``localize``.
         method: How the concept's units are ranked; default ``attribution``.
+        reconstruct: Of a concept's features: see ``Edit.reconstruct``, which says the same of one edit.
         ttl_seconds: Time to live; 0 is for ever.
         traffic_share: Share of the requests that are steered, above 0 to 1; default 1.
         norm_limit: Largest relative change of a layer; 0 is no limit.
@@ -55,8 +57,9 @@ def make_policy(
     """
     if bool(concept) == (edits is not None):
         raise InvalidInput("Give either a concept or edits.", field="policy.concept")
-    if not concept and (scale is not None or top_k is not None or layers or method is not None):
-        raise InvalidInput("scale, top_k, layers and method go with a concept.", field="policy.edits")
+    if not concept and (scale is not None or top_k is not None or layers or method is not None or reconstruct):
+        text = "scale, top_k, layers, method and reconstruct go with a concept."
+        raise InvalidInput(text, field="policy.edits")
     by_concept = build(
         steering_pb2.ConceptSteering,
         text=concept,
@@ -64,6 +67,7 @@ def make_policy(
         scale=scale,
         layers=[layer_name(model, layer) for layer in as_list(layers)],
         method=enum_value(resources_pb2.LocalizationMethod, method, "policy.concept.method"),
+        reconstruct=reconstruct,
     )
     return build(
         steering_pb2.Policy,

@@ -16,7 +16,7 @@ from miclip.dictionaries.recipe import SaeRecipe
 from miclip.dictionaries.train import train_sae
 from miclip.dictionaries.vectors import activation_vectors
 from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, write_dictionary
-from miclip.models.sae import SaeConfig, SparseAutoencoder
+from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.models.weights import state_sha256
 
@@ -24,7 +24,8 @@ Report = Callable[[str, int, int, float | None], None]
 """Called with stage, done, in all, and the loss where there is one."""
 
 _HELD_OUT = 10  # one image in so many is measured on, not trained on
-_MEASURED = 2048
+MEASURED = 2048
+"""Images that quality is measured on, at most."""
 
 
 def train_dictionary(
@@ -71,10 +72,11 @@ def train_dictionary(
         training, recipe, checkpoint=mark, device=str(model.device),
         report=lambda done, total, loss: report("dictionary", done, total, loss),
     )  # fmt: skip
-    chosen = torch.nonzero(held).flatten()[:_MEASURED]
+    chosen = torch.nonzero(held).flatten()[:MEASURED]
+    sae = SparseAutoencoder(dictionary, layer, config, _served(tensors))
     manifest = DictionaryManifest(
         model=model.name, layer=layer, weights_sha256=model.weights_sha256,
-        quality=_quality(model, layer, dictionary, config, tensors, vectors[chosen].flatten(0, 1), probe, chosen),
+        quality=quality_on(model, sae, vectors, probe, chosen),
         training={"recipe": dataclasses.asdict(recipe), "probe_set": probe.name, "probe_sha256": probe.sha256,
                   "vectors": len(training), "tensors_sha256": state_sha256(tensors)},
     )  # fmt: skip
@@ -83,17 +85,23 @@ def train_dictionary(
     return written
 
 
-def _quality(
-    model: TargetModel,
-    layer: str,
-    dictionary: str,
-    config: SaeConfig,
-    tensors: dict[str, torch.Tensor],
-    vectors: torch.Tensor,
-    probe: ProbeSet,
-    rows: torch.Tensor,
+def quality_on(
+    model: TargetModel, sae: SparseAutoencoder, vectors: torch.Tensor, probe: ProbeSet, rows: torch.Tensor
 ) -> dict[str, float]:
-    # as it will be read back: halves are what is served
-    sae = SparseAutoencoder(dictionary, layer, config, {name: one.half().float() for name, one in tensors.items()})
+    """Measure a dictionary on some images of a probe set; see :class:`Quality`.
+
+    Args:
+        model: The target model.
+        sae: A dictionary on one of its layers.
+        vectors: Of ``activation_vectors``, for all of the probe set.
+        probe: The images.
+        rows: Which of them, int64 ``[n]``.
+    """
     images = torch.stack([model.preprocess(probe.load(row, row + 1)[0]) for row in rows.tolist()])
-    return dataclasses.asdict(measure(sae, vectors, model.with_dictionaries([sae]), images))
+    found = measure(sae, vectors[rows].flatten(0, 1), model.with_dictionaries([sae]), images)
+    return dataclasses.asdict(found)
+
+
+def _served(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors as they will be read back: halves."""
+    return {name: tensor.half().float() for name, tensor in tensors.items()}

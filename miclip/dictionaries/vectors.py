@@ -45,7 +45,7 @@ def activation_vectors(
         InvalidInput: the layer cannot have a dictionary.
         NotFound: there is no such layer.
     """
-    check_layer(model, layer)
+    check_layer(model, layer, class_token_only=class_token_only)
     inputs = [model.weights_sha256, probe.sha256, layer, class_token_only]
     folder = root / f"vectors-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +66,13 @@ def activation_vectors(
     return torch.from_numpy(np.load(path, mmap_mode="r+", allow_pickle=False))
 
 
-def check_layer(model: TargetModel, layer: str) -> None:
-    """Raise unless a dictionary may be on the layer."""
+def check_layer(model: TargetModel, layer: str, *, class_token_only: bool = False) -> None:
+    """Raise InvalidInput unless a dictionary, or one of the first token alone, may be on the layer."""
     allowed = [name for name, one in model.layers.items() if name != LOGITS and one.kind is not LayerKind.FEATURES]
     if layer not in allowed:
         names = ", ".join(allowed)
         text = f"layer: {layer[:80]!r} cannot have a dictionary; the layers of {model.name} that can are {names}."
         raise InvalidInput(text, field="layer", allowed=names)
+    if class_token_only and model.layers[layer].kind is not LayerKind.TOKENS:
+        text = f"class_token_only: layer {layer!r} of {model.name} has no tokens."
+        raise InvalidInput(text, field="class_token_only", allowed="false for layers without tokens")

@@ -11,18 +11,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConceptSteering(_message.Message):
-    __slots__ = ("text", "top_k", "scale", "layers", "method")
+    __slots__ = ("text", "top_k", "scale", "layers", "method", "reconstruct")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
+    RECONSTRUCT_FIELD_NUMBER: _ClassVar[int]
     text: str
     top_k: int
     scale: float
     layers: _containers.RepeatedScalarFieldContainer[str]
     method: _resources_pb2.LocalizationMethod
-    def __init__(self, text: _Optional[str] = ..., top_k: _Optional[int] = ..., scale: _Optional[float] = ..., layers: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[_resources_pb2.LocalizationMethod, str]] = ...) -> None: ...
+    reconstruct: bool
+    def __init__(self, text: _Optional[str] = ..., top_k: _Optional[int] = ..., scale: _Optional[float] = ..., layers: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[_resources_pb2.LocalizationMethod, str]] = ..., reconstruct: _Optional[bool] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("name", "model", "concept", "edits", "resolved_edits", "ttl_seconds", "expire_time", "traffic_share", "norm_limit", "description", "version", "etag", "create_time", "update_time", "created_by")

@@ -48,7 +48,8 @@ def run(*arguments: str) -> Result:
 COMMANDS = (
     "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate", "demo build",
     "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
-    "key create", "key list", "key delete", "picture unit", "picture map", "picture units", "report",
+    "key create", "key list", "key delete", "picture unit", "picture map", "picture units", "report", "sae train",
+    "sae import", "sae list",
 )  # fmt: skip
 
 
@@ -213,7 +214,7 @@ def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -
     value = predict.as_value("m", "x.png", {"edits": edits, "policy": ""}, answer, top_k=1)
     assert [label["label"] for label in value["baseline"] + value["steered"]] == ["a", "c"]
     assert math.isclose(value["steered"][0]["change"], 0.6)
-    assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0}]
+    assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0, "reconstruct": False}]
     json.dumps(value)
 
 
@@ -241,7 +242,7 @@ def test_align_on_the_server_takes_no_local_files(tmp_path: Path) -> None:
 
 def test_align_refuses_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="16"):
-        align._probe(tmp_path, 0)
+        align.probe_images(tmp_path, 0)
 
 
 def test_evaluate_describes_with_three_open_vocabularies() -> None:

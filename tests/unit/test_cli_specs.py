@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer, parse_ranges, parse_steer, parse_units
+from miclip.cli.specs import (
+    ConceptSteer,
+    PolicySteer,
+    UnitSteer,
+    full_layer,
+    parse_ranges,
+    parse_steer,
+    parse_units,
+    short_layer,
+    short_unit,
+)
 from miclip.errors import InvalidInput
 from miclip.names import UnitName
 
@@ -20,12 +30,46 @@ def test_all_three_forms_name_the_same_unit(given_form: str) -> None:
     assert parse_units([given_form], "emoji-resnet") == [UnitName("emoji-resnet", "layer4", 12)]
 
 
+@pytest.mark.parametrize(
+    "given_form",
+    ["layer4@topk-512/12", "layer4/dictionaries/topk-512/12", "emoji-resnet/layer4@topk-512/12",
+     "emoji-resnet/layer4/dictionaries/topk-512/12",
+     "models/emoji-resnet/layers/layer4/dictionaries/topk-512/features/12"],
+)  # fmt: skip
+def test_every_form_of_a_feature_names_the_same_one(given_form: str) -> None:
+    (found,) = parse_units([given_form], "emoji-resnet")
+    assert found == UnitName("emoji-resnet", "layer4/dictionaries/topk-512", 12)
+    assert short_unit(found) == "layer4@topk-512/12"
+
+
+def test_a_layer_of_features_is_the_same_however_it_is_written() -> None:
+    for name in ("layer4", "blocks.2/dictionaries/topk-256", "logits"):
+        assert full_layer(short_layer(name)) == full_layer(name) == name
+
+
 def test_dots_of_a_layer_stay() -> None:
     assert parse_units(["blocks.3/0"], "emoji-vit") == [UnitName("emoji-vit", "blocks.3", 0)]
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "layer4", "layer4/-1", "layer4/x", "a/b/c/d", "../etc/passwd", "layer4/01", "/", "//"]
+    "bad",
+    [
+        "",
+        "layer4",
+        "layer4/-1",
+        "layer4/x",
+        "a/b/c/d",
+        "../etc/passwd",
+        "layer4/01",
+        "/",
+        "//",
+        "layer4@/12",
+        "@topk/12",
+        "layer4@topk",
+        "layer4@a@b/1",
+        "models/m/layers/layer4/dictionaries/topk/units/1",
+        "models/m/layers/layer4/features/1",
+    ],
 )
 def test_what_is_no_unit_is_refused_with_the_forms_that_are(bad: str) -> None:
     with pytest.raises(InvalidInput, match="LAYER/UNIT") as caught:
@@ -60,6 +104,8 @@ def test_what_is_no_range_is_refused(bad: str) -> None:
         ("layer4:7-0.5", UnitSteer("layer4", 7, "add", -0.5)),
         ("layer4:7+-.5e1", UnitSteer("layer4", 7, "add", -5.0)),
         ("layer4:7=0", UnitSteer("layer4", 7, "clamp", 0.0)),
+        ("layer4@topk-512:7*2", UnitSteer("layer4/dictionaries/topk-512", 7, "scale", 2.0)),
+        ("layer4/dictionaries/topk-512:7=0", UnitSteer("layer4/dictionaries/topk-512", 7, "clamp", 0.0)),
         ("policies/more-dogs", PolicySteer("more-dogs")),
     ],
 )

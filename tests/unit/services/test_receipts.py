@@ -7,7 +7,7 @@ import pytest
 
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import activation_pb2
-from services.receipts import Measured, _effect, _norm_change, _random_edits, _specificity
+from services.receipts import Measured, _effect, _measured_layers, _norm_change, _random_edits, _specificity
 
 pytestmark = pytest.mark.unit
 
@@ -35,9 +35,10 @@ def test_the_control_edits_other_units_of_the_same_layers_the_same_way() -> None
         model.layers.add(name=f"models/m/layers/{name}", units=units)
     edits = [Edit("a", 1, Op.SCALE, 0.0), Edit("a", 1, Op.ADD, 2.0), Edit("a", 7, Op.SCALE, 3.0)]
     edits += [Edit("b", 0, Op.CLAMP, 1.0)]
-    draws = _random_edits(edits, model)
+    before = _measured(a=50, b=8)
+    draws = _random_edits(edits, model, before)
     assert len(draws) == 3
-    assert draws == _random_edits(edits, model)
+    assert draws == _random_edits(edits, model, before)
     for draw in draws:
         assert [(e.layer, e.op, e.value) for e in draw] == [(e.layer, e.op, e.value) for e in edits]
         assert draw[0].unit == draw[1].unit
@@ -49,5 +50,33 @@ def test_the_control_of_a_whole_layer_stays_in_the_layer() -> None:
     model = activation_pb2.Model(name="models/m")
     model.layers.add(name="models/m/layers/a", units=4)
     edits = [Edit("a", unit, Op.SCALE, 0.0) for unit in range(4)]
-    for draw in _random_edits(edits, model):
+    for draw in _random_edits(edits, model, _measured(a=4)):
         assert sorted(e.unit for e in draw) == [0, 1, 2, 3]
+
+
+FEATURES = "a/dictionaries/d"
+
+
+def test_features_are_judged_by_what_they_change_in_the_layer_that_they_are_on() -> None:
+    edits = [Edit(FEATURES, 0, Op.SCALE, 2.0, reconstruct=True), Edit("b", 0, Op.SCALE, 2.0)]
+    assert _measured_layers(edits) == ["a", FEATURES, "b"]
+    a, codes = np.asarray([[3.0, 4.0]], np.float32), np.asarray([[1.0]], np.float32)
+    before = Measured(np.zeros((1, 1), np.float32), {"a": a, FEATURES: codes})
+    after = Measured(before.probabilities, {"a": a + np.asarray([[0, 1]], np.float32), FEATURES: 9 * codes})
+    assert _norm_change(before, after) == pytest.approx(1 / 5)
+
+
+def test_the_control_of_features_edits_live_ones_in_the_same_way() -> None:
+    model = activation_pb2.Model(name="models/m")
+    model.layers.add(name=f"models/m/layers/{FEATURES}", units=40)
+    codes = np.zeros((3, 40), np.float32)
+    codes[1, [2, 5, 9, 30]] = 1
+    before = Measured(np.zeros((3, 1), np.float32), {FEATURES: codes})
+    edits = [Edit(FEATURES, unit, Op.SCALE, 0.0, reconstruct=True) for unit in (2, 17)]
+    for draw in _random_edits(edits, model, before):
+        assert {edit.unit for edit in draw} <= {5, 9, 30}
+        assert all(edit.reconstruct for edit in draw)
+
+
+def _measured(**units: int) -> Measured:
+    return Measured(np.zeros((1, 1), np.float32), {name: np.ones((1, n), np.float32) for name, n in units.items()})
