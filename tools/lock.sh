@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Write requirements/*.txt, what the image installs: Python 3.11 on x86-64, versions of constraints.txt, every file pinned
-# by its hash. Needs uv. PyPI has the CUDA builds of torch; UV_INDEX or UV_FIND_LINKS names who has the CPU ones.
+# by its hash. Needs uv. PyPI has the CUDA builds of torch; UV_INDEX or UV_FIND_LINKS names who has the CPU ones, by default
+# what pip's find-links does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+command -v uv >/dev/null || { echo "uv is missing: pip install uv" >&2; exit 2; }
+export UV_FIND_LINKS=${UV_FIND_LINKS:-$(python3 -m pip config get global.find-links 2>/dev/null || true)}
 torch=$(grep '^torch==' constraints.txt)
 
 compile() {  # OUTPUT [ARGUMENT...]: input as a file
