@@ -83,6 +83,12 @@ def test_commands_that_name_something_else_are_noticed(prod: Any, old: str, new:
     assert set(unknown(prod, text.replace(old, new))) == {named}
 
 
+def test_folders_that_a_cluster_is_given_render(render: Any) -> None:
+    folders = re.findall(r"(?:-k |OVERLAY=)(k8s/\S+)", commands())
+    assert len(folders) >= 3
+    assert all(render(ROOT / folder).objects for folder in folders)
+
+
 def test_commands_for_a_cluster_are_shell() -> None:
     done = subprocess.run(["bash", "-n"], input=commands(), capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
