@@ -1,11 +1,11 @@
 """Which mix of mechanism, input, output and which τ localise best: ``python benchmarks/localisation_defaults.py``.
 
-Two tables, both of the demo models' penultimate and middle layers:
+Two tables, both of the shipped atlases; ``benchmarks/defaults.py`` aligns anew, with several seeds, for every setting.
 
-- of the shipped atlases, neurons and features: the share of the oracle's attribution that the five units found carry,
-  and the share of the rows' weight that lies on images predicted as what the query covers. Seconds; no image is needed.
-- unless ``--quick``, of neurons on the validation style: the specificity-weighted loss (×0) and gain (×2), as a share
-  of the oracle's.
+- Both models' penultimate and middle layers: the share of the oracle's attribution that the five units found carry, and
+  the share of the rows' weight that lies on images predicted as what the query covers. No image is needed.
+- Neurons of the penultimate layers (``--middle``: of the middle ones too, which takes minutes) on the validation style:
+  the specificity-weighted gain (×2) and loss (×0), as a share of the oracle's.
 
 ``--update FILE`` writes what was printed into a Markdown file between its markers.
 """
@@ -14,25 +14,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 from scipy.special import softmax
 
-from miclip.alignment import AlignmentConfig, align_model
 from miclip.atlas import Atlas, find_atlas
 from miclip.catalogue import load_clip, load_target
 from miclip.cli.evaluate import DEMO
 from miclip.demo.concepts import VALIDATION_STYLE
-from miclip.demo.probe import demo_probe, held_out
+from miclip.demo.probe import held_out
 from miclip.demo.queries import demo_queries
-from miclip.evaluation.baselines import class_means
+from miclip.evaluation.baselines import class_means, ranking
 from miclip.evaluation.intervention import Change, Laboratory, intervene
-from miclip.evaluation.methods import LayerMethods, dense
+from miclip.evaluation.methods import dense
 from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.summary import summarise
@@ -51,9 +48,6 @@ QUERIES = {"names": (64, 24), "synonyms": (64, 24), "keywords": (48, 12)}
 TOP = 5
 MARKERS = ("<!-- localisation defaults -->", "<!-- end of localisation defaults -->")
 
-Score = dict[str, list[float]]
-"""Weighted change towards what is wanted, by kind of query."""
-
 
 class Bench:
     """One layer of one model with its validation images, aligned with one seed."""
@@ -62,55 +56,50 @@ class Bench:
         self.atlas, self._layer, self._laboratory = searcher.atlas, layer, laboratory
         self.asked = EvaluationSettings(queries=QUERIES).chosen(subject, layer)
         self.texts = {kind: clip.embed_texts([query.text for query in some]) for kind, some in self.asked.items()}
-        methods = LayerMethods(searcher, layer, None, 0)
-        rankings = {kind: methods.rankings(some, self.texts[kind], TOP) for kind, some in self.asked.items()}
-        self.oracle = {kind: self._weighted(found["oracle"], self.asked[kind]) for kind, found in rankings.items()}
+        predicted, classes = np.asarray(self.atlas.predicted, np.int64), len(self.atlas.manifest.labels)
+        oracle = class_means(dense(self.atlas.layer(layer).attributions), predicted, classes)
+        self.oracle = {kind: self._weighted(ranking(coverage(some, classes) @ oracle), some)
+                       for kind, some in self.asked.items()}  # fmt: skip
 
     def shares(self, mix: LocalizationMix, temperature: float) -> dict[str, float]:
         """Share of the oracle's weighted change by kind of query."""
         searcher, found = AtlasSearcher(self.atlas, mix), {}
         for kind, queries in self.asked.items():
             hits = searcher.localize(self.texts[kind], [self._layer], TOP, temperature=temperature)
-            ranking = np.array([[unit.unit for unit in hit.units] for hit in hits])
-            found[kind] = self._weighted(ranking, queries) / self.oracle[kind]
+            units = np.array([[unit.unit for unit in hit.units] for hit in hits])
+            found[kind] = self._weighted(units, queries) / self.oracle[kind]
         return found
 
-    def _weighted(self, ranking: np.ndarray, queries: tuple[Query, ...]) -> float:
-        changes: dict[str, list[Change]] = intervene(self._laboratory, ranking, [q.classes for q in queries], TOP)
+    def _weighted(self, units: np.ndarray, queries: tuple[Query, ...]) -> float:
+        changes: dict[str, list[Change]] = intervene(self._laboratory, units, [q.classes for q in queries], TOP)
         gain, loss = (summarise([changes[scale]])["weighted"] for scale in ("scale_2", "scale_0"))
         return gain - loss
 
 
-def benches(seeds: int, store: Path) -> Iterator[tuple[str, Bench]]:
-    """Align the demo models, once a seed, and give their layers."""
+def benches(middle: bool) -> Iterator[tuple[str, Bench]]:
+    """Give the demo models' penultimate layers, and the middle ones where ``middle``."""
     clip, views = load_clip(), held_out(VALIDATION_STYLE)
     for name, layers in DEMO.items():
         subject = Subject(load_target(name), *layers, views, views.labels, demo_queries())
-        images = subject.preprocessed()
-        usual = EvaluationSettings()
-        laboratories = {layer: Laboratory(subject.model, layer, images, views.labels, usual.other_views, others)
-                        for layer, others in zip(layers, usual.other_classes, strict=True)}  # fmt: skip
-        for seed in range(seeds):
-            config = AlignmentConfig(layers=layers)
-            config = replace(config, encoder=replace(config.encoder, seed=seed))
-            made = align_model(subject.model, clip, demo_probe(seed), config, store=store, atlas_root=store / "atlases")
-            searcher = AtlasSearcher(Atlas.open(store / "atlases", made))
-            for layer in layers:
-                yield f"{name} {layer}", Bench(searcher, subject, layer, laboratories[layer], clip)
+        images, searcher, usual = subject.preprocessed(), AtlasSearcher(find_atlas(name)), EvaluationSettings()
+        for layer, others in zip(layers, usual.other_classes, strict=True):
+            if middle or layer == subject.penultimate:
+                laboratory = Laboratory(subject.model, layer, images, views.labels, usual.other_views, others)
+                yield f"{name} {layer}", Bench(searcher, subject, layer, laboratory, clip)
 
 
-def table(seeds: int) -> str:
+def table(middle: bool) -> str:
     """Measure, and return a Markdown table."""
     configs = list(itertools.product(MIXES.items(), TEMPERATURES))
-    with tempfile.TemporaryDirectory() as store:
-        measured: dict[tuple[str, float], Score] = {}
-        for place, bench in benches(seeds, Path(store)):
-            for (name, weights), temperature in track(configs, place):
-                for kind, share in bench.shares(LocalizationMix(*map(float, weights)), temperature).items():
-                    measured.setdefault((name, temperature), {}).setdefault(kind, []).append(share)
+    measured: dict[tuple[str, float], dict[str, list[float]]] = {}
+    for place, bench in benches(middle):
+        for (name, weights), temperature in track(configs, place):
+            for kind, share in bench.shares(LocalizationMix(*map(float, weights)), temperature).items():
+                measured.setdefault((name, temperature), {}).setdefault(kind, []).append(share)
+    layers = "penultimate and middle layers" if middle else "penultimate layers"
     title = (
-        f"Share of the oracle's weighted change on {VALIDATION_STYLE}, %: mean of both models' penultimate and middle "
-        f"layers, neurons, {seeds} seed{'s' if seeds > 1 else ''}; in brackets the worst of the layers."
+        f"Share of the oracle's weighted change on {VALIDATION_STYLE}, %: mean of both models' {layers}, neurons; in "
+        "brackets the worst of the layers."
     )
     shown = {config: {kind: f"{100 * np.mean(shares):.0f} ({100 * min(shares):.0f})" for kind, shares in found.items()}
              for config, found in measured.items()}  # fmt: skip
@@ -135,7 +124,7 @@ def reach() -> str:
     title = (
         "Share of the oracle's attribution that the five units found carry, %; in brackets the share of the rows' "
         "weight on images predicted as what the query covers. Shipped atlases, both models' penultimate and middle "
-        "layers, neurons and features."
+        "layers, neurons, and features where the atlas has them."
     )
     shown = {
         config: {kind: "{0:.1f} ({1:.0f})".format(*(100 * np.mean(shares, axis=0))) for kind, shares in by_kind.items()}
@@ -167,17 +156,17 @@ def markdown(title: str, shown: dict[tuple[str, float], dict[str, str]]) -> str:
         same = np.allclose(chosen / chosen.sum(), np.array(MIXES[name]) / sum(MIXES[name]))
         star = "**" if same and temperature == config.temperature else ""
         lines.append(f"| {star}{name}{star} | {temperature} | " + " | ".join(cells[kind] for kind in kinds) + " |")
-    return "\n".join([*lines, "", "Bold: the defaults (`MICLIP_LOCALIZE_*`, `MICLIP_TEMPERATURE`)."])
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="the first table alone")
+    parser.add_argument("--middle", action="store_true", help="measure the middle layers too")
     parser.add_argument("--update", type=Path, help="Markdown file with the markers")
     chosen = parser.parse_args()
-    found = reach() if chosen.quick else f"{reach()}\n\n{table(chosen.seeds)}"
+    bold = "Bold: the defaults (`MICLIP_LOCALIZE_*`, `MICLIP_TEMPERATURE`)."
+    found = f"{reach()}\n\n{table(chosen.middle)}\n\n{bold}"
     print(found)
     if chosen.update:
         before, _, rest = chosen.update.read_text(encoding="utf-8").partition(MARKERS[0])
