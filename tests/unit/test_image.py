@@ -44,7 +44,7 @@ def test_every_wheel_of_the_image_is_pinned_by_its_hash_at_the_version_that_the_
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_lock_has_every_dependency_and_the_variants_build_of_torch(variant: str) -> None:
     found = locked(variant)
-    requirements = [*map(Requirement, PROJECT["dependencies"])]
+    requirements = [Requirement(one) for one in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["otel"])]
     assert {canonicalize_name(one.name) for one in requirements} <= found.keys(), "run `make lock`"
     for requirement in requirements:
         version, _ = found[canonicalize_name(requirement.name)]
