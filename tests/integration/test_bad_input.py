@@ -300,9 +300,48 @@ def bad_wholes() -> Iterator[tuple[str, Bad]]:
     )
 
 
+def bad_features() -> Iterator[tuple[str, Bad]]:
+    features = f"{LAYER}/dictionaries/topk-512"
+    mixed_up = (f"{features}/units/0", f"{LAYER}/features/0", f"{features}/features/-1", f"{features}/features/",
+                f"{features}/dictionaries/x/features/0", f"{LAYER}/dictionaries/features/0",
+                f"{features}/0")  # fmt: skip
+    for value in mixed_up:
+        name = value.removeprefix(f"{MODEL}/layers/")
+        yield name, Bad("retrieval/DescribeUnits", describe_units(units=[UNIT, value]), "units[1]")
+        yield name, Bad("aligner/EmbedUnits", aligner_pb2.EmbedUnitsRequest(units=[value]), "units[0]")
+        yield name, Bad("retrieval/GetUnit", retrieval_pb2.GetUnitRequest(name=value), "name")
+    missing = (f"{LAYER}/dictionaries/none", f"{MODEL}/layers/logits/dictionaries/topk-512",
+               f"{MODEL}/layers/topk-512", f"{MODEL}/layers/layer3/dictionaries/topk-512")  # fmt: skip
+    for value in missing:
+        name, unknown = value.removeprefix(f"{MODEL}/layers/"), "NOT_FOUND"
+        feature = f"{value}/{'features' if 'dictionaries' in value else 'units'}/0"
+        yield name, Bad("activation/CaptureActivations", capture(layers=[LAYER, value]), "layers[1]", unknown)
+        layer = predict(edits=edits(layer=value, scale=0))
+        yield name, Bad("activation/Predict", layer, "edits.edits[0].layer", unknown)
+        yield name, Bad("retrieval/DescribeUnits", describe_units(units=[feature]), "units[0]", unknown)
+        yield name, Bad("retrieval/LocalizeConcepts", localize(layers=[value]), "layers[0]", unknown)
+        yield name, Bad("retrieval/ListUnits", retrieval_pb2.ListUnitsRequest(parent=value), "parent", unknown)
+        yield name, Bad("steering/CreatePolicy", concept(layers=[value]), "policy.concept.layers[0]", unknown)
+    twice = f"{features}/dictionaries/topk-512"
+    yield "nested", Bad("activation/CaptureActivations", capture(layers=[twice]), "layers[0]")
+    yield "nested", Bad("retrieval/ListUnits", retrieval_pb2.ListUnitsRequest(parent=twice), "parent")
+    for unit in (512, UINT32):
+        beyond = edits(layer=features, unit=unit, scale=0)
+        yield f"feature {unit}", Bad("activation/Predict", predict(edits=beyond), "edits.edits[0].unit")
+    beyond_name = retrieval_pb2.GetUnitRequest(name=f"{features}/features/512")
+    yield "feature 512", Bad("retrieval/GetUnit", beyond_name, "name")
+    for neuron in (edits(scale=1, reconstruct=True), edits(clamp=1, relative_to_max=True, reconstruct=True)):
+        yield "neuron", Bad("activation/Predict", predict(edits=neuron), "edits.edits[0].reconstruct")
+        yield "neuron", Bad("activation/CaptureActivations", capture(edits=neuron), "edits.edits[0].reconstruct")
+        yield "neuron", Bad("steering/CreatePolicy", create(edits=neuron), "policy.edits.edits[0].reconstruct")
+    for layers in ([], [LAYER], [features, LAYER]):
+        found = concept(layers=layers, reconstruct=True, top_k=600)
+        yield "neurons", Bad("steering/CreatePolicy", found, "policy.concept.reconstruct")
+
+
 CASES = [
     pytest.param(bad, id=f"{bad.rpc}-{name}-{number}")
-    for source in (bad_images, bad_numbers, bad_texts, bad_names, unknown_names, bad_wholes)
+    for source in (bad_images, bad_numbers, bad_texts, bad_names, unknown_names, bad_wholes, bad_features)
     for number, (name, bad) in enumerate(source())
 ]
 
