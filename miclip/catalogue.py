@@ -7,6 +7,9 @@ wins:
 * models imported into ``settings().data_dir / "models"`` (``Catalogue.import_model``);
 * the JSON file ``settings().catalogue``: ``{"models": {ID: {"source": "timm/resnet50", "weights": FILE, "labels":
   FILE, "layers": [PATH, …]}}}``. Weights are a safetensors file or ``"hub"``; labels and layers may be left out.
+
+Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the folder of the demo's models or in
+``settings().data_dir / "models"`` whichever source the model has, and are loaded with it.
 """
 
 from __future__ import annotations

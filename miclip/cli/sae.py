@@ -26,8 +26,7 @@ app = typer.Typer(
 
 _NOTE = """\
 size: features · keeps: variance of the layer that is explained · L0: features active at a position · live: features
-that ever are · same: predictions that stay with the reconstruction in the layer's place; on images not trained on
-"""
+that ever are · same: predictions that stay with the reconstruction in the layer's place; on images not trained on"""
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Target model, as `miclip status` lists them.")]
 Layer = Annotated[str, typer.Option("--layer", "-l", help="Layer of neurons, not the logits.")]

@@ -146,8 +146,9 @@ def test_a_feature_is_read_with_its_images_and_its_neighbours(wire: Any) -> None
     name = f"{LAYER}/features/5"
     unit = wire.call("retrieval/GetUnit", retrieval_pb2.GetUnitRequest(name=name)).unit
     assert unit.name == name
-    assert unit.concepts and unit.top_images
-    assert all(near.unit.startswith(f"{LAYER}/features/") and near.unit != name for near in unit.neighbours)
+    assert unit.top_images
+    assert unit.neighbors
+    assert all(near.unit.startswith(f"{LAYER}/features/") and near.unit != name for near in unit.neighbors)
 
 
 def test_most_features_mean_something(wire: Any) -> None:

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_there_is_an_example_of_the_library_and_one_of_the_client() -> None:
-    assert len(EXAMPLES) == 2
+def test_there_are_examples_of_the_library_of_features_and_of_the_client() -> None:
+    assert len(EXAMPLES) == 3
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["library", "client"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["library", "features", "client"])
 def test_an_example_runs_and_prints(
     example: str, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,6 +35,7 @@ def test_an_example_runs_and_prints(
     assert "layer4" in capsys.readouterr().out
 
 
-def test_the_library_example_fits_on_the_fingers() -> None:
-    statements = [line for line in EXAMPLES[0].splitlines() if line and not line.startswith(("from ", "import ", " "))]
+@pytest.mark.parametrize("example", EXAMPLES[:2], ids=["library", "features"])
+def test_an_example_of_the_library_fits_on_the_fingers(example: str) -> None:
+    statements = [line for line in example.splitlines() if line and not line.startswith(("from ", "import ", " "))]
     assert len(statements) <= 10

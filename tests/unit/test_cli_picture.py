@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from miclip.atlas import activate_atlas, find_atlas
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
+from miclip.cli.specs import full_layer
 from miclip.settings import settings
 
 pytestmark = pytest.mark.unit
@@ -71,6 +72,26 @@ def test_the_units_of_a_layer_are_counted_by_super_category(tmp_path: Path) -> N
     }  # fmt: skip
     assert sum(value["groups"].values()) + value["abstained"] == 256
     assert (tmp_path / "units.png").is_file()
+
+
+FEATURES = {"emoji-resnet": ("layer3@topk-256", 256), "emoji-vit": ("blocks.2@topk-256", 256)}
+
+
+@pytest.mark.parametrize("model", list(FEATURES))
+def test_features_are_drawn_as_neurons_are(tmp_path: Path, model: str) -> None:
+    (layer, count), atlas = FEATURES[model], find_atlas(model)  # needs features in the shipped atlases
+    full = full_layer(layer)
+    feature = int(atlas.layer(full).fraction_nonzero.argmax())
+    sheet = answer("unit", f"{layer}/{feature}", "--model", model, "--out", str(tmp_path / "sheet.png"), "--top-k", "4")
+    assert sheet["unit"] == f"models/{model}/layers/{full}/features/{feature}"
+    rows = atlas.layer(full).top_images[feature][:4]
+    assert [image["image"] for image in sheet["images"]] == [atlas.probe_images[row] for row in rows]
+    found = answer("map", f"{layer}/{feature}", IMAGE, "--model", model, "--out", str(tmp_path / "map.png"))
+    assert min(found["positions"]) > 1 and found["activation"] >= 0
+    units = answer("units", layer, "--model", model, "--out", str(tmp_path / "units.png"))
+    assert units["layer"] == full
+    assert sum(units["groups"].values()) + units["abstained"] == units["units"] <= count
+    assert all((tmp_path / f"{name}.png").is_file() for name in ("sheet", "map", "units"))
 
 
 def test_units_of_another_model_are_grouped_by_clusters_of_its_labels(recipe: Any, tmp_path: Path) -> None:
