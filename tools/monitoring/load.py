@@ -150,9 +150,10 @@ class Load:
             self._client.with_options(api_key="no-such-key").list_models()
 
     def _preview(self) -> None:
-        model, concept = self._models[0], self._random.choice(_CONCEPTS)
-        policy = make_policy(model=model, concept=concept, scale=0.0)
-        self._client.preview_policy(policy)
+        """A receipt on a few images, half of which show the concept; on the server's own it takes many passes."""
+        dogs = [path for path in self._images if path.stem == "dog"]
+        policy = make_policy(model=self._models[0], concept="dog", scale=0.0)
+        self._client.preview_policy(policy, images=[*dogs, *self._some(8)], target_label="dog")
 
     def _change_policies(self) -> None:
         """Make a policy for half of the traffic, widen it, and delete the one before."""
