@@ -88,7 +88,7 @@ class EvaluationSettings:
         default_factory=lambda: {NAMES: (128, 48), "synonyms": (64, 28), "keywords": (64, 0), "categories": (32, 0)}
     )
     other_views: int = 4
-    other_classes: tuple[int, int] = (128, 24)
+    other_classes: tuple[int, int] = (64, 16)
     unseen: int = 16
     cost: bool = True
 
