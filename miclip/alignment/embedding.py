@@ -14,17 +14,6 @@ from numpy.typing import NDArray
 from miclip.alignment.encoder import NeuronEncoder
 
 Float32 = NDArray[np.float32]
-UNIT_EMBEDDINGS = ("filter", "pattern", "causal")
-
-
-def pattern_embedding(encoder: NeuronEncoder, activations: Float32) -> Float32:
-    """Return ``cov_j(a_ij / sd_i, z_j)``, float32 ``[d, D]``, for activations ``[N, d]``."""
-    return covariance_embeddings(encoder.embed_images(activations), activations, activations)["pattern"]
-
-
-def causal_embedding(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> Float32:
-    """Return ``cov_j(r_ij, z_j)``, float32 ``[d, D]``, for activations and attributions ``[N, d]``."""
-    return covariance_embeddings(encoder.embed_images(activations), activations, attributions)["causal"]
 
 
 def unit_embeddings(encoder: NeuronEncoder, activations: Float32, attributions: Float32) -> dict[str, Float32]:

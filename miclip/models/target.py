@@ -86,10 +86,13 @@ class TargetModel:
 
     def with_dictionaries(self, dictionaries: Sequence[SparseAutoencoder]) -> TargetModel:
         """Return the same model with these dictionaries in place of its own; raises NotFound or InvalidInput."""
-        return TargetModel(
+        made = TargetModel(
             self.name, self.module, labels=self.labels, modules=tuple(self._modules), preprocessing=self.preprocess,
             layout=self._layout, dictionaries=dictionaries, device=self.device,
         )  # fmt: skip
+        if "weights_sha256" in self.__dict__:  # gigabytes need hashing only once
+            made.__dict__["weights_sha256"] = self.weights_sha256
+        return made
 
     def forward(self, images: Tensor, capture: Sequence[str] = (), edits: EditBatch | None = None) -> Output:
         """Run a batch; only captured and edited layers cost anything extra.
