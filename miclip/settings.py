@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     """Largest page of a list."""
     request_timeout_s: float = Field(default=60.0, gt=0)
     """Longest time of one unary call in seconds."""
+    max_watchers: int = Field(default=100, ge=1)
+    """Streams of WatchPolicies of one replica; more are refused as RESOURCE_EXHAUSTED."""
+    max_watch_s: float = Field(default=3600.0, gt=0)
+    """Longest time of a stream of WatchPolicies in seconds; clients then resume it, maybe at another replica."""
+    watch_heartbeat_s: float = Field(default=5.0, ge=0.1)
+    """Longest silence of a stream of WatchPolicies in seconds."""
     max_batch: int = Field(default=32, ge=1)
     """Images in one forward pass of the activation service."""
     batch_wait_s: float = Field(default=0.005, ge=0)

@@ -139,7 +139,8 @@ class ActivationServicer(Servicer):
 
     def _limits(self) -> pb.Limits:
         values = {name: getattr(self.settings, name, None) for name in pb.Limits.DESCRIPTOR.fields_by_name}
-        values["request_timeout_seconds"] = self.settings.request_timeout_s
+        for name in ("request_timeout", "max_watch", "watch_heartbeat"):
+            values[f"{name}_seconds"] = getattr(self.settings, f"{name}_s")
         return pb.Limits(**values)
 
     async def _steered(

@@ -219,6 +219,12 @@ ATLAS_WRITTEN = _gauge(
 # Steering
 
 POLICY_CHANGES = _counter("miclip_policy_changes_total", ("action",), "Changes of policies and of the kill switch.")
+POLICY_WATCHERS = _gauge(
+    "miclip_policy_watchers",
+    ("service",),
+    "livesum",
+    "Streams of WatchPolicies that are open: clients and attached models.",
+)
 
 FAULTS = ("OVERLOADED", "INTERNAL", "NOT_READY", "DEADLINE_EXCEEDED", "UNAUTHENTICATED")
 """Reasons of refusals that alerts ask for."""
@@ -241,7 +247,7 @@ def started(service: str) -> None:
     for reason in FAULTS:
         RPC_REJECTED.labels(service, reason)
     REDIS_ERRORS.labels("pipeline")
-    if service == "activation":
+    if service in ("activation", "steering"):
         POLICY_PROPAGATION_SECONDS.labels(service)
     if service == "aligner":
         for result in ("hit", "miss"):

@@ -12,7 +12,6 @@ from miclip.errors import InvalidInput, MiclipError, NotFound, NotReady
 from services import metrics
 from services.store import SteeringState, Store, StoredPolicy
 
-_SERVICE = "activation"
 _BLOCK_S = 5.0
 _RETRY_S = 0.5
 _STALE_S = 15.0
@@ -37,10 +36,15 @@ class PolicyCache:
     """Follows the store. While Redis cannot be reached, the last policies stay in force and are called stale.
 
     Before the first successful read nothing is known; a request that needs a policy is then refused as UNAVAILABLE.
+
+    Args:
+        store: What is followed.
+        service: Who follows, for the metrics.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, service: str = "activation") -> None:
+        self._store, self._service = store, service
+        self._reading, self._news = asyncio.Lock(), asyncio.Event()
         self._state: SteeringState | None = None
         self._confirmed = 0.0
         self._reachable = False
@@ -52,17 +56,32 @@ class PolicyCache:
 
     async def stop(self) -> None:
         """Stop following."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # more than once: redis-py swallows one that comes while it connects
+            await asyncio.wait([self._task], timeout=0.2)
 
     async def view(self) -> View:
         """The newest known state; raises NotReady when none was ever read."""
         if self._state is None:
             await self._refresh()
         assert self._state is not None
-        return View(self._state, not self._reachable or time.monotonic() - self._confirmed > _STALE_S)
+        return View(self._state, self._stale())
+
+    async def newest(self) -> View:
+        """The state as it is in the store now; raises NotReady."""
+        await self._refresh()
+        return await self.view()
+
+    async def wait(self, known: View, timeout_s: float) -> None:
+        """Return when there may be more to say than ``known``, at the latest after ``timeout_s``."""
+        if self._state is known.state and self._stale() == known.stale:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), max(0.0, timeout_s))
+
+    def announce(self) -> None:
+        """Wake all who wait."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def policy(self, policy_id: str, model: str, *, field: str) -> tuple[StoredPolicy, View]:
         """A live policy of a model; raises NotFound or InvalidInput."""
@@ -105,23 +124,32 @@ class PolicyCache:
                 await asyncio.sleep(_RETRY_S)
 
     async def _refresh(self) -> None:
-        before, self._state = self._state, await self._store.steering()
+        async with self._reading:  # one after the other, so that an older state never replaces a newer one
+            before, self._state = self._state, await self._store.steering()
+        newer = before is None or before.cursor != self._state.cursor
+        if before is not None and newer:
+            changed_ms = int(self._state.cursor.partition("-")[0])  # by the clock of Redis
+            metrics.POLICY_PROPAGATION_SECONDS.labels(self._service).observe(max(0.0, time.time() - changed_ms / 1e3))
+        if newer or not self._reachable:
+            self.announce()
         self._reachable = True
         self._confirm()
-        if before is not None and before.cursor != self._state.cursor:
-            changed_ms = int(self._state.cursor.partition("-")[0])  # by the clock of Redis
-            metrics.POLICY_PROPAGATION_SECONDS.labels(_SERVICE).observe(max(0.0, time.time() - changed_ms / 1e3))
+
+    def _stale(self) -> bool:
+        return not self._reachable or time.monotonic() - self._confirmed > _STALE_S
 
     def _confirm(self) -> None:
         """Note that what is known is the newest."""
         assert self._state is not None
         self._confirmed = time.monotonic()
-        metrics.POLICIES_STALE.labels(_SERVICE).set(0)
-        metrics.POLICIES_CONFIRMED.labels(_SERVICE).set_to_current_time()
+        metrics.POLICIES_STALE.labels(self._service).set(0)
+        metrics.POLICIES_CONFIRMED.labels(self._service).set_to_current_time()
         active = sum(not policy.expired() for policy in self._state.policies.values())
-        metrics.POLICIES_ACTIVE.labels(_SERVICE).set(active)
+        metrics.POLICIES_ACTIVE.labels(self._service).set(active)
 
     def _lost(self) -> None:
         """Note that the store cannot be asked."""
+        if self._reachable:
+            self.announce()
         self._reachable = False
-        metrics.POLICIES_STALE.labels(_SERVICE).set(1)
+        metrics.POLICIES_STALE.labels(self._service).set(1)

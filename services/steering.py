@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import json_format
@@ -14,6 +16,9 @@ from miclip.names import parse_id, parse_model
 from miclip.steering.edits import fingerprint
 from miclip.v1 import steering_pb2 as pb
 from services import convert, metrics
+from services.policies import PolicyCache
+from services.policy_messages import policy_message, stop_messages
+from services.policy_watch import PolicyWatch
 from services.probes import DemoProbes, GivenProbes, Probes
 from services.receipts import Measurer
 from services.resolve import Resolver, policy_id
@@ -37,6 +42,10 @@ class SteeringServicer(Servicer):
             max_images=self.settings.max_images,
             max_texts=self.settings.max_texts,
         )
+        policies = PolicyCache(self.store, self.application)
+        policies.start()
+        self.watch = PolicyWatch(policies, self.store, self.settings)
+        self._background = asyncio.create_task(self.watch.end_with_the_replica())
 
     @rpc(Scope.STEER)
     async def CreatePolicy(self, request: pb.CreatePolicyRequest, call: Call) -> pb.CreatePolicyResponse:
@@ -49,12 +58,12 @@ class SteeringServicer(Servicer):
         await self._bury(new_id)
         await self.store.create_policy(policy, _audit("create", call, policy), self.settings.max_policies)
         metrics.POLICY_CHANGES.labels("create").inc()
-        return pb.CreatePolicyResponse(policy=to_message(policy))
+        return pb.CreatePolicyResponse(policy=policy_message(policy))
 
     @rpc(Scope.READ)
     async def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         """Read a policy."""
-        return pb.GetPolicyResponse(policy=to_message(await self._live(request.name, "name")))
+        return pb.GetPolicyResponse(policy=policy_message(await self._live(request.name, "name")))
 
     @rpc(Scope.READ)
     async def ListPolicies(self, request: pb.ListPoliciesRequest, call: Call) -> pb.ListPoliciesResponse:
@@ -64,7 +73,9 @@ class SteeringServicer(Servicer):
         live = [p for _, p in sorted(state.policies.items()) if not p.expired() and model in ("", p.model)]
         page, token = page_of(live, request.page_size, request.page_token, self.settings.max_page_size)
         return pb.ListPoliciesResponse(
-            policies=[to_message(policy) for policy in page], next_page_token=token, stops=_stops(state.stops)
+            policies=[policy_message(policy) for policy in page],
+            next_page_token=token,
+            stops=stop_messages(state.stops),
         )
 
     @rpc(Scope.STEER)
@@ -83,7 +94,7 @@ class SteeringServicer(Servicer):
         await self._check_norm(policy)
         await self.store.replace_policy(policy, request.policy.etag, _audit("update", call, policy))
         metrics.POLICY_CHANGES.labels("update").inc()
-        return pb.UpdatePolicyResponse(policy=to_message(policy))
+        return pb.UpdatePolicyResponse(policy=policy_message(policy))
 
     @rpc(Scope.STEER)
     async def DeletePolicy(self, request: pb.DeletePolicyRequest, call: Call) -> pb.DeletePolicyResponse:
@@ -124,7 +135,7 @@ class SteeringServicer(Servicer):
         stop = Stop(reason=reason, stopped_at=time.time(), stopped_by=call.principal.key_id)
         await self.store.set_stop(model, stop, _audit("stop", call) | {"model": model, "reason": reason})
         metrics.POLICY_CHANGES.labels("stop").inc()
-        return pb.StopSteeringResponse(stops=_stops((await self.store.steering()).stops))
+        return pb.StopSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
 
     @rpc(Scope.STEER)
     async def ResumeSteering(self, request: pb.ResumeSteeringRequest, call: Call) -> pb.ResumeSteeringResponse:
@@ -132,7 +143,17 @@ class SteeringServicer(Servicer):
         model, reason = await self._scope(request.model), self._reason(request.reason)
         await self.store.set_stop(model, None, _audit("resume", call) | {"model": model, "reason": reason})
         metrics.POLICY_CHANGES.labels("resume").inc()
-        return pb.ResumeSteeringResponse(stops=_stops((await self.store.steering()).stops))
+        return pb.ResumeSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
+
+    @rpc(Scope.READ)
+    async def WatchPolicies(
+        self, request: pb.WatchPoliciesRequest, call: Call
+    ) -> AsyncIterator[pb.WatchPoliciesResponse]:
+        """Stream policies and stops, then their changes."""
+        model = parse_model(request.model, field="model").model if request.model else ""
+        async with contextlib.aclosing(self.watch.messages(model, request.resume_token)) as messages:
+            async for message in messages:
+                yield message
 
     async def _fields(self, policy: pb.Policy) -> dict[str, Any]:
         with metrics.stage(self.application, "resolve"):
@@ -176,41 +197,6 @@ class SteeringServicer(Servicer):
         return check_text(reason, "reason", self.settings.max_text_chars)
 
 
-def to_message(policy: StoredPolicy) -> pb.Policy:
-    """A stored policy as its message."""
-    edits = [convert.from_edit(edit, policy.model) for edit in policy.edits]
-    message = pb.Policy(
-        name=f"policies/{policy.policy_id}",
-        model=f"models/{policy.model}",
-        resolved_edits=edits,
-        ttl_seconds=int(policy.ttl_seconds),
-        traffic_share=policy.traffic_share,
-        norm_limit=policy.norm_limit,
-        description=policy.description,
-        version=policy.version,
-        etag=policy.etag,
-        create_time=convert.timestamp(policy.created_at),
-        update_time=convert.timestamp(policy.updated_at),
-        created_by=policy.created_by,
-    )
-    message.MergeFrom(json_format.Parse(policy.asked, pb.Policy()))
-    if policy.expires_at is not None:
-        message.expire_time.CopyFrom(convert.timestamp(policy.expires_at))
-    return message
-
-
-def _stops(stops: Any) -> list[pb.SteeringStop]:
-    return [
-        pb.SteeringStop(
-            model=f"models/{model}" if model else "",
-            reason=stop.reason,
-            stop_time=convert.timestamp(stop.stopped_at),
-            stopped_by=stop.stopped_by,
-        )
-        for model, stop in sorted(stops.items())
-    ]
-
-
 def _required(request: Any, field: str) -> None:
     if not request.HasField(field):
         raise InvalidInput(f"{field} is required.", field=field, allowed="a policy")
@@ -229,7 +215,7 @@ def _audit(action: str, call: Call, policy: StoredPolicy | None = None) -> dict[
             "policy": policy.policy_id,
             "version": policy.version,
             "fingerprint": fingerprint(policy.edits),
-            "value": json_format.MessageToDict(to_message(policy)),
+            "value": json_format.MessageToDict(policy_message(policy)),
         }
     return entry
 

@@ -45,7 +45,8 @@ else
   if ARGV[3] ~= '*' and cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
 end
 if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', %d, '*', 'id', ARGV[1])
+local model = cjson.decode(ARGV[2] == '' and now or ARGV[2])['model']
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', %d, '*', 'id', ARGV[1], 'model', model)
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'entry', ARGV[5])
 return 'ok'
 """ % (_CHANGES_KEPT, _AUDIT_KEPT)
@@ -82,6 +83,15 @@ class SteeringState:
     """By model id; ``""`` is the stop of all models."""
     cursor: str
     """Position in the change stream, for ``wait_for_change``."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """That a policy was written or deleted, or (with an empty ``policy_id``) that steering was stopped or resumed."""
+
+    policy_id: str
+    model: str
+    """Id of the model; empty of the stop of all."""
 
 
 class Store:
@@ -175,6 +185,22 @@ class Store:
         async with reachable():
             return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
 
+    async def touched(self, after: str, until: str) -> list[Touched] | None:
+        """What changed after one position of the change stream, up to another, each once and in order.
+
+        Returns:
+            None where the stream no longer knows the position ``after``: it is too old, or of another store.
+        """
+        if after == until:
+            return []
+        async with reachable():
+            entries = await self._redis.xrange(_CHANGES, min=after, max=until)
+        known = entries and entries[0][0].decode() == after and all(b"model" in fields for _, fields in entries)
+        if not known:
+            return None
+        found = [Touched(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
+        return list(dict.fromkeys(found))
+
     # kill switch
 
     async def set_stop(self, model: str, stop: Stop | None, audit: Mapping[str, Any]) -> None:
@@ -184,7 +210,7 @@ class Store:
                 pipe.hdel(_STOPS, model)
             else:
                 pipe.hset(_STOPS, model, stop.model_dump_json())
-            pipe.xadd(_CHANGES, {"id": ""}, maxlen=_CHANGES_KEPT, approximate=True)
+            pipe.xadd(_CHANGES, {"id": "", "model": model}, maxlen=_CHANGES_KEPT, approximate=True)
             pipe.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
             await pipe.execute()
 

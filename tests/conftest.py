@@ -80,6 +80,7 @@ def running_server(**overrides: str) -> Iterator[Server]:
         "MICLIP_GRPC_PORT": "0",
         "MICLIP_HTTP_PORT": "0",
         "MICLIP_METRICS_PORT": "0",
+        "MICLIP_WATCH_HEARTBEAT_S": "1",
         "HF_HUB_OFFLINE": "1",
         **overrides,
     }

@@ -56,7 +56,7 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "activation": _scaled(16, 4, 2, 0.5),
         "aligner": _scaled(16, 4, 1, 0.3),
         "retrieval": _scaled(16, 4, 1),
-        "steering": _scaled(16, 4, 0.5),
+        "steering": _scaled(64, 4, 0.5),  # streams of WatchPolicies count, and rest nearly all the time
     },
 }
 

@@ -30,6 +30,7 @@ from miclip.client.results import (
     UnitDescription,
 )
 from miclip.client.steering import make_policy
+from miclip.client.watch import PolicyStream
 
 __all__ = [
     "APPLICATIONS",
@@ -45,6 +46,7 @@ __all__ = [
     "LocatedUnit",
     "MiclipClient",
     "Options",
+    "PolicyStream",
     "PredictResult",
     "Prediction",
     "TraceResult",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
@@ -17,8 +18,10 @@ from miclip.client.connection import Call, Options, Stubs, open_channel, spanned
 from miclip.client.failure import to_error
 from miclip.client.health import health
 from miclip.client.plan import Plan, Rpc
+from miclip.client.watch import follow
 from miclip.errors import MiclipError, NotReady
 from miclip.v1.aligner_pb2 import Alignment
+from miclip.v1.steering_pb2 import WatchPoliciesResponse
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,6 +129,30 @@ class AsyncMiclipClient:
             finally:
                 stream.cancel()
             await asyncio.sleep(call.pause(error))
+
+    async def watch_policies(
+        self, model: str = "", *, resume_token: str = "", timeout_s: float | None = None
+    ) -> AsyncIterator[WatchPoliciesResponse]:
+        """Yield all policies and stops, then every change as it happens; a broken stream is resumed.
+
+        A snapshot may come in parts, and comes again where the server no longer knows how far the stream was. The
+        watch ends only by its time, by closing the generator, or by an error: one that trying again does not mend,
+        or a server that stays away for all ``attempts``.
+
+        Args:
+            model: Model whose policies and stops to watch; default all.
+            resume_token: Of a message of an earlier watch of the same model, to be told only what changed since.
+            timeout_s: Time of the whole watch in seconds; default without end.
+
+        Raises:
+            Overloaded: too many clients watch.
+            NotReady: the server stays away.
+            DeadlineExceeded: ``timeout_s`` is over.
+        """
+        stream = follow(self._stubs, self.options, model, resume_token, timeout_s)
+        async with contextlib.aclosing(stream) as messages:
+            async for message in messages:
+                yield message
 
     async def _run(self, plan: Plan[T]) -> T:
         try:

@@ -16,6 +16,7 @@ from miclip.client.connection import Call, Options, Stubs, open_channel, spanned
 from miclip.client.failure import to_error
 from miclip.client.health import health
 from miclip.client.plan import Plan, Rpc
+from miclip.client.watch import PolicyStream
 from miclip.errors import MiclipError, NotReady
 from miclip.v1.aligner_pb2 import Alignment
 
@@ -136,6 +137,27 @@ class MiclipClient:
             finally:
                 stream.cancel()
             time.sleep(call.pause(error))
+
+    def watch_policies(
+        self, model: str = "", *, resume_token: str = "", timeout_s: float | None = None
+    ) -> PolicyStream:
+        """Iterate over all policies and stops, then every change as it happens; a broken stream is resumed.
+
+        A snapshot may come in parts, and comes again where the server no longer knows how far the stream was. The
+        watch ends only by its time, by its ``close``, from any thread, or by an error: one that trying again does not
+        mend, or a server that stays away for all ``attempts``.
+
+        Args:
+            model: Model whose policies and stops to watch; default all.
+            resume_token: Of a message of an earlier watch of the same model, to be told only what changed since.
+            timeout_s: Time of the whole watch in seconds; default without end.
+
+        Raises:
+            Overloaded: too many clients watch.
+            NotReady: the server stays away.
+            DeadlineExceeded: ``timeout_s`` is over.
+        """
+        return PolicyStream(self._stubs, self.options, model, resume_token, timeout_s)
 
     def _run(self, plan: Plan[T]) -> T:
         try:

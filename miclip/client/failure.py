@@ -24,6 +24,7 @@ _BY_CODE: dict[grpc.StatusCode, type[MiclipError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.NotReady,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
 }
+_CUT = (grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
 def to_error(failure: grpc.RpcError, request_id: str) -> MiclipError:
@@ -35,6 +36,14 @@ def to_error(failure: grpc.RpcError, request_id: str) -> MiclipError:
     found = next(_details(call), None) or _plain(call)
     found.add_note(f"request id {request_id}")
     return found
+
+
+def to_stream_error(failure: grpc.RpcError, request_id: str) -> MiclipError:
+    """As ``to_error``; a stream that was cut on its way is NotReady, whatever the proxy that cut it calls that."""
+    call: Any = failure
+    if call.code() in _CUT and next(_details(call), None) is None:
+        return errors.NotReady(call.details() or "The stream was cut.")
+    return to_error(failure, request_id)
 
 
 def _details(call: Any) -> Iterator[MiclipError]:

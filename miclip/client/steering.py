@@ -170,3 +170,9 @@ def resume_steering(reason: str, *, model: str = "") -> Plan[tuple[steering_pb2.
     request = build(steering_pb2.ResumeSteeringRequest, model=qualified("models", model), reason=reason)
     response: steering_pb2.ResumeSteeringResponse = yield Rpc("steering", "ResumeSteering", request)
     return tuple(response.stops)
+
+
+def watch_request(model: str, resume_token: str) -> Rpc:
+    """The call that streams policies and stops."""
+    request = build(steering_pb2.WatchPoliciesRequest, model=qualified("models", model), resume_token=resume_token)
+    return Rpc("steering", "WatchPolicies", request)

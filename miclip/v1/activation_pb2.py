@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from miclip.v1 import resources_pb2 as miclip_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amiclip/v1/activation.proto\x12\tmiclip.v1\x1a\x19miclip/v1/resources.proto\"\xb9\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.miclip.v1.LayerKind\x12\r\n\x05units\x18\x03 \x01(\r\x12\x0f\n\x07\x61ligned\x18\x04 \x01(\x08\x12\x33\n\x11\x64\x65\x66\x61ult_embedding\x18\x05 \x01(\x0e\x32\x18.miclip.v1.UnitEmbedding\x12)\n\ndictionary\x18\x06 \x01(\x0b\x32\x15.miclip.v1.Dictionary\"\xd9\x01\n\nDictionary\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nactivation\x18\x02 \x01(\t\x12\t\n\x01k\x18\x03 \x01(\r\x12\x1f\n\x12\x65xplained_variance\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02l0\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nlive_share\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tagreement\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x15\n\x13_explained_varianceB\x05\n\x03_l0B\r\n\x0b_live_shareB\x0c\n\n_agreement\"\x92\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x02 \x01(\t\x12 \n\x06layers\x18\x03 \x03(\x0b\x32\x10.miclip.v1.Layer\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x12\n\ninput_size\x18\x05 \x01(\r\x12\r\n\x05\x61tlas\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\"\x8a\x03\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x12\n\nmax_images\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_image_edge\x18\x05 \x01(\r\x12\x11\n\tmax_top_k\x18\x06 \x01(\r\x12\x11\n\tmax_units\x18\x07 \x01(\r\x12\x11\n\tmax_texts\x18\x08 \x01(\r\x12\x16\n\x0emax_text_chars\x18\t \x01(\r\x12\x16\n\x0emax_vocabulary\x18\n \x01(\r\x12\x11\n\tmax_edits\x18\x0b \x01(\r\x12\x14\n\x0cmax_strength\x18\x0c \x01(\x01\x12\x12\n\nmax_offset\x18\r \x01(\x01\x12\x14\n\x0cmax_policies\x18\x0e \x01(\r\x12\x15\n\rmax_page_size\x18\x0f \x01(\r\x12\x1f\n\x17request_timeout_seconds\x18\x10 \x01(\x01\x12\x12\n\nmax_queued\x18\x11 \x01(\r\"N\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05logit\x18\x03 \x01(\x02\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"\x8a\x01\n\x0f\x41ppliedSteering\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.miclip.v1.SteeringOutcome\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05stale\x18\x05 \x01(\x08\"f\n\x0fImagePrediction\x12*\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x15.miclip.v1.Prediction\x12\'\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x15.miclip.v1.Prediction\"-\n\x0eUnitActivation\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"_\n\x10LayerActivations\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12,\n\tstrongest\x18\x03 \x03(\x0b\x32\x19.miclip.v1.UnitActivation\"?\n\x10ImageActivations\x12+\n\x06layers\x18\x01 \x03(\x0b\x32\x1b.miclip.v1.LayerActivations\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.miclip.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"V\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.miclip.v1.Model\x12!\n\x06limits\x18\x02 \x01(\x0b\x32\x11.miclip.v1.Limits\"\xab\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x10\n\x06policy\x18\x03 \x01(\tH\x00\x12$\n\x05\x65\x64its\x18\x04 \x01(\x0b\x32\x13.miclip.v1.EditListH\x00\x12\x18\n\x10include_baseline\x18\x05 \x01(\x08\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08steeringB\x08\n\x06_top_k\"\xa8\x01\n\x0fPredictResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.miclip.v1.ImagePrediction\x12,\n\x08steering\x18\x02 \x01(\x0b\x32\x1a.miclip.v1.AppliedSteering\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t\"\xac\x01\n\x19\x43\x61ptureActivationsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06layers\x18\x03 \x03(\t\x12\x10\n\x06policy\x18\x04 \x01(\tH\x00\x12$\n\x05\x65\x64its\x18\x05 \x01(\x0b\x32\x13.miclip.v1.EditListH\x00\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08steeringB\x08\n\x06_top_k\"\xb4\x01\n\x1a\x43\x61ptureActivationsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.miclip.v1.ImageActivations\x12,\n\x08steering\x18\x02 \x01(\x0b\x32\x1a.miclip.v1.AppliedSteering\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t*\xad\x01\n\x0fSteeringOutcome\x12 \n\x1cSTEERING_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15STEERING_OUTCOME_NONE\x10\x01\x12\x1c\n\x18STEERING_OUTCOME_APPLIED\x10\x02\x12\x1c\n\x18STEERING_OUTCOME_STOPPED\x10\x03\x12!\n\x1dSTEERING_OUTCOME_NOT_IN_SHARE\x10\x04\x32\xc8\x02\n\x11\x41\x63tivationService\x12I\n\nListModels\x12\x1c.miclip.v1.ListModelsRequest\x1a\x1d.miclip.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.miclip.v1.GetModelRequest\x1a\x1b.miclip.v1.GetModelResponse\x12@\n\x07Predict\x12\x19.miclip.v1.PredictRequest\x1a\x1a.miclip.v1.PredictResponse\x12\x61\n\x12\x43\x61ptureActivations\x12$.miclip.v1.CaptureActivationsRequest\x1a%.miclip.v1.CaptureActivationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amiclip/v1/activation.proto\x12\tmiclip.v1\x1a\x19miclip/v1/resources.proto\"\xb9\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.miclip.v1.LayerKind\x12\r\n\x05units\x18\x03 \x01(\r\x12\x0f\n\x07\x61ligned\x18\x04 \x01(\x08\x12\x33\n\x11\x64\x65\x66\x61ult_embedding\x18\x05 \x01(\x0e\x32\x18.miclip.v1.UnitEmbedding\x12)\n\ndictionary\x18\x06 \x01(\x0b\x32\x15.miclip.v1.Dictionary\"\xd9\x01\n\nDictionary\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nactivation\x18\x02 \x01(\t\x12\t\n\x01k\x18\x03 \x01(\r\x12\x1f\n\x12\x65xplained_variance\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02l0\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nlive_share\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tagreement\x18\x07 \x01(\x01H\x03\x88\x01\x01\x42\x15\n\x13_explained_varianceB\x05\n\x03_l0B\r\n\x0b_live_shareB\x0c\n\n_agreement\"\x92\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x02 \x01(\t\x12 \n\x06layers\x18\x03 \x03(\x0b\x32\x10.miclip.v1.Layer\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x12\n\ninput_size\x18\x05 \x01(\r\x12\r\n\x05\x61tlas\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\"\xdc\x03\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x12\n\nmax_images\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_image_edge\x18\x05 \x01(\r\x12\x11\n\tmax_top_k\x18\x06 \x01(\r\x12\x11\n\tmax_units\x18\x07 \x01(\r\x12\x11\n\tmax_texts\x18\x08 \x01(\r\x12\x16\n\x0emax_text_chars\x18\t \x01(\r\x12\x16\n\x0emax_vocabulary\x18\n \x01(\r\x12\x11\n\tmax_edits\x18\x0b \x01(\r\x12\x14\n\x0cmax_strength\x18\x0c \x01(\x01\x12\x12\n\nmax_offset\x18\r \x01(\x01\x12\x14\n\x0cmax_policies\x18\x0e \x01(\r\x12\x15\n\rmax_page_size\x18\x0f \x01(\r\x12\x1f\n\x17request_timeout_seconds\x18\x10 \x01(\x01\x12\x12\n\nmax_queued\x18\x11 \x01(\r\x12\x14\n\x0cmax_watchers\x18\x12 \x01(\r\x12\x19\n\x11max_watch_seconds\x18\x13 \x01(\x01\x12\x1f\n\x17watch_heartbeat_seconds\x18\x14 \x01(\x01\"N\n\nPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05logit\x18\x03 \x01(\x02\x12\x13\n\x0bprobability\x18\x04 \x01(\x02\"\x8a\x01\n\x0f\x41ppliedSteering\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.miclip.v1.SteeringOutcome\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05stale\x18\x05 \x01(\x08\"f\n\x0fImagePrediction\x12*\n\x0bpredictions\x18\x01 \x03(\x0b\x32\x15.miclip.v1.Prediction\x12\'\n\x08\x62\x61seline\x18\x02 \x03(\x0b\x32\x15.miclip.v1.Prediction\"-\n\x0eUnitActivation\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"_\n\x10LayerActivations\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12,\n\tstrongest\x18\x03 \x03(\x0b\x32\x19.miclip.v1.UnitActivation\"?\n\x10ImageActivations\x12+\n\x06layers\x18\x01 \x03(\x0b\x32\x1b.miclip.v1.LayerActivations\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.miclip.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"V\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.miclip.v1.Model\x12!\n\x06limits\x18\x02 \x01(\x0b\x32\x11.miclip.v1.Limits\"\xab\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x10\n\x06policy\x18\x03 \x01(\tH\x00\x12$\n\x05\x65\x64its\x18\x04 \x01(\x0b\x32\x13.miclip.v1.EditListH\x00\x12\x18\n\x10include_baseline\x18\x05 \x01(\x08\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08steeringB\x08\n\x06_top_k\"\xa8\x01\n\x0fPredictResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.miclip.v1.ImagePrediction\x12,\n\x08steering\x18\x02 \x01(\x0b\x32\x1a.miclip.v1.AppliedSteering\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t\"\xac\x01\n\x19\x43\x61ptureActivationsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06layers\x18\x03 \x03(\t\x12\x10\n\x06policy\x18\x04 \x01(\tH\x00\x12$\n\x05\x65\x64its\x18\x05 \x01(\x0b\x32\x13.miclip.v1.EditListH\x00\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08steeringB\x08\n\x06_top_k\"\xb4\x01\n\x1a\x43\x61ptureActivationsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.miclip.v1.ImageActivations\x12,\n\x08steering\x18\x02 \x01(\x0b\x32\x1a.miclip.v1.AppliedSteering\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t*\xad\x01\n\x0fSteeringOutcome\x12 \n\x1cSTEERING_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15STEERING_OUTCOME_NONE\x10\x01\x12\x1c\n\x18STEERING_OUTCOME_APPLIED\x10\x02\x12\x1c\n\x18STEERING_OUTCOME_STOPPED\x10\x03\x12!\n\x1dSTEERING_OUTCOME_NOT_IN_SHARE\x10\x04\x32\xc8\x02\n\x11\x41\x63tivationService\x12I\n\nListModels\x12\x1c.miclip.v1.ListModelsRequest\x1a\x1d.miclip.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.miclip.v1.GetModelRequest\x1a\x1b.miclip.v1.GetModelResponse\x12@\n\x07Predict\x12\x19.miclip.v1.PredictRequest\x1a\x1a.miclip.v1.PredictResponse\x12\x61\n\x12\x43\x61ptureActivations\x12$.miclip.v1.CaptureActivationsRequest\x1a%.miclip.v1.CaptureActivationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'miclip.v1.activation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STEERINGOUTCOME']._serialized_start=2522
-  _globals['_STEERINGOUTCOME']._serialized_end=2695
+  _globals['_STEERINGOUTCOME']._serialized_start=2604
+  _globals['_STEERINGOUTCOME']._serialized_end=2777
   _globals['_LAYER']._serialized_start=69
   _globals['_LAYER']._serialized_end=254
   _globals['_DICTIONARY']._serialized_start=257
@@ -41,35 +41,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL']._serialized_start=477
   _globals['_MODEL']._serialized_end=623
   _globals['_LIMITS']._serialized_start=626
-  _globals['_LIMITS']._serialized_end=1020
-  _globals['_PREDICTION']._serialized_start=1022
-  _globals['_PREDICTION']._serialized_end=1100
-  _globals['_APPLIEDSTEERING']._serialized_start=1103
-  _globals['_APPLIEDSTEERING']._serialized_end=1241
-  _globals['_IMAGEPREDICTION']._serialized_start=1243
-  _globals['_IMAGEPREDICTION']._serialized_end=1345
-  _globals['_UNITACTIVATION']._serialized_start=1347
-  _globals['_UNITACTIVATION']._serialized_end=1392
-  _globals['_LAYERACTIVATIONS']._serialized_start=1394
-  _globals['_LAYERACTIVATIONS']._serialized_end=1489
-  _globals['_IMAGEACTIVATIONS']._serialized_start=1491
-  _globals['_IMAGEACTIVATIONS']._serialized_end=1554
-  _globals['_LISTMODELSREQUEST']._serialized_start=1556
-  _globals['_LISTMODELSREQUEST']._serialized_end=1614
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1616
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1695
-  _globals['_GETMODELREQUEST']._serialized_start=1697
-  _globals['_GETMODELREQUEST']._serialized_end=1728
-  _globals['_GETMODELRESPONSE']._serialized_start=1730
-  _globals['_GETMODELRESPONSE']._serialized_end=1816
-  _globals['_PREDICTREQUEST']._serialized_start=1819
-  _globals['_PREDICTREQUEST']._serialized_end=1990
-  _globals['_PREDICTRESPONSE']._serialized_start=1993
-  _globals['_PREDICTRESPONSE']._serialized_end=2161
-  _globals['_CAPTUREACTIVATIONSREQUEST']._serialized_start=2164
-  _globals['_CAPTUREACTIVATIONSREQUEST']._serialized_end=2336
-  _globals['_CAPTUREACTIVATIONSRESPONSE']._serialized_start=2339
-  _globals['_CAPTUREACTIVATIONSRESPONSE']._serialized_end=2519
-  _globals['_ACTIVATIONSERVICE']._serialized_start=2698
-  _globals['_ACTIVATIONSERVICE']._serialized_end=3026
+  _globals['_LIMITS']._serialized_end=1102
+  _globals['_PREDICTION']._serialized_start=1104
+  _globals['_PREDICTION']._serialized_end=1182
+  _globals['_APPLIEDSTEERING']._serialized_start=1185
+  _globals['_APPLIEDSTEERING']._serialized_end=1323
+  _globals['_IMAGEPREDICTION']._serialized_start=1325
+  _globals['_IMAGEPREDICTION']._serialized_end=1427
+  _globals['_UNITACTIVATION']._serialized_start=1429
+  _globals['_UNITACTIVATION']._serialized_end=1474
+  _globals['_LAYERACTIVATIONS']._serialized_start=1476
+  _globals['_LAYERACTIVATIONS']._serialized_end=1571
+  _globals['_IMAGEACTIVATIONS']._serialized_start=1573
+  _globals['_IMAGEACTIVATIONS']._serialized_end=1636
+  _globals['_LISTMODELSREQUEST']._serialized_start=1638
+  _globals['_LISTMODELSREQUEST']._serialized_end=1696
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1698
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1777
+  _globals['_GETMODELREQUEST']._serialized_start=1779
+  _globals['_GETMODELREQUEST']._serialized_end=1810
+  _globals['_GETMODELRESPONSE']._serialized_start=1812
+  _globals['_GETMODELRESPONSE']._serialized_end=1898
+  _globals['_PREDICTREQUEST']._serialized_start=1901
+  _globals['_PREDICTREQUEST']._serialized_end=2072
+  _globals['_PREDICTRESPONSE']._serialized_start=2075
+  _globals['_PREDICTRESPONSE']._serialized_end=2243
+  _globals['_CAPTUREACTIVATIONSREQUEST']._serialized_start=2246
+  _globals['_CAPTUREACTIVATIONSREQUEST']._serialized_end=2418
+  _globals['_CAPTUREACTIVATIONSRESPONSE']._serialized_start=2421
+  _globals['_CAPTUREACTIVATIONSRESPONSE']._serialized_end=2601
+  _globals['_ACTIVATIONSERVICE']._serialized_start=2780
+  _globals['_ACTIVATIONSERVICE']._serialized_end=3108
 # @@protoc_insertion_point(module_scope)

@@ -74,7 +74,7 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., input_size: _Optional[int] = ..., atlas: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_images", "max_image_bytes", "max_image_pixels", "max_image_edge", "max_top_k", "max_units", "max_texts", "max_text_chars", "max_vocabulary", "max_edits", "max_strength", "max_offset", "max_policies", "max_page_size", "request_timeout_seconds", "max_queued")
+    __slots__ = ("max_message_bytes", "max_images", "max_image_bytes", "max_image_pixels", "max_image_edge", "max_top_k", "max_units", "max_texts", "max_text_chars", "max_vocabulary", "max_edits", "max_strength", "max_offset", "max_policies", "max_page_size", "request_timeout_seconds", "max_queued", "max_watchers", "max_watch_seconds", "watch_heartbeat_seconds")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,9 @@ class Limits(_message.Message):
     MAX_PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    MAX_WATCHERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WATCH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WATCH_HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_images: int
     max_image_bytes: int
@@ -109,7 +112,10 @@ class Limits(_message.Message):
     max_page_size: int
     request_timeout_seconds: float
     max_queued: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_images: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_top_k: _Optional[int] = ..., max_units: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_vocabulary: _Optional[int] = ..., max_edits: _Optional[int] = ..., max_strength: _Optional[float] = ..., max_offset: _Optional[float] = ..., max_policies: _Optional[int] = ..., max_page_size: _Optional[int] = ..., request_timeout_seconds: _Optional[float] = ..., max_queued: _Optional[int] = ...) -> None: ...
+    max_watchers: int
+    max_watch_seconds: float
+    watch_heartbeat_seconds: float
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_images: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_top_k: _Optional[int] = ..., max_units: _Optional[int] = ..., max_texts: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_vocabulary: _Optional[int] = ..., max_edits: _Optional[int] = ..., max_strength: _Optional[float] = ..., max_offset: _Optional[float] = ..., max_policies: _Optional[int] = ..., max_page_size: _Optional[int] = ..., request_timeout_seconds: _Optional[float] = ..., max_queued: _Optional[int] = ..., max_watchers: _Optional[int] = ..., max_watch_seconds: _Optional[float] = ..., watch_heartbeat_seconds: _Optional[float] = ...) -> None: ...
 
 class Prediction(_message.Message):
     __slots__ = ("label", "index", "logit", "probability")

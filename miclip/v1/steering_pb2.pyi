@@ -3,12 +3,30 @@ import datetime
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from miclip.v1 import resources_pb2 as _resources_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class PolicyChangeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POLICY_CHANGE_KIND_UNSPECIFIED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_CREATED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_UPDATED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_DELETED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_EXPIRED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_STOPPED: _ClassVar[PolicyChangeKind]
+    POLICY_CHANGE_KIND_RESUMED: _ClassVar[PolicyChangeKind]
+POLICY_CHANGE_KIND_UNSPECIFIED: PolicyChangeKind
+POLICY_CHANGE_KIND_CREATED: PolicyChangeKind
+POLICY_CHANGE_KIND_UPDATED: PolicyChangeKind
+POLICY_CHANGE_KIND_DELETED: PolicyChangeKind
+POLICY_CHANGE_KIND_EXPIRED: PolicyChangeKind
+POLICY_CHANGE_KIND_STOPPED: PolicyChangeKind
+POLICY_CHANGE_KIND_RESUMED: PolicyChangeKind
 
 class ConceptSteering(_message.Message):
     __slots__ = ("text", "top_k", "scale", "layers", "method", "reconstruct")
@@ -227,3 +245,59 @@ class ResumeSteeringResponse(_message.Message):
     STOPS_FIELD_NUMBER: _ClassVar[int]
     stops: _containers.RepeatedCompositeFieldContainer[SteeringStop]
     def __init__(self, stops: _Optional[_Iterable[_Union[SteeringStop, _Mapping]]] = ...) -> None: ...
+
+class WatchPoliciesRequest(_message.Message):
+    __slots__ = ("model", "resume_token")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    resume_token: str
+    def __init__(self, model: _Optional[str] = ..., resume_token: _Optional[str] = ...) -> None: ...
+
+class PolicySnapshot(_message.Message):
+    __slots__ = ("policies", "stops", "first", "last")
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    STOPS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[Policy]
+    stops: _containers.RepeatedCompositeFieldContainer[SteeringStop]
+    first: bool
+    last: bool
+    def __init__(self, policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., stops: _Optional[_Iterable[_Union[SteeringStop, _Mapping]]] = ..., first: _Optional[bool] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class PolicyChange(_message.Message):
+    __slots__ = ("kind", "name", "model", "policy", "stop")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    kind: PolicyChangeKind
+    name: str
+    model: str
+    policy: Policy
+    stop: SteeringStop
+    def __init__(self, kind: _Optional[_Union[PolicyChangeKind, str]] = ..., name: _Optional[str] = ..., model: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., stop: _Optional[_Union[SteeringStop, _Mapping]] = ...) -> None: ...
+
+class PolicyHeartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchPoliciesResponse(_message.Message):
+    __slots__ = ("snapshot", "change", "heartbeat", "resume_token", "heartbeat_seconds", "stale", "send_time")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    SEND_TIME_FIELD_NUMBER: _ClassVar[int]
+    snapshot: PolicySnapshot
+    change: PolicyChange
+    heartbeat: PolicyHeartbeat
+    resume_token: str
+    heartbeat_seconds: float
+    stale: bool
+    send_time: _timestamp_pb2.Timestamp
+    def __init__(self, snapshot: _Optional[_Union[PolicySnapshot, _Mapping]] = ..., change: _Optional[_Union[PolicyChange, _Mapping]] = ..., heartbeat: _Optional[_Union[PolicyHeartbeat, _Mapping]] = ..., resume_token: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., stale: _Optional[bool] = ..., send_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -75,6 +75,11 @@ class SteeringServiceStub:
                 request_serializer=miclip_dot_v1_dot_steering__pb2.ResumeSteeringRequest.SerializeToString,
                 response_deserializer=miclip_dot_v1_dot_steering__pb2.ResumeSteeringResponse.FromString,
                 _registered_method=True)
+        self.WatchPolicies = channel.unary_stream(
+                '/miclip.v1.SteeringService/WatchPolicies',
+                request_serializer=miclip_dot_v1_dot_steering__pb2.WatchPoliciesRequest.SerializeToString,
+                response_deserializer=miclip_dot_v1_dot_steering__pb2.WatchPoliciesResponse.FromString,
+                _registered_method=True)
 
 
 class SteeringServiceServicer:
@@ -138,6 +143,16 @@ class SteeringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchPolicies(self, request, context):
+        """Streams policies and stops: first all there are, then every change as it happens, and a heartbeat while nothing
+        happens. Changes of one policy that follow each other faster than a replica reads are told as the last of them.
+        Ends with OK after Limits.max_watch_seconds, with UNAVAILABLE when the replica is to go: call again with the last
+        resume_token. RESOURCE_EXHAUSTED beyond Limits.max_watchers of a replica. Scope `read`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SteeringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +195,11 @@ def add_SteeringServiceServicer_to_server(servicer, server):
                     servicer.ResumeSteering,
                     request_deserializer=miclip_dot_v1_dot_steering__pb2.ResumeSteeringRequest.FromString,
                     response_serializer=miclip_dot_v1_dot_steering__pb2.ResumeSteeringResponse.SerializeToString,
+            ),
+            'WatchPolicies': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPolicies,
+                    request_deserializer=miclip_dot_v1_dot_steering__pb2.WatchPoliciesRequest.FromString,
+                    response_serializer=miclip_dot_v1_dot_steering__pb2.WatchPoliciesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +419,33 @@ class SteeringService:
             '/miclip.v1.SteeringService/ResumeSteering',
             miclip_dot_v1_dot_steering__pb2.ResumeSteeringRequest.SerializeToString,
             miclip_dot_v1_dot_steering__pb2.ResumeSteeringResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/miclip.v1.SteeringService/WatchPolicies',
+            miclip_dot_v1_dot_steering__pb2.WatchPoliciesRequest.SerializeToString,
+            miclip_dot_v1_dot_steering__pb2.WatchPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

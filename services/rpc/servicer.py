@@ -154,8 +154,9 @@ def _streaming(method: Callable[..., Any], scope: Scope) -> Callable[..., AsyncI
             return
         async with _guarded(self, name, scope, grpc_context, streaming=True) as (_, enter):
             call = await enter()
-            async for message in method(self, request, call):
-                yield message
+            async with contextlib.aclosing(method(self, request, call)) as messages:  # ended with the call, not later
+                async for message in messages:
+                    yield message
 
     return serve_stream
 

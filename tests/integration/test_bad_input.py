@@ -231,6 +231,9 @@ def bad_names() -> Iterator[tuple[str, Bad]]:
             yield name, Bad("steering/ListPolicies", steering.ListPoliciesRequest(model=value), "model")
             token = steering.ListPoliciesRequest(page_token=value)
             yield name, Bad("steering/ListPolicies", token, "page_token")
+            yield name, Bad("steering/WatchPolicies", steering.WatchPoliciesRequest(model=value), "model")
+            resumed = steering.WatchPoliciesRequest(resume_token=value)
+            yield name, Bad("steering/WatchPolicies", resumed, "resume_token")
 
 
 def unknown_names() -> Iterator[tuple[str, Bad]]:

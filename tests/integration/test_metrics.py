@@ -104,7 +104,10 @@ def test_gauges_say_what_is(worked: Any, wire: Any) -> None:
         assert total(found, "miclip_rpc_in_flight", service=service) == 0
     assert total(found, "miclip_build_info") == 1, "the same of every process"
     assert total(found, "miclip_policies_stale") == 0
-    assert 0 <= now - total(found, "miclip_policies_confirmed_timestamp_seconds") < 10
+    for service in ("activation", "steering"):
+        confirmed = total(found, "miclip_policies_confirmed_timestamp_seconds", service=service)
+        assert 0 <= now - confirmed < 10
+    assert total(found, "miclip_policy_watchers") == 0
     assert total(found, "miclip_alignments", state="succeeded") >= 1
     assert total(found, "miclip_alignment_duration_seconds_count", outcome="succeeded") >= 1, "its process has ended"
     model = wire.call("activation/GetModel", activation_pb2.GetModelRequest(name=MODEL)).model

@@ -40,6 +40,8 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
         for method in service.methods:
             server.answers[method.name] = server.always(method.output_type._concrete_class())
     server.answers["WatchAlignment"] = server.always(iter([aligner_pb2.WatchAlignmentResponse(alignment=ended)]))
+    beat = steering_pb2.WatchPoliciesResponse(heartbeat=steering_pb2.PolicyHeartbeat(), heartbeat_seconds=5)
+    server.answers["WatchPolicies"] = server.always(iter([beat]))
     image, policy = b"x", make_policy(model="m", concept="dog", scale=2.0)
     with MiclipClient(endpoint=server.endpoint, api_key="k") as client:
         client.list_models(), client.get_model("m"), client.predict([image], model="m")
@@ -55,6 +57,8 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
         client.create_vocabulary("v", ["a"]), client.list_vocabularies(), client.delete_vocabulary("v")
         client.create_policy("p", policy), client.get_policy("p"), client.list_policies(), client.update_policy(policy)
         client.delete_policy("p"), client.preview_policy("p"), client.stop_steering("r"), client.resume_steering("r")
+        with client.watch_policies() as watch:
+            next(watch)
     assert {name for name, _, _ in server.calls} == {method.name for service in services for method in service.methods}
     for name, _, metadata in server.calls:
         application = next(

@@ -1,0 +1,124 @@
+"""Watching the policies of a running server: what is told, to whom, how soon; and nothing is left behind."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from miclip.client import MiclipClient, make_policy
+from miclip.steering.edits import Edit, Op
+from miclip.v1 import steering_pb2 as pb
+
+pytestmark = pytest.mark.integration
+
+MODEL = "emoji-resnet"
+KINDS = {
+    kind: name.removeprefix("POLICY_CHANGE_KIND_").lower()
+    for name, kind in pb.PolicyChangeKind.items()  # type: ignore[attr-defined]
+}
+SOON_S = 2.0
+
+
+@pytest.fixture
+def client(server: Any) -> Iterator[MiclipClient]:
+    with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.api_key) as connected:
+        yield connected
+
+
+@pytest.fixture
+def reader(server: Any) -> Iterator[MiclipClient]:
+    """A client that may only read."""
+    with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.read_key) as connected:
+        yield connected
+
+
+@pytest.fixture
+def new_id() -> str:
+    return f"w-{uuid.uuid4().hex[:10]}"
+
+
+def edited(unit: int) -> pb.Policy:
+    return make_policy(model=MODEL, edits=[Edit("layer4", unit, Op.SCALE, 0.0)])
+
+
+def told(watch: Any, wanted: Callable[[pb.PolicyChange], bool]) -> pb.PolicyChange:
+    """The first change that is wanted; others may come from other tests' leavings."""
+    began = time.monotonic()
+    for message in watch:
+        assert time.monotonic() - began < SOON_S, "not told in time"
+        if message.WhichOneof("event") == "change" and wanted(message.change):
+            return message.change
+    raise AssertionError("the stream ended")
+
+
+def test_who_watches_hears_of_every_change_within_seconds(
+    client: MiclipClient, reader: MiclipClient, new_id: str
+) -> None:
+    name = f"policies/{new_id}"
+    with reader.watch_policies(MODEL, timeout_s=60) as watch:
+        first = next(watch)
+        assert first.snapshot.last
+        assert name not in [policy.name for policy in first.snapshot.policies]
+        made = client.create_policy(new_id, edited(3))
+        change = told(watch, lambda change: change.name == name)
+        assert (KINDS[change.kind], change.policy) == ("created", made)
+        made.traffic_share = 0.5
+        newer = client.update_policy(made)
+        change = told(watch, lambda change: change.name == name)
+        assert (KINDS[change.kind], change.policy) == ("updated", newer)
+        client.stop_steering("a test", model=MODEL)
+        change = told(watch, lambda change: not change.name)
+        assert (KINDS[change.kind], change.model, change.stop.reason) == ("stopped", f"models/{MODEL}", "a test")
+        client.resume_steering("a test", model=MODEL)
+        assert KINDS[told(watch, lambda change: not change.name).kind] == "resumed"
+        token = watch.resume_token
+    client.delete_policy(new_id)
+    with reader.watch_policies(MODEL, resume_token=token, timeout_s=60) as resumed:
+        message = next(resumed)
+        assert (KINDS[message.change.kind], message.change.name) == ("deleted", name)
+
+
+def test_a_policy_that_ends_is_told_and_a_quiet_stream_beats(client: MiclipClient, new_id: str) -> None:
+    with client.watch_policies(MODEL, timeout_s=60) as watch:
+        next(watch)
+        policy = edited(4)
+        policy.ttl_seconds = 1
+        client.create_policy(new_id, policy)
+        kinds = [KINDS[told(watch, lambda change: change.name == f"policies/{new_id}").kind] for _ in range(2)]
+        assert kinds == ["created", "expired"]
+        message = next(message for message in watch if message.WhichOneof("event") == "heartbeat")
+        assert (message.heartbeat_seconds, message.stale, bool(message.resume_token)) == (1.0, False, True)
+
+
+def test_a_client_that_goes_leaves_no_stream_behind(server: Any, client: MiclipClient) -> None:
+    watches = [client.watch_policies() for _ in range(5)]
+    for watch in watches:
+        next(watch)
+    wait_for(lambda: open_streams(server) == 5)
+    watches.pop().close()
+    wait_for(lambda: open_streams(server) == 4)
+    with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.read_key) as going:
+        next(going.watch_policies())
+        wait_for(lambda: open_streams(server) == 5)
+    wait_for(lambda: open_streams(server) == 4)  # its connection was closed under the stream
+    for watch in watches:
+        watch.close()
+    wait_for(lambda: open_streams(server) == 0)
+
+
+def open_streams(server: Any) -> float:
+    with urllib.request.urlopen(f"http://{server.metrics_endpoint}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("miclip_policy_watchers{"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
