@@ -126,6 +126,14 @@ def spanned(rpc: Rpc) -> AbstractContextManager[object]:
     return telemetry.span("client", f"{rpc.application}/{rpc.method}", "client", rpc__system="grpc")
 
 
+def pause_s(failures: int) -> float:
+    """Seconds to wait after so many failures in a row, 1 or more.
+
+    Random around its mean, so that clients that failed together do not come back together.
+    """
+    return random.uniform(0.5, 1.5) * min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
+
+
 class Call:
     """One call while it is tried: its metadata, its deadline, and whether to try again."""
 
@@ -155,14 +163,12 @@ class Call:
     def pause(self, error: MiclipError) -> float:
         """Seconds to wait before the next attempt; raises ``error`` where there must be none.
 
-        Only UNAVAILABLE is tried again. The pause is random around its mean, so that clients that failed together do
-        not come back together.
+        Only UNAVAILABLE is tried again.
         """
         self._tried += 1
         if not isinstance(error, NotReady) or self._tried >= self._attempts:
             raise error
-        mean = min(FIRST_PAUSE_S * 2 ** (self._tried - 1), LONGEST_PAUSE_S)
-        pause = mean * random.uniform(0.5, 1.5)
+        pause = pause_s(self._tried)
         left = self.remaining()
         if left is not None and pause >= left:
             raise error
