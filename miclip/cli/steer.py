@@ -14,6 +14,7 @@ from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
 from miclip.cli.predict import UnitCount, read_image, resolve
 from miclip.cli.remote import RemoteBackend, edit_message
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
+from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -141,6 +142,9 @@ def resume(reason: Reason, model: OneModel = "", as_json: output.Json = False) -
     with client() as connected:
         values = [policies.stop_value(one) for one in connected.resume_steering(reason, model=model)]
     output.emit(values, as_json, lambda: policies.show_stops(values))
+
+
+app.command()(watch)
 
 
 def _policy(

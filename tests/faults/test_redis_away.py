@@ -7,12 +7,18 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 
+from miclip.attach import attach
+from miclip.catalogue import load_target
+from miclip.client import MiclipClient
+from miclip.images import decode_image
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
+from services.redis_server import EmbeddedRedis
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -32,17 +38,27 @@ def own_wire(own_server: Any, wire_type: Any) -> Iterator[Any]:
     wire.close()
 
 
+@pytest.fixture
+def own_client(own_server: Any) -> Iterator[MiclipClient]:
+    with MiclipClient(endpoint=own_server.grpc_endpoint, api_key=own_server.api_key) as client:
+        yield client
+
+
 def predict(image: bytes) -> activation_pb2.PredictRequest:
     return activation_pb2.PredictRequest(model=MODEL, images=[image], policy="policies/kept")
 
 
 def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
-    own_server: Any, own_wire: Any, dog: bytes
+    own_server: Any, own_wire: Any, own_client: MiclipClient, dog: bytes
 ) -> None:
     edits = resources_pb2.EditList(edits=[resources_pb2.Edit(layer=f"{MODEL}/layers/layer4", unit=1, scale=0)])
     policy = steering_pb2.Policy(model=MODEL, edits=edits)
     own_wire.call("steering/CreatePolicy", steering_pb2.CreatePolicyRequest(policy_id="kept", policy=policy))
     assert not own_wire.call("activation/Predict", predict(dog)).steering.stale
+    target = load_target("emoji-resnet", "cpu")
+    inputs = target.preprocess(decode_image(dog, field="image"))[None]
+    steering = attach(target, policy="kept", client=own_client)  # follows, in this process
+    steered = target.forward(inputs).logits
     os.kill(_redis_pid(own_server), signal.SIGKILL)
     deadline = time.monotonic() + 20
     while not own_wire.call("activation/Predict", predict(dog)).steering.stale:
@@ -66,6 +82,25 @@ def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
     assert 'miclip_policies_stale{service="activation"} 1.0' in exposed
     errors = re.findall(r"^miclip_redis_errors_total{[^}]*} (\S+)$", exposed, re.MULTILINE)
     assert sum(map(float, errors)) > 0
+
+    until(lambda: steering.stale)
+    assert torch.equal(target.forward(inputs).logits, steered)
+    assert (steering.applied[0].outcome, steering.applied[0].stale) == ("applied", True)
+    with EmbeddedRedis(own_server.temp_dir, own_server.state_dir / "redis"):
+        until(lambda: not steering.stale)
+        until(lambda: not own_wire.call("activation/Predict", predict(dog)).steering.stale)
+        assert torch.equal(target.forward(inputs).logits, steered)
+        own_wire.call("steering/DeletePolicy", steering_pb2.DeletePolicyRequest(name="policies/kept"))
+        until(lambda: not steering.policies)
+        assert not torch.equal(target.forward(inputs).logits, steered)
+        steering.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.1)
 
 
 def _redis_pid(server: Any) -> int:

@@ -1,19 +1,25 @@
-"""A service grows under load and shrinks again, and no call fails. Starts a server of its own."""
+"""A service grows under load and shrinks again, and no call fails; a replica that goes ends its streams."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 import yaml
 
+from miclip.client import MiclipClient
+from miclip.errors import NotReady
 from miclip.v1 import activation_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,24 +93,65 @@ def replicas(server: Any) -> int:
     return int(float(found[1])) if found else 0
 
 
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory, start_server: Any) -> Iterator[Any]:
+    config = small(yaml.safe_load(yaml.safe_load(SERVE_CONFIG.read_text())["spec"]["serveConfigV2"]))
+    file = tmp_path_factory.mktemp("serve") / "serve.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with start_server(MICLIP_SERVE_CONFIG=str(file)) as server:
+        yield server
+
+
 @pytest.mark.timeout(600)
 def test_the_activation_service_grows_under_load_and_shrinks_again_with_no_failed_call(
-    tmp_path: Path, start_server: Any, wire_type: Any, dog: bytes
+    own_server: Any, wire_type: Any, dog: bytes
 ) -> None:
-    config = small(yaml.safe_load(yaml.safe_load(SERVE_CONFIG.read_text())["spec"]["serveConfigV2"]))
-    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
-    with start_server(MICLIP_SERVE_CONFIG=str(tmp_path / "serve.yaml")) as server:
+    def connect() -> Any:
+        return wire_type(own_server.grpc_endpoint, own_server.api_key)
 
-        def connect() -> Any:
-            return wire_type(server.grpc_endpoint, server.api_key)
-
-        assert replicas(server) == 1
-        with Load(connect, 8, dog) as heavy:
-            until(lambda: replicas(server) == 2, 120)
-            seen = heavy.answered
-            until(lambda: heavy.answered > seen + 100, 60)  # both answer
-        with Load(connect, 1, dog) as light:
-            until(lambda: replicas(server) == 1, 120)
-            seen = light.answered
-            until(lambda: light.answered > seen + 20, 60)
+    assert replicas(own_server) == 1
+    with Load(connect, 8, dog) as heavy:
+        until(lambda: replicas(own_server) == 2, 120)
+        seen = heavy.answered
+        until(lambda: heavy.answered > seen + 100, 60)  # both answer
+    with Load(connect, 1, dog) as light:
+        until(lambda: replicas(own_server) == 1, 120)
+        seen = light.answered
+        until(lambda: light.answered > seen + 20, 60)
     assert heavy.failures + light.failures == []
+
+
+DRAIN = """
+import sys, time
+import ray
+from ray import serve
+
+ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False)
+serve.delete("steering")
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_replica_that_goes_ends_its_streams_at_once_and_cleanly(own_server: Any) -> None:
+    """Serve would wait for them, in production for a minute, and then cut them."""
+    with MiclipClient(endpoint=own_server.grpc_endpoint, api_key=own_server.api_key, attempts=1) as client:
+        watch = client.watch_policies(timeout_s=100)
+        assert next(watch).snapshot.last
+        began = time.monotonic()
+        address, secrets = cluster_of(own_server.pid)
+        command = [sys.executable, "-c", DRAIN, address]
+        done = subprocess.run(command, env={**os.environ, **secrets}, capture_output=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        with pytest.raises(NotReady, match="about to go"):
+            list(watch)
+        assert time.monotonic() - began < 30  # of the 60 that the replica would have had
+
+
+def cluster_of(pid: int) -> tuple[str, dict[str, str]]:
+    """Address of a server's Ray cluster, and the variables that open it."""
+    for process in psutil.Process(pid).children(recursive=True):
+        for part in process.cmdline():
+            if part.startswith("--gcs-address="):
+                secrets = {name: value for name, value in process.environ().items() if name.startswith("RAY_")}
+                return part.partition("=")[2], secrets
+    raise AssertionError("no raylet runs")

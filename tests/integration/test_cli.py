@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -160,6 +161,33 @@ def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
     finally:
         assert value_of("steer", "resume", "the drill is over") == []
     assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "applied")
+
+
+def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
+    command = [sys.executable, "-m", "miclip.cli.app", "steer", "watch", "--model", "emoji-resnet"]
+    with (
+        subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reading,
+    ):
+        assert watching.stdout and reading.stdout and watching.stderr and reading.stderr
+        assert json.loads(watching.stdout.readline())["event"] == "snapshot"
+        assert "olicies" in reading.stdout.readline()
+        value_of("steer", "create", "cli-watched", "layer4:12*0", "--ttl", "3600")
+        try:
+            made = json.loads(watching.stdout.readline())
+            assert (made["event"], made["policy"]["policy"], made["policy"]["version"]) == ("created", "cli-watched", 1)
+        finally:
+            value_of("steer", "delete", "cli-watched")
+        gone = json.loads(watching.stdout.readline())
+        assert (gone["event"], gone["name"], gone["model"]) == ("deleted", "cli-watched", "emoji-resnet")
+        for process in (watching, reading):
+            process.send_signal(signal.SIGINT)
+        rest, error = watching.stdout.read(), watching.stderr.read()
+        assert (watching.wait(30), rest, error) == (130, "", "")
+        shown = reading.stdout.read()
+        assert (reading.wait(30), "Traceback" in reading.stderr.read()) == (130, False)
+        assert "created   cli-watched of emoji-resnet, version 1: layer4/12 ×0 for 100%" in shown
+        assert "deleted   cli-watched of emoji-resnet" in shown
 
 
 def test_a_preview_measures_the_target_the_others_and_random_units() -> None:
