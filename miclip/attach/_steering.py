@@ -19,7 +19,7 @@ from miclip.attach._follow import Follower
 from miclip.attach._known import Known, State
 from miclip.attach._subject import Subject
 from miclip.client import AppliedSteering
-from miclip.errors import InvalidInput
+from miclip.errors import InvalidInput, MiclipError
 from miclip.models.layers import LOGITS
 from miclip.names import parse_id
 from miclip.steering.edits import Edit, EditBatch, compile_edits
@@ -168,11 +168,9 @@ class Steering:
         with self._idle:
             self._running.discard(threading.get_ident())
             self._idle.notify_all()
-        return (
-            None
-            if running is None or output is None
-            else self._subject.edited(LOGITS, output, running.edits, running.rows)
-        )
+        if running is None or output is None:
+            return None
+        return self._subject.edited(LOGITS, output, running.edits, running.rows)
 
     def _plan(self, rows: int) -> tuple[list[tuple[Edit, ...]], tuple[AppliedSteering, ...]]:
         """Edits of each row, and what to say about them, from one state of the policies."""
@@ -207,10 +205,10 @@ class Steering:
             outcome = "applied" if fingerprint else "none"
         return policy.edits if fingerprint else (), AppliedSteering(outcome, name, policy.version, fingerprint, stale)
 
-    def _check(self, problem: Exception | None) -> None:
-        for error in (self._follower.mismatch, problem):
-            if error is not None:
-                raise error
+    def _check(self, problem: MiclipError | None) -> None:
+        error = self._follower.mismatch or problem
+        if error is not None:
+            raise type(error)(error.message, field=error.field)  # a new one: tracebacks of one pile up
 
     def _note_missing(self, name: str) -> None:
         if name not in self._missing:
