@@ -90,12 +90,16 @@ class Catalogue:
             NotFound: no such model; the text lists those there are.
             BadArtefact: its files are missing, broken, or do not belong together.
         """
+        self.check_known(model)
+        return self._with_dictionaries(self._load(model, pick_device(device)))
+
+    def check_known(self, model: str) -> None:
+        """Raise NotFound, with the models that there are, unless ``model`` is one."""
         ids = self.model_ids()
         if model not in ids:
             shown = model if len(model) <= 80 else model[:77] + "..."
             allowed = ", ".join(ids)
             raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
-        return self._with_dictionaries(self._load(model, pick_device(device)))
 
     def dictionaries(self, model: str) -> list[tuple[DictionaryManifest, SparseAutoencoder]]:
         """Return the dictionaries of a model: the packaged ones first, each by id; raises BadArtefact."""
@@ -169,6 +173,11 @@ class Catalogue:
 def model_ids() -> list[str]:
     """Return the ids of all models of the default catalogue."""
     return Catalogue().model_ids()
+
+
+def check_known(model: str) -> None:
+    """Raise NotFound unless the default catalogue knows ``model``."""
+    Catalogue().check_known(model)
 
 
 def load_target(model: str, device: str | None = None) -> TargetModel:

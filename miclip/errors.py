@@ -109,6 +109,12 @@ class NotReady(MiclipError):
     reason = "NOT_READY"
 
 
+class Unreachable(NotReady):
+    """No server answers at the endpoint; raised by clients, never by a server."""
+
+    reason = "UNREACHABLE"
+
+
 class DeadlineExceeded(MiclipError):
     """The call did not finish in its time."""
 

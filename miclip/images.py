@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -35,6 +37,19 @@ def decode_image(data: bytes, *, field: str) -> Tensor:
             than ``settings()`` allows; nothing is decoded then.
         TooLarge: there are more bytes than ``settings()`` allows.
     """
+    with _opened(data, field) as image:
+        return _pixels(image)
+
+
+def check_image(data: bytes, *, field: str) -> None:
+    """Raise what ``decode_image`` would raise; JPEGs are decoded at an eighth of their size, which is much faster."""
+    with _opened(data, field) as image:
+        image.draft("RGB", (1, 1))
+        image.load()
+
+
+@contextmanager
+def _opened(data: bytes, field: str) -> Iterator[Image.Image]:
     limits = settings()
     if len(data) > limits.max_image_bytes:
         allowed = f"1 to {limits.max_image_bytes} bytes"
@@ -42,7 +57,7 @@ def decode_image(data: bytes, *, field: str) -> Tensor:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size, field)
-            return _pixels(image)
+            yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _invalid(field, "too many pixels") from error
     except UnidentifiedImageError as error:

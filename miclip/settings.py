@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from miclip.errors import InvalidInput
 
 
 class Settings(BaseSettings):
@@ -155,5 +158,22 @@ class Settings(BaseSettings):
 
 @lru_cache
 def settings() -> Settings:
-    """Return the process's settings, read once from the environment."""
-    return Settings()
+    """Return the process's settings, read once from the environment.
+
+    Raises:
+        InvalidInput: a variable cannot be read; the text names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name, given = ".".join(map(str, wrong["loc"])), str(wrong["input"])[:80]
+        raise _unreadable(name, f"is {given!r}: {wrong['msg'].lower()}") from None
+    except SettingsError as error:
+        (name,) = re.findall(r'field "(\w+)"', str(error))[:1] or ("settings",)
+        raise _unreadable(name, "is not JSON") from None
+
+
+def _unreadable(name: str, why: str) -> InvalidInput:
+    variable = f"MICLIP_{name.partition('.')[0].upper()}"
+    return InvalidInput(f"The environment variable {variable} {why}. Correct or unset it.", field=variable)

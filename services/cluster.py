@@ -24,10 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import psutil
 
-from miclip.errors import MiclipError, NotReady
+from miclip.errors import InvalidInput, MiclipError, NotReady
 from miclip.settings import Settings, settings
 from services.app import APPLICATIONS, read_serve_config, serve_config, serve_environment
 from services.cpus import available_cpus
@@ -39,6 +40,7 @@ _READY_S = 300.0
 _OBJECT_STORE_BYTES = 100 * 2**20
 _REPLICA_PORTS = 50
 _BLOCKS = range(20_000, 32_000)
+_NO_REDIS_URL = "MICLIP_REDIS_URL is no address of a Redis: use redis://HOST:PORT/DB, rediss://… or unix:///PATH."
 _MAX_TEMP_DIR = 27  # Serve appends 70 characters to reach a socket of HAProxy, which takes paths of 97
 
 log = logging.getLogger("miclip.server")
@@ -187,7 +189,16 @@ async def _ensure_key(config: Settings, redis_url: str) -> None:
     """Make the local key at first start, and make sure that the store knows it."""
     from services.admin import ensure_local_key
 
-    await ensure_local_key(redis_url, config.state_dir, config.api_key)
+    try:
+        await ensure_local_key(redis_url, config.state_dir, config.api_key)
+    except ValueError:
+        raise InvalidInput(_NO_REDIS_URL, field="MICLIP_REDIS_URL") from None
+    except NotReady:
+        if not config.redis_url:
+            raise
+        where = urlsplit(redis_url)  # less its password
+        place = f"{where.hostname}:{where.port or 6379}" if where.hostname else where.path
+        raise NotReady(f"Redis at {place} (MICLIP_REDIS_URL) cannot be reached, or refuses its password.") from None
 
 
 def _port(config: Settings, name: str) -> int:

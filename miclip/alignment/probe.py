@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miclip.errors import InvalidInput
-from miclip.images import decode_image
+from miclip.errors import InvalidInput, MiclipError
+from miclip.images import check_image, decode_image
 from miclip.models.attribution import attribute
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
@@ -59,8 +59,11 @@ class DirectoryProbe:
     """Every image file under a directory, in the order of their relative paths.
 
     Args:
-        directory: Searched recursively for PNG, JPEG, WebP, BMP and GIF files.
+        directory: Searched recursively for PNG, JPEG, WebP, BMP and GIF files that are not hidden.
         limit: Keep at most this many, evenly spread; 0 keeps all.
+
+    Attributes:
+        skipped: Relative paths of files that are called images, but are broken, too large or none.
 
     Raises:
         InvalidInput: the directory does not exist or holds fewer than 16 images.
@@ -72,9 +75,12 @@ class DirectoryProbe:
     def __init__(self, directory: Path, limit: int = 0) -> None:
         if not directory.is_dir():
             raise InvalidInput(f"images: there is no directory {directory.name!r}.", field="images")
-        paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if limit and len(paths) > limit:
-            paths = [paths[i * len(paths) // limit] for i in range(limit)]
+        found = sorted(p for p in directory.rglob("*") if _is_called_image(p, directory))
+        if limit and len(found) > limit:
+            found = [found[i * len(found) // limit] for i in range(limit)]
+        hashes = {path: sha for path in found if (sha := _image_hash(path))}
+        paths = list(hashes)
+        self.skipped = tuple(str(p.relative_to(directory)) for p in found if p not in hashes)
         if len(paths) < 16:
             kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
             raise InvalidInput(
@@ -84,7 +90,7 @@ class DirectoryProbe:
         self._paths = paths
         self.name = directory.name
         self.names = tuple(str(p.relative_to(directory)) for p in paths)
-        listing = [(name, path.stat().st_size, _file_hash(path)) for name, path in zip(self.names, paths, strict=True)]
+        listing = [(name, path.stat().st_size, hashes[path]) for name, path in zip(self.names, paths, strict=True)]
         self.sha256 = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
     def load(self, start: int, stop: int) -> list[Tensor]:
@@ -197,6 +203,16 @@ class ActivationStore:
         os.replace(temporary, self.directory / "done.json")
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_called_image(path: Path, directory: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+
+
+def _image_hash(path: Path) -> str:
+    """Return the SHA-256 of a file; empty where it is no image that can be decoded."""
+    data = path.read_bytes()
+    try:
+        check_image(data, field=path.name)
+    except MiclipError:
+        return ""
+    return hashlib.sha256(data).hexdigest()

@@ -11,7 +11,7 @@ from miclip.cli import output
 from miclip.cli.connect import client
 from miclip.cli.options import Layers
 from miclip.cli.progress import Report, progress_bar
-from miclip.errors import Internal, InvalidInput, NotReady
+from miclip.errors import Internal, InvalidInput, Unreachable
 from miclip.settings import settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,11 @@ def probe_images(images: Path | None, limit: int) -> ProbeSet:
     if images is not None:
         from miclip.alignment import DirectoryProbe
 
-        return DirectoryProbe(images, limit)
+        probe = DirectoryProbe(images, limit)
+        if skipped := probe.skipped:
+            more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+            output.note(f"Skipped, for they cannot be decoded: {', '.join(skipped[:3])}{more}.")
+        return probe
     from miclip.demo.probe import demo_probe
 
     return demo_probe()
@@ -143,7 +147,7 @@ def _activate(atlas: str) -> None:
     try:
         with client(attempts=1) as connected:
             connected.activate_atlas(atlas)
-    except NotReady:
+    except Unreachable:
         activate_atlas(atlas)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -58,6 +59,9 @@ def top(_version: Version = False) -> None:
 
 def main() -> None:
     """Run the program; Ctrl-C ends it with exit code 130."""
+    for stream in (sys.stdout, sys.stderr):  # of a terminal that has no ×: better a question mark than no answer
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except KeyboardInterrupt:

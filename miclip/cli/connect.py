@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from miclip.cli.answers import Backend
-from miclip.errors import NotReady
+from miclip.errors import Unreachable
 from miclip.settings import settings
 
 if TYPE_CHECKING:  # grpc and the library are imported when they are needed, so that --help is quick
@@ -19,16 +19,17 @@ def client(*, attempts: int = 3) -> Iterator[MiclipClient]:
     """Connect to ``settings().endpoint``, or to the local server.
 
     Raises:
-        NotReady: no server is known, or it does not answer; the text says how to start one.
+        Unreachable: no server is known, or it does not answer; the text says how to start one.
     """
     from miclip.client import MiclipClient
 
     try:
         with MiclipClient(endpoint=settings().endpoint, attempts=attempts) as connected:
             yield connected
-    except NotReady as error:
+    except Unreachable as error:
         advice = "Start a server with `miclip serve --detach`, or set MICLIP_ENDPOINT to the host:port of another."
-        raise NotReady(f"{error.message} {advice}" if "miclip serve" not in error.message else error.message) from error
+        said = error.message
+        raise Unreachable(said if "miclip serve" in said else f"{said} {advice}") from error
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def backend(local: bool) -> Iterator[Backend]:
     """Return the library when ``local``, else the server.
 
     Raises:
-        NotReady: no server answers; the text says what can be done.
+        Unreachable: no server answers; the text says what can be done.
     """
     if local:
         from miclip.cli.local import LocalBackend
@@ -48,5 +49,5 @@ def backend(local: bool) -> Iterator[Backend]:
     try:
         with client() as connected:
             yield RemoteBackend(connected)
-    except NotReady as error:
-        raise NotReady(f"{error.message} Or add --local to answer in this process, without a server.") from error
+    except Unreachable as error:
+        raise Unreachable(f"{error.message} Or add --local to answer in this process, without a server.") from error

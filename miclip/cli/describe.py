@@ -16,6 +16,11 @@ from miclip.errors import InvalidInput, NotFound
 from miclip.names import UnitName, parse_unit
 
 _BATCH = 1000
+_COLUMNS = ("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
+_NARROW = 72  # characters, below which all columns would leave labels no room
+_NARROW_NOTE = """\
+score: cosine of unit and concept · effect: logits that the unit gives the concept · a wider terminal shows more
+"""
 _NOTE = """\
 score: cosine of unit and concept · effect: logits that the unit gives the concept · margin: lead over the next · null:
 share of random directions beaten · stable: share of other encoders that agree
@@ -83,12 +88,13 @@ def show(answers: Sequence[Description]) -> None:
     """Print descriptions as a table."""
     names = [parse_unit(answer["unit"]) for answer in answers]
     models = ", ".join(sorted({name.model for name in names}))
-    shown = output.table("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
+    columns, note = (_COLUMNS, _NOTE) if output.out.width >= _NARROW else (_COLUMNS[:4], _NARROW_NOTE)
+    shown = output.table(*columns)
     shown.columns[0].no_wrap = True  # a name is copied into the next command
     for name, answer in zip(names, answers, strict=True):
         best, *rest = answer["concepts"]
         label = output.text(best["concept"])
-        shown.add_row(
+        cells = (
             output.text(short_unit(name)),
             f"[dim]({label}) abstains[/]" if answer["abstained"] else f"[bold]{label}[/]",
             output.number(best["score"]),
@@ -98,7 +104,8 @@ def show(answers: Sequence[Description]) -> None:
             "–" if answer["stability"] is None else output.number(100 * answer["stability"], 0),
             output.text(", ".join(concept["concept"] for concept in rest)),
         )
-    output.show(f"What units of {models} mean", shown, _NOTE)
+        shown.add_row(*cells[: len(columns)])
+    output.show(f"What units of {models} mean", shown, note)
 
 
 def units_of_layer(service: Backend, model: str, layer: str = "", ranges: str = "") -> list[UnitName]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(cls=output.Commands, no_args_is_help=True, help="API keys of the server that runs here.")
 
+_NAME_CHARS = 128
+
 Name = Annotated[str, typer.Argument(help="Who holds the key; a name may hold two, so that one can replace the other.")]
 Scopes = Annotated[list[str] | None, typer.Option("--scope", help="read, align or steer; repeat. Default: read.")]
 KeyId = Annotated[str, typer.Argument(help="Id of the key, as `miclip key list` shows it.")]
@@ -27,6 +29,9 @@ def create(name: Name, scopes: Scopes = None, as_json: output.Json = False) -> N
     from services import admin
     from services.keys import Scope
 
+    if not 1 <= len(name.strip()) <= _NAME_CHARS or not name.isprintable():
+        allowed_name = f"1 to {_NAME_CHARS} printable characters"
+        raise InvalidInput(f"NAME: {name[:80]!r} is no name; use {allowed_name}.", field="NAME", allowed=allowed_name)
     allowed = [scope.value for scope in Scope]
     for scope in scopes or []:
         if scope not in allowed:

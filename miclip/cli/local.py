@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from miclip.atlas import UnitEmbedding, find_atlas
-from miclip.catalogue import load_clip, load_target
+from miclip.catalogue import check_known, load_clip, load_target
 from miclip.cli.answers import (
     Applied,
     Concept,
@@ -24,7 +24,7 @@ from miclip.cli.answers import (
     Trace,
 )
 from miclip.cli.specs import UnitSteer
-from miclip.errors import InvalidInput
+from miclip.errors import InvalidInput, NotAligned
 from miclip.evaluation.trace import layer_scores
 from miclip.images import decode_image
 from miclip.names import UnitName
@@ -34,6 +34,7 @@ from miclip.retrieval import (
     LocalizationMethod,
     Vocabulary,
     builtin_concepts,
+    check_concept,
     check_concepts,
     embed_vocabulary,
 )
@@ -78,7 +79,8 @@ class LocalBackend:
     ) -> list[Localization]:
         """Return the units of each text, in order."""
         chosen = cast("LocalizationMethod", _one_of(method, _METHODS, "--method"))
-        searcher, asked = _searcher(model), check_concepts(texts, field="CONCEPT")
+        searcher = _searcher(model)
+        asked = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(texts)]
         found = searcher.localize(self._clip.embed_texts(asked), layers, top_k, method=chosen)
         return [
             Localization(
@@ -136,7 +138,11 @@ class LocalBackend:
 
 @cache
 def _searcher(model: str) -> AtlasSearcher:
-    return AtlasSearcher(find_atlas(model))
+    try:
+        return AtlasSearcher(find_atlas(model))
+    except NotAligned:
+        check_known(model)  # a name that is mistyped needs no alignment
+        raise
 
 
 def _description(unit: UnitName, found: Found, searcher: AtlasSearcher) -> Description:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -14,17 +15,25 @@ from typer.core import TyperGroup
 
 from miclip.errors import MiclipError
 
-out = Console(highlight=False, soft_wrap=False)
+
+class _Screen(Console):
+    """Standard output; a reader that closes it early is no failure."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
+out: Console = _Screen(highlight=False, soft_wrap=False)
 err = Console(highlight=False, stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
 
 
 class Commands(TyperGroup):
-    """A group of commands whose expected errors end as a message on standard error and exit code 1."""
+    """A group of commands whose expected errors, and files that fail, end as a message and exit code 1."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
-        """Run the command; turn a MiclipError into its text and exit code 1."""
+        """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1."""
         try:
             return super().invoke(ctx)
         except MiclipError as error:
@@ -33,6 +42,12 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _silence_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            _silence_stdout()  # it may be what fails
+            err.print(f"[bold red]Error:[/] {_plain(_said(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
 
 
 def fail(error: MiclipError) -> None:
@@ -50,7 +65,8 @@ def note(text: str) -> None:
 def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
     """Print ``value`` as JSON, or let ``render`` show it to a person."""
     if as_json:
-        typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        typer.echo(json.dumps(value, ensure_ascii=not unicode, indent=2, allow_nan=False))
     else:
         render()
 
@@ -84,6 +100,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def _plain(value: str) -> str:
     return value.replace("[", "\\[")
+
+
+def _said(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}."
 
 
 def _silence_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ from miclip.cli.examples import example_image, short
 from miclip.cli.policies import policy_value, stop_value
 from miclip.cli.remote import model_info
 from miclip.cli.versions import version
-from miclip.errors import AlreadyExists, NotReady
+from miclip.errors import AlreadyExists, NotReady, Unreachable
 from miclip.settings import settings
 
 if TYPE_CHECKING:
@@ -53,12 +54,19 @@ def serve(  # the options of the command
         signal.signal(number, _interrupt)
     try:
         info = running or _start()
-        value = _server_value(info)
+    except KeyboardInterrupt:
+        output.note("Stopped before it was ready.")
+        raise typer.Exit(130) from None
+    value = _server_value(info)
+    if detach:
         output.emit(value, as_json, lambda: _show_server(value, detach, bool(running)))
-        if not detach:
-            _wait(info)
+        return
+    try:
+        output.emit(value, as_json, lambda: _show_server(value, detach, bool(running)))
+        _wait(info)
     except KeyboardInterrupt:
         output.note("Stopping.")
+    finally:  # whatever ends this command, a closed pipe among it, ends its server
         server.stop()
 
 
@@ -138,13 +146,14 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
     services = connected.health()
     ready = all(answer == "SERVING" for answer in services.values())
     value: dict[str, Any] = {"ready": ready, "endpoint": connected.options.endpoint, "services": services,
-                             "version": version(), "models": [], "policies": [], "stops": []}  # fmt: skip
+                             "version": version(), "models": [], "policies": None, "stops": None}  # fmt: skip
     if ready:
         value["models"] = [model_info(model) for model in connected.list_models()]
-        value["policies"] = [policy_value(policy) for policy in connected.list_policies()]
-        value["stops"] = [stop_value(stop) for stop in connected.list_stops()]
+        with suppress(NotReady):  # while Redis cannot be reached the services go on with what they knew
+            value["policies"] = [policy_value(policy) for policy in connected.list_policies()]
+            value["stops"] = [stop_value(stop) for stop in connected.list_stops()]
     elif not any(answer == "SERVING" for answer in services.values()):
-        raise NotReady(f"The server at {connected.options.endpoint} does not answer.")
+        raise Unreachable(f"The server at {connected.options.endpoint} does not answer.")
     return value
 
 
@@ -164,6 +173,9 @@ def _show_status(value: dict[str, Any]) -> None:
         atlas = model["atlas"].removeprefix("atlases/")[:12]
         models.add_row(output.text(model["model"]), output.text(layers), atlas or "[dim]not aligned[/]")
     output.show("\nModels", models)
+    if value["stops"] is None:
+        say("\n[yellow]Policies: unknown, for the state store (Redis) cannot be reached.[/]")
+        return
     say(f"\nPolicies: {', '.join(output.text(p['policy']) for p in value['policies']) or 'none'}")
     for stop_ in value["stops"]:
         where = stop_["model"] or "all models"

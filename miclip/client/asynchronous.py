@@ -44,7 +44,7 @@ class AsyncMiclipClient:
         overrides: Fields of ``Options``, for example ``endpoint="host:9000"``.
 
     Raises:
-        NotReady: no endpoint is given and no server runs here.
+        Unreachable: no endpoint is given and no server runs here.
     """
 
     def __init__(self, options: Options | None = None, **overrides: Any) -> None:
@@ -125,7 +125,7 @@ class AsyncMiclipClient:
                         return
                 error: MiclipError = NotReady("The server closed the stream before the alignment had ended.")
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id)
+                error = to_error(failure, call.request_id, self.options.endpoint)
             finally:
                 stream.cancel()
             await asyncio.sleep(call.pause(error))
@@ -178,5 +178,5 @@ class AsyncMiclipClient:
             try:
                 return await self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id)
+                error = to_error(failure, call.request_id, self.options.endpoint)
             await asyncio.sleep(call.pause(error))

@@ -52,7 +52,7 @@ class MiclipClient:
         overrides: Fields of ``Options``, for example ``endpoint="host:9000"``.
 
     Raises:
-        NotReady: no endpoint is given and no server runs here.
+        Unreachable: no endpoint is given and no server runs here.
     """
 
     def __init__(self, options: Options | None = None, **overrides: Any) -> None:
@@ -133,7 +133,7 @@ class MiclipClient:
                         return
                 error: MiclipError = NotReady("The server closed the stream before the alignment had ended.")
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id)
+                error = to_error(failure, call.request_id, self.options.endpoint)
             finally:
                 stream.cancel()
             time.sleep(call.pause(error))
@@ -183,5 +183,5 @@ class MiclipClient:
             try:
                 return self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id)
+                error = to_error(failure, call.request_id, self.options.endpoint)
             time.sleep(call.pause(error))

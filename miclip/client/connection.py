@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 import uuid
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ from grpc_health.v1 import health_pb2_grpc
 from miclip import telemetry
 from miclip.client.health import APPLICATIONS
 from miclip.client.plan import Rpc
-from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotReady
+from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotReady, Unauthenticated, Unreachable
 from miclip.settings import settings
 from miclip.v1 import activation_pb2_grpc, aligner_pb2_grpc, retrieval_pb2_grpc, steering_pb2_grpc
 
@@ -26,6 +27,8 @@ LONGEST_PAUSE_S = 5.0
 """Upper limit of the mean pause in seconds."""
 
 
+_VISIBLE = re.compile(r"[!-~]*")
+"""What gRPC takes as the value of metadata, less spaces."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -51,9 +54,13 @@ class Options:
             raise InvalidInput("timeout_s must be above 0.", field="timeout_s", allowed="above 0")
         if self.attempts < 1:
             raise InvalidInput("attempts must be at least 1.", field="attempts", allowed="1 or more")
+        if not _VISIBLE.fullmatch(self.request_id):
+            raise InvalidInput("request_id may hold letters, digits and signs of ASCII.", field="request_id")
+        if not _VISIBLE.fullmatch(self.api_key):
+            raise Unauthenticated("The API key holds characters that no key has; look where it was copied from.")
 
     def resolved(self) -> Self:
-        """These options with endpoint and key found; raises NotReady where no server is known."""
+        """These options with endpoint and key found; raises Unreachable where no server is known."""
         endpoint = self.endpoint or settings().endpoint or _local_endpoint()
         return replace(self, endpoint=endpoint, api_key=self.api_key or _known_key(endpoint))
 
@@ -75,7 +82,7 @@ def _local_endpoint() -> str:
     except (OSError, ValueError, KeyError, TypeError):
         endpoint = ""
     if not isinstance(endpoint, str) or not endpoint:
-        raise NotReady("No server runs here. Start one with `miclip serve`, or name the endpoint of another.")
+        raise Unreachable("No server runs here. Start one with `miclip serve`, or name the endpoint of another.")
     return endpoint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,11 @@ from google.rpc import error_details_pb2, status_pb2
 from miclip import errors
 from miclip.errors import DOMAIN, MiclipError
 
+_UNREACHED = re.compile("failed to connect|errors resolving|name resolution|connection (refused|reset)", re.IGNORECASE)
+"""gRPC's own words where no server answers; what stands behind their last colon says why."""
 _DETAILS_KEY = "grpc-status-details-bin"
 _BY_CODE: dict[grpc.StatusCode, type[MiclipError]] = {
+    grpc.StatusCode.UNAVAILABLE: errors.NotReady,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
@@ -21,19 +25,18 @@ _BY_CODE: dict[grpc.StatusCode, type[MiclipError]] = {
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
     grpc.StatusCode.ABORTED: errors.Conflict,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
-    grpc.StatusCode.UNAVAILABLE: errors.NotReady,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
 }
 _CUT = (grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
-def to_error(failure: grpc.RpcError, request_id: str) -> MiclipError:
+def to_error(failure: grpc.RpcError, request_id: str, endpoint: str) -> MiclipError:
     """The error that the server meant, or the nearest where a proxy or the network failed instead.
 
-    The request id is added as a note, so that a traceback shows it.
+    The request id is added as a note, so that a traceback shows it; the endpoint is named where nothing answers there.
     """
     call: Any = failure  # grpc's own failures are calls, too
-    found = next(_details(call), None) or _plain(call)
+    found = next(_details(call), None) or _plain(call, endpoint)
     found.add_note(f"request id {request_id}")
     return found
 
@@ -69,10 +72,13 @@ def _make(kind: type[MiclipError], status: Any, metadata: dict[str, str]) -> Mic
     return kind(status.message, **where)
 
 
-def _plain(call: Any) -> MiclipError:
+def _plain(call: Any, endpoint: str) -> MiclipError:
     text = call.details() or ""
     if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
         return errors.TooLarge(f"{text}. Send less at a time, or raise MICLIP_MAX_MESSAGE_BYTES on both sides.")
+    if call.code() is grpc.StatusCode.UNAVAILABLE and _UNREACHED.search(text):
+        why = text.rpartition(": ")[2].strip(" []().")
+        return errors.Unreachable(f"The server at {endpoint} cannot be reached: {why}.")
     kind = _BY_CODE.get(call.code(), errors.Internal)
     return kind(text or f"The call failed: {call.code().name}.")
 

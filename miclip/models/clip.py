@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -175,19 +176,40 @@ def create_open_clip(name: str, weights: str) -> nn.Module:
     if name not in open_clip.list_models():
         text = f"OpenCLIP has no model {name!r}; open_clip.list_models() lists {len(open_clip.list_models())}."
         raise InvalidInput(text, field="model", allowed="a name of open_clip.list_models()")
-    if weights.startswith("hub:"):
-        tag = weights.removeprefix("hub:")
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if tag not in tags:
-            allowed = ", ".join(tags)
-            raise InvalidInput(f"weights: {name} has no tag {tag!r}.", field="weights", allowed=allowed)
-        return cast("nn.Module", open_clip.create_model(name, pretrained=tag))
-    model = cast("nn.Module", open_clip.create_model(name, pretrained=None, pretrained_text=False))
+    if weights == "hub" or weights.startswith("hub:"):
+        return _published(name, weights.removeprefix("hub").removeprefix(":"))
+    with _no_warning():  # that the weights are random, for they come now
+        model = cast("nn.Module", open_clip.create_model(name, pretrained=None, pretrained_text=False))
     state = import_weights(Path(weights))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = open_clip.model.convert_to_custom_text_state_dict(state)
     load_exactly(model, state, f"open_clip/{name}")
     return model
+
+
+def _published(name: str, tag: str) -> nn.Module:
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        allowed = ", ".join(f"hub:{known}" for known in tags) or "a local file"
+        text = f"weights: {name} has no tag {tag!r}." if tag else f"weights: name which of {name}'s to take."
+        raise InvalidInput(text, field="weights", allowed=allowed)
+    try:
+        return cast("nn.Module", open_clip.create_model(name, pretrained=tag))
+    except (OSError, RuntimeError, ValueError) as error:
+        text = f"weights: the published weights {tag!r} of open_clip/{name} cannot be fetched; give a local file."
+        raise InvalidInput(text, field="weights", allowed="a local file") from error
+
+
+@contextmanager
+def _no_warning() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def open_clip_preprocessing(config: dict[str, Any]) -> Preprocessing:

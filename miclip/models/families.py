@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -154,7 +155,9 @@ def _torchvision_family(name: str, outputs: int) -> Family:
     if name not in models.list_models(module=models):
         allowed = "a name of torchvision.models.list_models(torchvision.models)"
         raise InvalidInput(f"model: torchvision has no {name[:80]!r}.", field="model", allowed=allowed)
-    module = models.get_model(name, weights=None, num_classes=outputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of how two models will start, whose weights are given
+        module = models.get_model(name, weights=None, num_classes=outputs)
     preset = models.get_model_weights(name).DEFAULT.transforms()
     preprocessing = Preprocessing(
         size=preset.crop_size[0],
@@ -218,8 +221,12 @@ def _open_clip_layers(visual: nn.Module) -> tuple[tuple[str, ...], Layout]:
 
 
 def _children(module: nn.Module) -> list[str]:
-    """Return the direct children that hold parameters, but for the last, which is taken for the classifier."""
-    return [name for name, child in module.named_children() if _any(child.parameters())][:-1]
+    """Return the direct children that hold parameters, but for the last, which is taken for the classifier.
+
+    Auxiliary classifiers (of Inception v3 and GoogLeNet) answer in training alone.
+    """
+    children = [name for name, child in module.named_children() if _any(child.parameters())]
+    return [name for name in children[:-1] if not name.lower().startswith("aux")]
 
 
 def _any(items: Iterable[object]) -> bool:

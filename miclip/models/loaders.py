@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import cast
 
@@ -109,16 +111,21 @@ def read_labels(path: Path) -> tuple[str, ...]:
 def _published(source: str) -> dict[str, Tensor]:
     library, _, name = source.partition("/")
     try:
-        if library == "timm":
-            import timm
-
-            return cast("dict[str, Tensor]", timm.create_model(name, pretrained=True).state_dict())
-        from torchvision import models
-
-        return cast("dict[str, Tensor]", models.get_model_weights(name).DEFAULT.get_state_dict(check_hash=True))
+        with redirect_stdout(sys.stderr):  # torch says there what it downloads; commands answer on standard output
+            return _fetched(library, name)
     except (OSError, RuntimeError, ValueError) as error:
         text = f"weights: the published weights of {source} cannot be fetched; give a local file."
         raise InvalidInput(text, field="weights", allowed="a local file") from error
+
+
+def _fetched(library: str, name: str) -> dict[str, Tensor]:
+    if library == "timm":
+        import timm
+
+        return cast("dict[str, Tensor]", timm.create_model(name, pretrained=True).state_dict())
+    from torchvision import models
+
+    return cast("dict[str, Tensor]", models.get_model_weights(name).DEFAULT.get_state_dict(check_hash=True))
 
 
 def _check_outputs(module: nn.Module, state: dict[str, Tensor], outputs: int) -> None:

@@ -83,7 +83,7 @@ def check_concepts(concepts: Sequence[str], *, field: str = "concepts", limit: i
         )
     first_place: dict[str, int] = {}
     for place, concept in enumerate(concepts):
-        text = _check_concept(concept, f"{field}[{place}]")
+        text = check_concept(concept, f"{field}[{place}]")
         if (earlier := first_place.setdefault(text, place)) != place:
             raise InvalidInput(
                 f"{field}[{place}] repeats {field}[{earlier}]; every concept may be given once.",
@@ -141,7 +141,8 @@ def embed_vocabulary(vocabulary_id: str, concepts: Sequence[str], embed: EmbedTe
     return Vocabulary(vocabulary_id, tuple(concepts), normalise(np.concatenate(parts)))
 
 
-def _check_concept(concept: str, field: str) -> str:
+def check_concept(concept: str, field: str) -> str:
+    """Return a concept with surrounding white space removed; raises InvalidInput: see ``check_concepts``."""
     text, limit = concept.strip(), settings().max_text_chars
     if not 1 <= len(text) <= limit:
         raise InvalidInput(

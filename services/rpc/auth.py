@@ -65,7 +65,9 @@ class KeyRing:
         if record is None:
             record = match(key, await self._read_after(time.monotonic()))
         if record is None:
-            raise Unauthenticated("The API key is not valid. `miclip status` shows where the server keeps its key.")
+            raise Unauthenticated(
+                "The API key is not valid. Who runs the server can make one: `miclip key create NAME`."
+            )
         principal = Principal(record.key_id, frozenset(record.scopes))
         principal.require(scope)
         return principal

@@ -56,6 +56,22 @@ def test_serve_says_when_it_is_ready_and_a_signal_ends_all_of_it(tmp_path: Path,
     assert not (tmp_path / "state" / "server.json").exists()
 
 
+@pytest.mark.timeout(420)
+def test_a_serve_whose_reader_goes_away_ends_its_server(tmp_path: Path) -> None:
+    environment = {**os.environ, "MICLIP_STATE_DIR": str(tmp_path / "state"), "MICLIP_DATA_DIR": str(tmp_path / "data")}
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with os.fdopen(theirs, "w") as closed:
+        serve = subprocess.run(
+            [*PROGRAM, "serve", "--port", "0", "--http-port", "0"], env=environment, stdout=closed,
+            stderr=subprocess.PIPE, text=True, timeout=400, check=False,
+        )  # fmt: skip
+    assert serve.returncode == 0
+    assert "Traceback" not in serve.stderr
+    assert json.loads((tmp_path / "state" / "starting.json").read_text())["stage"] == "ready"
+    assert not (tmp_path / "state" / "server.json").exists()
+
+
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
     """As a shell script starts a program that it puts in the background."""

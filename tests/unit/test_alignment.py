@@ -181,6 +181,25 @@ def test_a_probe_directory_with_too_few_images_says_how_many_it_needs(tmp_path: 
         DirectoryProbe(_picture_directory(tmp_path, 3))
 
 
+def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
+    from PIL import Image
+
+    whole = _picture_directory(tmp_path, 20)
+    expected = DirectoryProbe(whole)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.JPG").write_text("not an image")
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:900])
+    for silent in (".hidden.png", ".cache/0.png", "folder.png/x", "notes.txt"):
+        (tmp_path / silent).parent.mkdir(exist_ok=True)
+        (tmp_path / silent).write_text("x")
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
+    probe = DirectoryProbe(tmp_path)
+    assert (probe.names, probe.sha256) == (expected.names, expected.sha256)
+    assert probe.skipped == ("cut.jpg", "empty.png", "text.JPG")
+    assert len(probe.load(0, 20)) == 20
+
+
 def test_changed_pixels_change_the_hash_of_a_probe_set(tmp_path: Path) -> None:
     before = DirectoryProbe(_picture_directory(tmp_path, 20)).sha256
     (tmp_path / "0003.png").write_bytes((tmp_path / "0004.png").read_bytes())

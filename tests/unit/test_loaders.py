@@ -104,6 +104,7 @@ FAMILIES = {
     "torchvision/mobilenet_v3_small": (None, LayerKind.CHANNELS, "features.12", False),
     "torchvision/squeezenet1_1": (None, LayerKind.CHANNELS, "features.12", False),
     "torchvision/alexnet": (4, LayerKind.CHANNELS, "features.11", False),
+    "torchvision/googlenet": (None, LayerKind.CHANNELS, "inception5b", False),
     "torchvision/regnet_y_400mf": (None, LayerKind.CHANNELS, "trunk_output.block4", False),
 }
 
@@ -267,6 +268,14 @@ def test_checkpoints_without_a_state_dict_are_refused(tmp_path: Path, content: A
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(InvalidInput, match="no state dict"):
         import_weights(tmp_path / "model.pth")
+
+
+def test_published_weights_of_open_clip_are_named_and_no_network_is_said() -> None:
+    with pytest.raises(InvalidInput, match="name which") as caught:
+        load_foreign("open_clip/RN50", "hub")
+    assert "hub:openai" in caught.value.allowed
+    with pytest.raises(InvalidInput, match="cannot be fetched; give a local file"):
+        load_foreign("open_clip/RN50", "hub:openai")
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,26 @@ def test_a_message_over_the_limit_is_too_large_and_says_what_to_do(server: Any, 
         run("embed_images", [bytes(settings().max_message_bytes + 1)])
 
 
-def test_nobody_there_is_not_ready(run: Callable[..., Any]) -> None:
-    with pytest.raises(errors.NotReady):
+def test_nobody_there_is_unreachable_and_the_reason_is_said(run: Callable[..., Any]) -> None:
+    with pytest.raises(errors.Unreachable, match=r"^The server at 127.0.0.1:1 cannot be reached: Connection refused\."):
         run("get_model", "m", options={"endpoint": "127.0.0.1:1", "attempts": 2})
+
+
+def test_what_a_server_cannot_do_now_is_not_taken_for_its_absence(server: Any, run: Callable[..., Any]) -> None:
+    status = server.detailed("NOT_READY", "The state store cannot be reached.")
+    server.answers["GetModel"] = server.refuse(grpc.StatusCode.UNAVAILABLE, "x", status)
+    with pytest.raises(errors.NotReady, match="state store") as caught:
+        run("get_model", "m", options={"attempts": 1})
+    assert not isinstance(caught.value, errors.Unreachable)
+
+
+@pytest.mark.parametrize("value", ["kéy", "a\nb", "a b", "\x00"])
+def test_a_key_that_cannot_be_sent_is_refused_before(value: str) -> None:
+    with pytest.raises(errors.Unauthenticated, match="characters") as caught:
+        Options(endpoint="127.0.0.1:1", api_key=value)
+    assert value not in str(caught.value)
+    with pytest.raises(errors.InvalidInput, match="request_id"):
+        Options(endpoint="127.0.0.1:1", request_id=value)
 
 
 def test_a_broken_watch_is_opened_again_and_ends_with_the_alignment(server: Any, run: Callable[..., Any]) -> None:
