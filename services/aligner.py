@@ -30,7 +30,6 @@ from services.messages import embedding_kind, embedding_messages, provenance
 from services.rpc import Call, Scope, Servicer, check_range, check_size, check_text, page_of, rpc
 from services.tracing import capture, image_traces
 from services.unit_names import parse_units
-from services.words import check_clip
 
 _WATCH_S = 0.3
 _DEFAULT_TOP_K = 5
@@ -103,7 +102,7 @@ class AlignerServicer(Servicer):
         concepts, limit = self._texts(request.concepts, "concepts"), self.settings.max_top_k
         top_k = check_range(request.top_k, "top_k", 1, limit) if request.HasField("top_k") else _DEFAULT_TOP_K
         atlas = (await self.models.held(self.atlases, model, "model")).atlas
-        check_clip(atlas, self.clip.clip_id)
+        atlas.check_clip(self.clip.clip_id)
         began = time.perf_counter()
         with metrics.stage(self.application, "capture"):
             captured = await capture(self.peer("activation"), atlas, request.images)

@@ -38,7 +38,7 @@ from services.vocabularies import (
     builtin_message,
     vocabulary_message,
 )
-from services.words import Words, check_clip
+from services.words import Words
 
 
 class RetrievalServicer(Servicer):
@@ -209,7 +209,7 @@ class RetrievalServicer(Servicer):
         if images:
             parts.append(await self.words.embed_images(images))
         for _, clip_id in parts:
-            check_clip(atlas, clip_id)
+            atlas.check_clip(clip_id)
         return np.concatenate([vectors for vectors, _ in parts])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, normalise
-from miclip.errors import BadArtefact, NotReady
+from miclip.errors import NotReady
 from miclip.retrieval import MODEL_LABELS, Vocabulary, builtin_concepts
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2
@@ -60,9 +60,9 @@ class Words:
         return Vocabulary(vocabulary_id, tuple(concepts), normalise(vectors)), clip_id
 
     async def for_atlas(self, atlas: Atlas, concepts: Sequence[str]) -> Vocabulary:
-        """Checked concepts as a vocabulary for searches of ``atlas``; raises BadArtefact as ``check_clip`` does."""
+        """Checked concepts as a vocabulary for searches of ``atlas``; raises as ``Atlas.check_clip`` does."""
         vocabulary, clip_id = await self.of_concepts(concepts)
-        check_clip(atlas, clip_id)
+        atlas.check_clip(clip_id)
         return vocabulary
 
     async def named(self, vocabulary_id: str, atlas: Atlas, field: str) -> Vocabulary:
@@ -70,7 +70,7 @@ class Words:
 
         Raises:
             NotFound: there is none of that id.
-            BadArtefact: as ``check_clip`` does.
+            BadArtefact: as ``Atlas.check_clip`` does.
         """
         if vocabulary_id in BUILTINS and vocabulary_id != MODEL_LABELS:
             return await self._builtin(vocabulary_id, atlas)
@@ -82,7 +82,7 @@ class Words:
             kept = await self._store.load(record)
             if record.clip_id != clip_id:
                 kept, embedded_by = await self.of_concepts(kept.concepts, vocabulary_id)
-                check_clip(atlas, embedded_by)
+                atlas.check_clip(embedded_by)
                 await self._store.reembed(record, kept, embedded_by)
             self._keep(key, kept)
         return self._cache[key]
@@ -92,7 +92,7 @@ class Words:
         if key not in self._cache:
             concepts = await asyncio.to_thread(builtin_concepts, vocabulary_id)
             vocabulary, clip_id = await self.of_concepts(concepts, vocabulary_id)
-            check_clip(atlas, clip_id)
+            atlas.check_clip(clip_id)
             self._keep(key, vocabulary)
         return self._cache[key]
 
@@ -100,12 +100,3 @@ class Words:
         self._cache[key] = vocabulary
         while len(self._cache) > _KEPT:
             self._cache.popitem(last=False)
-
-
-def check_clip(atlas: Atlas, clip_id: str) -> None:
-    """Raise BadArtefact when the atlas was made with another CLIP model than the one that serves."""
-    if atlas.manifest.clip_id != clip_id:
-        raise BadArtefact(
-            f"Atlas {atlas.atlas_id[:12]} was made with another CLIP model than the one served. "
-            "Align the model again, or activate an atlas made with this one."
-        )

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 MARKERS = ("<!-- miclip evaluate -->", "<!-- end -->")
 README_MODEL = "emoji-resnet"
 README_SECTIONS = ("labels", "localization", "verdict")
+README_METHODS = ("random", "mean_activation", "clip_dissect", "semanticlens", "filter", "attribution", "oracle")
 WIDTH = 160
 
 
@@ -38,6 +39,23 @@ def printed(value: dict[str, Any], models: Collection[str] = (), sections: Colle
     return f"```text\n{lines.strip()}\n```"
 
 
+def penultimate(target: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    """Return a target's figures with interventions on the last layer before the logits alone, found by ``methods``."""
+    *_, last = (layer for layer in target["layers"] if layer != "logits")
+    kept = {layer: {units: _part(figures, methods if layer == last else ()) for units, figures in found.items()
+                    if units in evaluation_tables.UNITS}
+            for layer, found in target["layers"].items()}  # fmt: skip
+    return {**target, "layers": kept}
+
+
+def _part(figures: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
+    part = {"labels": figures["labels"], "agreement": {}}
+    if methods:
+        part["localization"] = {name: one for name, one in figures["localization"].items() if name in methods}
+        part["verdict"] = figures["verdict"]
+    return part
+
+
 def replaced(text: str, block: str) -> str:
     """Return ``text`` with what stands between the markers exchanged."""
     before, found, rest = text.partition(MARKERS[0])
@@ -50,9 +68,10 @@ def replaced(text: str, block: str) -> str:
 def main() -> None:
     """Write both files."""
     value = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    brief = {"targets": {README_MODEL: penultimate(value["targets"][README_MODEL], README_METHODS)}}
     blocks = {
         ROOT / "docs" / "evaluation.md": printed(value),
-        ROOT / "README.md": printed(value, (README_MODEL,), README_SECTIONS),
+        ROOT / "README.md": printed(brief, sections=README_SECTIONS),
     }
     for path, block in blocks.items():
         path.write_text(replaced(path.read_text(encoding="utf-8"), block), encoding="utf-8")

@@ -244,6 +244,14 @@ class Atlas:
             )
         return cls(atlas_id, manifest, *_contents(root / atlas_id, manifest))
 
+    def check_clip(self, clip_id: str) -> None:
+        """Raise BadArtefact when the atlas was made with another CLIP model than that of ``clip_id``."""
+        if self.manifest.clip_id != clip_id:
+            raise BadArtefact(
+                f"Atlas {short(self.atlas_id)} of model {self.manifest.model} was made with another CLIP model than "
+                "the one in use. Align the model again, or activate an atlas made with this one."
+            )
+
     def layer(self, name: str) -> LayerAtlas:
         """Return layer ``name``; raises NotAligned naming the layers there are."""
         if name not in self._layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from miclip.cli import output
 from miclip.cli.connect import client
 from miclip.cli.options import Layers
 from miclip.cli.progress import Report, progress_bar
-from miclip.errors import Internal, InvalidInput, Unreachable
+from miclip.errors import AlreadyExists, Internal, InvalidInput, Unreachable
 from miclip.settings import settings
 
 if TYPE_CHECKING:
@@ -102,21 +103,38 @@ def _here(
 def _target(model: str, weights: str, labels: Path | None, name: str, layers: list[str]) -> TargetModel:
     """Return the model; one named by its library is imported once, and kept so that it can be served."""
     from miclip.catalogue import Catalogue, default_id
-    from miclip.models.loaders import read_labels
+    from miclip.models.loaders import HUB, read_labels
 
     catalogue = Catalogue()
     if "/" not in model:
+        if weights or labels or name:
+            text = "--weights, --labels and --id are for a model that --model names as its library does: timm/NAME."
+            raise InvalidInput(text, field="--weights")
         return catalogue.load_target(model)
     known = name or default_id(model)
+    names = read_labels(labels) if labels else ()
     if known in catalogue.model_ids():
+        target = catalogue.load_target(known)
+        if weights and not weights.startswith(HUB):
+            _check_same(target, model, weights, names)
         output.note(f"Using the model that was imported as {known}; another --id imports it anew.")
-        return catalogue.load_target(known)
+        return target
     if not weights:
         raise InvalidInput("--weights: name a local file, or `hub` for the published weights.", field="--weights",
                            allowed="a file, or hub")  # fmt: skip
-    names = read_labels(labels) if labels else ()
     catalogue.import_model(known, model, weights, labels=names, layers=layers)
     return catalogue.load_target(known)
+
+
+def _check_same(known: TargetModel, source: str, weights: str, labels: Sequence[str]) -> None:
+    from miclip.models.loaders import as_target, load_foreign
+
+    if not (labels or source.startswith("open_clip/")):
+        labels = known.labels
+    given = as_target(known.name, *load_foreign(source, weights, labels=labels))
+    if (given.weights_sha256, given.labels) != (known.weights_sha256, known.labels):
+        text = f"There is a model {known.name!r} already, of other weights or labels; choose another --id."
+        raise AlreadyExists(text, field="--id")
 
 
 def probe_images(images: Path | None, limit: int) -> ProbeSet:

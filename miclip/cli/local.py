@@ -31,6 +31,7 @@ from miclip.names import UnitName
 from miclip.retrieval import (
     MODEL_LABELS,
     AtlasSearcher,
+    EmbedTexts,
     LocalizationMethod,
     Vocabulary,
     builtin_concepts,
@@ -81,7 +82,7 @@ class LocalBackend:
         chosen = cast("LocalizationMethod", _one_of(method, _METHODS, "--method"))
         searcher = _searcher(model)
         asked = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(texts)]
-        found = searcher.localize(self._clip.embed_texts(asked), layers, top_k, method=chosen)
+        found = searcher.localize(self._embed(searcher)(asked), layers, top_k, method=chosen)
         return [
             Localization(
                 concept=text,
@@ -117,12 +118,19 @@ class LocalBackend:
         names = searcher.atlas.neuron_layers
         found = target.forward(target.preprocess(decode_image(image, field="IMAGE"))[None], capture=names)
         activations = {name: found.activations[name].cpu().numpy() for name in names}
-        (scores,) = layer_scores(searcher.atlas, activations, searcher.centre(self._clip.embed_texts(asked))).tolist()
+        (scores,) = layer_scores(
+            searcher.atlas, activations, searcher.centre(self._embed(searcher)(list(asked)))
+        ).tolist()
         return Trace(
             layers=[LayerScores(layer=name, scores=row) for name, row in zip(names, scores, strict=True)],
             predictions=_labels(target.labels, found.logits[0], top_k),
             atlas=f"atlases/{searcher.atlas.atlas_id}",
         )
+
+    def _embed(self, searcher: AtlasSearcher) -> EmbedTexts:
+        """Return what embeds texts for searches of an atlas; raises BadArtefact when that is another CLIP model's."""
+        searcher.atlas.check_clip(self._clip.clip_id)
+        return self._clip.embed_texts
 
     @cached_property
     def _clip(self) -> Clip:
@@ -130,10 +138,10 @@ class LocalBackend:
 
     def _vocabulary(self, searcher: AtlasSearcher, vocabulary: str, concepts: Sequence[str]) -> Vocabulary:
         if concepts:
-            return embed_vocabulary("", check_concepts(concepts, field="--concept"), self._clip.embed_texts)
+            return embed_vocabulary("", check_concepts(concepts, field="--concept"), self._embed(searcher))
         if vocabulary == MODEL_LABELS:
             return searcher.labels
-        return embed_vocabulary(vocabulary, builtin_concepts(vocabulary), self._clip.embed_texts)
+        return embed_vocabulary(vocabulary, builtin_concepts(vocabulary), self._embed(searcher))
 
 
 @cache

@@ -125,7 +125,7 @@ class AsyncMiclipClient:
                         return
                 error: MiclipError = NotReady("The server closed the stream before the alignment had ended.")
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id, self.options.endpoint)
+                error = to_error(failure, call.request_id, call.endpoint)
             finally:
                 stream.cancel()
             await asyncio.sleep(call.pause(error))
@@ -178,5 +178,5 @@ class AsyncMiclipClient:
             try:
                 return await self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id, self.options.endpoint)
+                error = to_error(failure, call.request_id, call.endpoint)
             await asyncio.sleep(call.pause(error))

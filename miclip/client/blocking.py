@@ -133,7 +133,7 @@ class MiclipClient:
                         return
                 error: MiclipError = NotReady("The server closed the stream before the alignment had ended.")
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id, self.options.endpoint)
+                error = to_error(failure, call.request_id, call.endpoint)
             finally:
                 stream.cancel()
             time.sleep(call.pause(error))
@@ -183,5 +183,5 @@ class MiclipClient:
             try:
                 return self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
             except grpc.RpcError as failure:
-                error = to_error(failure, call.request_id, self.options.endpoint)
+                error = to_error(failure, call.request_id, call.endpoint)
             time.sleep(call.pause(error))

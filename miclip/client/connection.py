@@ -145,7 +145,7 @@ class Call:
     """One call while it is tried: its metadata, its deadline, and whether to try again."""
 
     def __init__(self, rpc: Rpc, options: Options, deadline_s: float | None) -> None:
-        self.request_id = options.request_id or uuid.uuid4().hex
+        self.endpoint, self.request_id = options.endpoint, options.request_id or uuid.uuid4().hex
         self.metadata = [("application", rpc.application), ("request_id", self.request_id)]
         if options.api_key:
             self.metadata.append(("authorization", f"Bearer {options.api_key}"))

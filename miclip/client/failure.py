@@ -41,12 +41,12 @@ def to_error(failure: grpc.RpcError, request_id: str, endpoint: str) -> MiclipEr
     return found
 
 
-def to_stream_error(failure: grpc.RpcError, request_id: str) -> MiclipError:
+def to_stream_error(failure: grpc.RpcError, request_id: str, endpoint: str) -> MiclipError:
     """As ``to_error``; a stream that was cut on its way is NotReady, whatever the proxy that cut it calls that."""
     call: Any = failure
     if call.code() in _CUT and next(_details(call), None) is None:
         return errors.NotReady(call.details() or "The stream was cut.")
-    return to_error(failure, request_id)
+    return to_error(failure, request_id, endpoint)
 
 
 def _details(call: Any) -> Iterator[MiclipError]:

@@ -73,7 +73,11 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
                     watchdog.expect(SILENCES * message.heartbeat_seconds)
                 error: MiclipError = NotReady(_ENDED)
             except grpc.RpcError as failure:
-                error = NotReady(_SILENT) if watchdog.has_bitten else to_stream_error(failure, call.request_id)
+                error = (
+                    NotReady(_SILENT)
+                    if watchdog.has_bitten
+                    else to_stream_error(failure, call.request_id, call.endpoint)
+                )
             finally:
                 watchdog.stop()
                 stream.cancel()
@@ -99,7 +103,7 @@ async def follow(
         except TimeoutError:
             error = NotReady(_SILENT)
         except grpc.RpcError as failure:
-            error = to_stream_error(failure, call.request_id)
+            error = to_stream_error(failure, call.request_id, call.endpoint)
         finally:
             stream.cancel()
         await asyncio.sleep(call.pause(error))

@@ -16,7 +16,7 @@ from miclip.cli import align, evaluate, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer
-from miclip.errors import InvalidInput
+from miclip.errors import AlreadyExists, InvalidInput
 from miclip.settings import settings
 
 pytestmark = pytest.mark.unit
@@ -255,3 +255,28 @@ def test_evaluate_describes_with_three_open_vocabularies() -> None:
 def test_evaluate_judges_the_demo_models_alone() -> None:
     with pytest.raises(InvalidInput, match="emoji-resnet"):
         evaluate._subject("timm-resnet50")
+
+
+def test_align_takes_weights_for_a_model_that_it_imports_alone(tmp_path: Path) -> None:
+    result = run("align", "--model", "emoji-vit", "--weights", str(tmp_path / "x.safetensors"))
+    assert result.exit_code == 1
+    assert "timm/NAME" in result.stderr
+
+
+def test_align_under_a_taken_id_wants_the_same_weights_and_labels(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    files = [str(tmp_path / f"{number}.safetensors") for number in range(2)]
+    for file in files:
+        model = timm.create_model("test_resnet.r160_in1k", num_classes=3)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, file)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("a\nb\nd\n", encoding="utf-8")
+    source = ("timm/test_resnet", "mine", [])
+    first = align._target(source[0], files[0], tmp_path / "labels.txt", *source[1:])
+    for labels in (tmp_path / "labels.txt", None):
+        assert align._target(source[0], files[0], labels, *source[1:]).weights_sha256 == first.weights_sha256
+    for weights, labels in ((files[1], tmp_path / "labels.txt"), (files[0], tmp_path / "other.txt")):
+        with pytest.raises(AlreadyExists, match="other weights or labels"):
+            align._target(source[0], weights, labels, *source[1:])

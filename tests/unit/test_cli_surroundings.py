@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -106,3 +107,18 @@ def test_a_key_needs_the_name_of_who_holds_it(name: str) -> None:
     result = CliRunner().invoke(app, ["key", "create", name])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: NAME")
+
+
+def test_texts_of_another_clip_model_are_not_compared_with_an_atlas() -> None:
+    result = CliRunner().invoke(app, ["describe", "toy/mid/1", "-c", "dog", "--local"])  # the toy's CLIP is made up
+    assert result.exit_code == 1
+    assert "another CLIP model" in result.stderr
+
+
+def test_a_concept_may_be_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MICLIP_DATA_DIR")
+    settings.cache_clear()
+    result = CliRunner().invoke(app, ["localize", "dog", "dog", "--local", "--json"])
+    assert result.exit_code == 0, result.stderr
+    first, second = json.loads(result.stdout)
+    assert first == second

@@ -55,6 +55,20 @@ def test_a_part_has_the_chosen_models_and_sections(tool: ModuleType, value: dict
     assert "×2 target" not in block
 
 
+def test_the_brief_has_the_labels_of_all_layers_and_interventions_on_the_last_by_some_methods(
+    tool: ModuleType, value: dict[str, Any]
+) -> None:
+    layer = value["targets"]["one"]["layers"]["layer4"]
+    full = {**value["targets"]["one"], "layers": {"layer3": layer, "layer4": layer, "logits": layer}}
+    brief = tool.penultimate(full, ("random", "attribution"))
+    rows = [line.split() for line in tool.printed({"targets": {"one": brief}}).splitlines()]
+    assert [row[0] for row in rows if row[1:] == ["neurons", "81.2"]] == ["layer3", "layer4", "logits"]
+    changes = [(row[0], row[2]) for row in rows if row[1:2] == ["neurons"] and len(row) > 8]
+    assert changes == [("layer4", "random"), ("layer4", "attribution")]
+    assert [row[2] for row in rows if row[:2] == ["class", "names"]] == ["layer4"]
+    assert set(layer["neurons"]["localization"]) == {"random", "attribution", "oracle"}, "the original stays"
+
+
 def test_only_the_text_between_the_markers_changes(tool: ModuleType) -> None:
     start, end = tool.MARKERS
     assert tool.replaced(f"a\n{start}\nold\n{end}\nb\n", "new") == f"a\n{start}\nnew\n{end}\nb\n"
