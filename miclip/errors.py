@@ -28,6 +28,13 @@ class MiclipError(Exception):
         super().__init__(message)
         self.message, self.field, self.allowed = message, field, allowed
 
+    def rename(self, field: str) -> None:
+        """Blame the field of another request, in the text too where that begins with the field's name."""
+        if self.field and self.message.startswith(self.field):
+            self.message = field + self.message.removeprefix(self.field)
+            self.args = (self.message,)
+        self.field = field
+
 
 class InvalidInput(MiclipError):
     """A value of the request is malformed or out of range."""

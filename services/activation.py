@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from miclip.errors import InvalidInput
+from miclip.errors import InvalidInput, NotFound
 from miclip.names import ModelName, UnitName, parse_id, parse_model
 from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
 from miclip.v1 import activation_pb2 as pb
@@ -49,7 +49,7 @@ class ActivationServicer(Servicer):
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         """List the models of the catalogue."""
         ids = await asyncio.to_thread(self.hosting.model_ids)
-        page, token = page_of(ids, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(ids, request, self.settings.max_page_size)
         models = [await self._model(await self.hosting.get(model)) for model in page]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
@@ -74,6 +74,7 @@ class ActivationServicer(Servicer):
         baseline = request.include_baseline and edits != ()
         outputs, times = await hosted.batcher.run([*rows, *_rows(images, (), watched)] if baseline else rows)
         hosted.drift.observe(outputs)
+        check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
         response = pb.PredictResponse(steering=applied, weights_sha256=hosted.target.weights_sha256)
         for index in range(len(images)):
@@ -103,6 +104,7 @@ class ActivationServicer(Servicer):
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
         outputs, times = await hosted.batcher.run(_rows(images, edits, layers))
+        check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
         return pb.CaptureActivationsResponse(
             results=[_activations(output, target.name, layers, top_k) for output in outputs],
@@ -112,7 +114,11 @@ class ActivationServicer(Servicer):
         )
 
     async def _hosted(self, name: str, field: str) -> Hosted:
-        return await self.hosting.get(parse_model(name, field=field).model)
+        model = parse_model(name, field=field).model
+        try:
+            return await self.hosting.get(model)
+        except NotFound as error:
+            raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
 
     async def _model(self, hosted: Hosted) -> pb.Model:
         target = hosted.target
@@ -220,6 +226,15 @@ def _apply(
     applied.outcome = pb.STEERING_OUTCOME_APPLIED
     applied.fingerprint = fingerprint(edits)
     return edits, applied
+
+
+def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
+    """Refuse edits, each in its range, that together drive the model out of the range of its numbers."""
+    steering = request.WhichOneof("steering")
+    values = (value for output in outputs for value in (output.logits, *output.activations.values()))
+    if steering and not all(value.isfinite().all() for value in values):
+        text = f"{steering}: under these edits the model's outputs are not finite. Use smaller values, or fewer edits."
+        raise InvalidInput(text, field=steering, allowed="edits under which all outputs are finite")
 
 
 def _rows(images: Sequence[Tensor], edits: tuple[Edit, ...], capture: tuple[str, ...] = ()) -> list[Row]:

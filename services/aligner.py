@@ -136,7 +136,7 @@ class AlignerServicer(Servicer):
     async def ListAlignments(self, request: pb.ListAlignmentsRequest, call: Call) -> pb.ListAlignmentsResponse:
         """List alignments, newest first."""
         ids = await self.jobs.ids()
-        page, token = page_of(ids, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(ids, request, self.settings.max_page_size)
         jobs = [await self.jobs.get(job_id) for job_id in page]
         return pb.ListAlignmentsResponse(alignments=map(alignment_message, jobs), next_page_token=token)
 
@@ -168,7 +168,7 @@ class AlignerServicer(Servicer):
         wanted = [item for item in found if model in ("", item[1].model)]
         if model and not wanted:
             await self.models.get(ModelName(model), "model")
-        page, token = page_of(wanted, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(wanted, request, self.settings.max_page_size)
         active = {manifest.model: await self._active_id(manifest.model) for _, manifest in page}
         messages = [atlas_message(key, manifest, active=active[manifest.model] == key) for key, manifest in page]
         return pb.ListAtlasesResponse(atlases=messages, next_page_token=token)

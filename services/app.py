@@ -19,8 +19,8 @@ from miclip.settings import Settings
 APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
 _GPU_USERS = ("activation", "aligner")
 _SERVICER_FUNCTIONS = (
-    *(f"miclip.v1.{name}_pb2_grpc.add_{name.capitalize()}ServiceServicer_to_server" for name in APPLICATIONS),
-    "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
+    *(f"services.rpc.register.add_{name}" for name in APPLICATIONS),
+    "services.rpc.register.add_health",
 )
 
 
@@ -79,6 +79,8 @@ def _application(
         "health_check_timeout_s": 60,
         "graceful_shutdown_timeout_s": 10,
         "graceful_shutdown_wait_loop_s": 0.5,
+        # the servicers log every call; Serve's own line repeats whatever a client sent as its request id
+        "logging_config": {"enable_access_log": False},
         **options,
         "ray_actor_options": {**actor, **options.get("ray_actor_options", {})},
     }

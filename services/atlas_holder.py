@@ -13,6 +13,7 @@ from miclip.errors import BadArtefact, MiclipError, NotFound, NotReady
 from services.active import ActiveAtlases
 
 _POLL_S = 0.25
+_REMEDY = "Name another one to ActivateAtlas (ListAtlases shows what there is), or align the model again."
 
 log = logging.getLogger("miclip")
 
@@ -105,7 +106,8 @@ class AtlasHolder(Generic[Value]):
 
     def _open(self, atlas_id: str) -> Value:
         try:
-            path = locate_atlas(atlas_id)
+            return self._make(Atlas.open(locate_atlas(atlas_id).parent, atlas_id))
         except NotFound as error:
-            raise BadArtefact(f"The active atlas {atlas_id[:12]} is missing; activate another.") from error
-        return self._make(Atlas.open(path.parent, atlas_id))
+            raise BadArtefact(f"The active atlas {atlas_id[:12]} is missing. {_REMEDY}") from error
+        except BadArtefact as error:
+            raise BadArtefact(f"{error.message} {_REMEDY}", field=error.field, allowed=error.allowed) from error

@@ -17,6 +17,8 @@ from services.cpus import available_cpus
 from services.embedding_cache import EmbeddingCache
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from miclip.models.clip import Clip
 
 _CHUNK = 64  # inputs per turn of the thread, so that a long call lets short ones through
@@ -36,6 +38,8 @@ class ClipTower:
         self._clip, self._cache = clip, cache
         # torch uses all cores for one call; two at a time would only get in each other's way
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clip")
+        # elsewhere, for a large image takes a second; few at a time, for it takes 100 MB until it is an input
+        self._decoders = ThreadPoolExecutor(max(2, available_cpus()), thread_name_prefix="decode")
 
     @classmethod
     def load(cls, device: str, cache: EmbeddingCache) -> ClipTower:
@@ -64,13 +68,23 @@ class ClipTower:
 
     async def embed_images(self, images: Sequence[bytes], field: str = "images") -> NDArray[np.float32]:
         """Return the embeddings [n, D] of encoded images; raises InvalidInput naming the one that is none."""
-        inputs = [(f"{field}[{i}]", data) for i, data in enumerate(images)]
-        return await self._in_turns("embed_images", self._decode_and_embed, inputs)
+        loop = asyncio.get_running_loop()
+        decoding = [
+            loop.run_in_executor(self._decoders, copy_context().run, self._decode, data, f"{field}[{i}]")
+            for i, data in enumerate(images)
+        ]
+        return await self._in_turns("embed_images", self._embed_inputs, await asyncio.gather(*decoding))
 
-    def _decode_and_embed(self, images: Sequence[tuple[str, bytes]]) -> NDArray[np.float32]:
+    def _decode(self, data: bytes, field: str) -> Tensor:
         from miclip.images import decode_image
 
-        return self._clip.embed_images([decode_image(data, field=field) for field, data in images])
+        with metrics.stage("aligner", "decode"):
+            return self._clip.preprocess(decode_image(data, field=field))
+
+    def _embed_inputs(self, inputs: list[Tensor]) -> NDArray[np.float32]:
+        import torch
+
+        return self._clip.embed_inputs(torch.stack(inputs))
 
     async def _in_turns(
         self, stage: str, embed: Callable[[list[T]], NDArray[np.float32]], inputs: list[T]

@@ -52,7 +52,8 @@ def to_edits(
         allowed = f"0 to {limit}"
         raise TooLarge(f"{field} has {len(messages)} entries; allowed is {allowed}.", field=field, allowed=allowed)
     edits = [_edit(message, model, layer_sizes, f"{field}[{i}]") for i, message in enumerate(messages)]
-    _validate(edits, messages, layer_sizes, field)
+    for i, (edit, message) in enumerate(zip(edits, messages, strict=True)):
+        _validate([edit], [message], layer_sizes, field, first=i)  # alone: what is relative has no unit yet
     edits = [
         _absolute(edit, maximum(edit.layer, edit.unit), f"{field}[{i}]") if message.relative_to_max else edit
         for i, (edit, message) in enumerate(zip(edits, messages, strict=True))
@@ -92,15 +93,18 @@ def layer_of(name: str, model: str, layers: Mapping[str, object], *, field: str)
     return parsed.layer
 
 
-def _validate(edits: Sequence[Edit], messages: Sequence[pb.Edit], layer_sizes: Mapping[str, int], field: str) -> None:
-    for i, (edit, message) in enumerate(zip(edits, messages, strict=True)):
-        own = f"{field}[{i}]"
-        try:
-            validate_edits([edit], layer_sizes, field=field)
-        except InvalidInput as error:  # it speaks of edits[0].value, clients know scale, add and clamp
-            named = error.field.replace(f"{field}[0]", own).replace(".value", f".{message.WhichOneof('op')}")
-            text = error.message.replace(error.field, named)
-            raise InvalidInput(text, field=named, allowed=error.allowed) from None
+def _validate(
+    edits: Sequence[Edit], messages: Sequence[pb.Edit], layer_sizes: Mapping[str, int], field: str, *, first: int = 0
+) -> None:
+    """Validate edits of which the first is entry ``first`` of the list at ``field``."""
+    try:
+        validate_edits(edits, layer_sizes, field=field)
+    except InvalidInput as error:  # it speaks of edits[0].value, clients know scale, add and clamp
+        place = int(error.field[len(field) + 1 :].partition("]")[0])
+        part = error.field.rpartition(".")[2]
+        named = f"{field}[{first + place}].{messages[place].WhichOneof('op') if part == 'value' else part}"
+        text = error.message.replace(error.field, named)
+        raise InvalidInput(text, field=named, allowed=error.allowed) from None
 
 
 def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: str) -> Edit:

@@ -27,7 +27,8 @@ class KnownModels:
         try:
             answer = await self._activation.call("GetModel", activation_pb2.GetModelRequest(name=str(name)))
         except NotFound as error:
-            raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from error
+            error.rename(field)
+            raise
         model: activation_pb2.Model = answer.model
         return model
 
@@ -45,15 +46,19 @@ class KnownModels:
             await self.get(ModelName(model), field)
             raise NotAligned(error.message, field=field) from error
 
-    async def check_layers(self, atlas: Atlas, layers: Iterable[tuple[str, LayerName]]) -> None:
-        """Check that an atlas covers layers, each given with the field that names it.
+    async def check_layers(self, atlas: Atlas, layers: Iterable[tuple[str, LayerName]]) -> list[LayerName]:
+        """Return layers, each given with the field that names it, if an atlas covers them.
+
+        No more of ``layers`` is read than up to the first one that it does not cover.
 
         Raises:
             NotFound: the model has no such layer.
             NotAligned: it has, but the atlas lacks it.
         """
+        covered = []
         for field, layer in layers:
             if layer.layer in atlas.layer_names:
+                covered.append(layer)
                 continue
             model = await self.get(ModelName(layer.model), field)
             names = layer_ids(model)
@@ -64,6 +69,7 @@ class KnownModels:
             allowed = ", ".join(atlas.layer_names)
             text = f"{field}: layer {layer.layer} of models/{layer.model} is not in its atlas, which has {allowed}."
             raise NotAligned(text, field=field, allowed=allowed)
+        return covered
 
 
 def layer_ids(model: activation_pb2.Model) -> list[str]:

@@ -71,7 +71,8 @@ LABELS = {
     "code": "gRPC status, `OK` for success",
     "reason": "`ErrorInfo.reason` of the refusal",
     "stage": "activation: `decode` and `preprocess` of one image, `queue` of one request, `compile` (the edits) and "
-    "`forward` (which applies them) of one batch; aligner: `embed_texts` and `embed_images` of up to 64 inputs, "
+    "`forward` (which applies them) of one batch; aligner: `decode` (and preprocess) of one image, "
+    "`embed_texts` and `embed_images` of up to 64 inputs, "
     "`capture` (waits for activation) and `compare` of one trace; "
     "retrieval, of one request: `words` and `embed` (both wait for the aligner), `search`; "
     "steering, of one request: `resolve` (concept to units), `measure` (a receipt)",

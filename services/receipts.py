@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,12 +175,20 @@ class Measurer:
                 layers=[str(LayerName(model_id, layer)) for layer in wanted],
                 edits=resources_pb2.EditList(edits=messages),
             )
-            results.extend((await self._activation.call("CaptureActivations", request)).results)
+            results.extend((await self._capture(request)).results)
         stacked = {
             layer: np.asarray([result.layers[i].values for result in results], dtype=np.float32)
             for i, layer in enumerate(wanted)
         }
         return Measured(_softmax(stacked[_LOGITS]), {layer: stacked[layer] for layer in layers})
+
+    async def _capture(self, request: activation_pb2.CaptureActivationsRequest) -> Any:
+        try:
+            return await self._activation.call("CaptureActivations", request)
+        except InvalidInput as error:
+            if error.field == "edits":  # of a request that our client knows nothing of
+                error.rename("policy")
+            raise
 
     async def _units(
         self,

@@ -41,7 +41,8 @@ class Resolver:
         try:
             response = await self._activation.call("GetModel", activation_pb2.GetModelRequest(name=name))
         except NotFound as error:
-            raise NotFound(error.message, field=field, allowed=error.allowed) from None
+            error.rename(field)
+            raise
         model: activation_pb2.Model = response.model
         return model
 
@@ -82,7 +83,7 @@ class Resolver:
         try:
             answer = await self._retrieval.call("LocalizeConcepts", request)
         except MiclipError as error:
-            error.field = _own_field(error.field, field)
+            error.rename(_own_field(error.field, field))
             raise
         units = [parse_unit(located.unit) for located in answer.localizations[0].units]
         if concept.reconstruct:

@@ -69,17 +69,18 @@ class RetrievalServicer(Servicer):
             vocabulary = await self._vocabulary(request, concepts, searcher)
         embedded = time.perf_counter()
 
-        def search() -> list[Description]:
+        def search() -> list[pb.UnitDescription]:
             found: dict[int, Description] = {}
             for layer, at in places.items():
                 wanted = [units.names[place].unit for place in at]
                 found.update(zip(at, searcher.describe(layer, wanted, vocabulary, top_k, kind), strict=True))
-            return [found[place] for place in range(len(units.names))]
+            # here, because a million concepts as messages take seconds
+            return [messages.description_message(units.model, found[place]) for place in range(len(units.names))]
 
         with metrics.stage(self.application, "search"):
             found = await asyncio.to_thread(search)
         return pb.DescribeUnitsResponse(
-            descriptions=[messages.description_message(units.model, one) for one in found],
+            descriptions=found,
             provenance=provenance(searcher.atlas, list(places), vocabulary.sha256),
             timings=timings({"words": embedded - began, "search": time.perf_counter() - embedded}),
         )
@@ -91,11 +92,10 @@ class RetrievalServicer(Servicer):
         messages.check_queries(request, self.settings.max_texts, self.settings.max_images)
         limit = self.settings.max_text_chars
         texts = [check_text(text, f"texts[{place}]", limit) for place, text in enumerate(request.texts)]
-        named = messages.parse_layers(request.layers, model)
         top_k, method = messages.top_k(request, self.settings.max_top_k), messages.method(request.method)
         temperature = messages.temperature(request)
         searcher = await self.models.held(self.atlases, model, "model")
-        await self.models.check_layers(searcher.atlas, ((f"layers[{i}]", layer) for i, layer in enumerate(named)))
+        named = await self.models.check_layers(searcher.atlas, messages.parse_layers(request.layers, model))
         layers = [layer.layer for layer in named] or [searcher.atlas.default_layer]
         began = time.perf_counter()
         with metrics.stage(self.application, "embed"):
@@ -142,7 +142,7 @@ class RetrievalServicer(Servicer):
         searcher = await self.models.held(self.atlases, name.model, "parent")
         await self.models.check_layers(searcher.atlas, [("parent", name)])
         units = range(searcher.atlas.layer(name.layer).entry.units)
-        page, token = page_of(units, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(units, request, self.settings.max_page_size)
         found = await asyncio.to_thread(searcher.unit_statistics, name.layer, page)
         return pb.ListUnitsResponse(
             units=[messages.statistics_message(name.model, one) for one in found],
@@ -166,7 +166,7 @@ class RetrievalServicer(Servicer):
         """List vocabularies, those that come with miclip among them."""
         kept = {record.vocabulary_id: record for record in await self.vocabularies.records()}
         ids = sorted({*kept, *BUILTINS})
-        page, token = page_of(ids, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(ids, request, self.settings.max_page_size)
         found = [
             await asyncio.to_thread(builtin_message, key) if key in BUILTINS else vocabulary_message(kept[key])
             for key in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from miclip.errors import InvalidInput
@@ -72,9 +72,12 @@ def check_queries(request: pb.LocalizeConceptsRequest, max_texts: int, max_image
         raise InvalidInput(text, field="texts", allowed=f"1 to {max_texts} entries, or 1 to {max_images} images")
 
 
-def parse_layers(names: Sequence[str], model: str) -> list[LayerName]:
-    """Parse names of layers of ``model``, each once; raises InvalidInput."""
-    layers: list[LayerName] = []
+def parse_layers(names: Sequence[str], model: str) -> Iterator[tuple[str, LayerName]]:
+    """Yield the field and the layer of each name, all of ``model`` and each once; raises InvalidInput.
+
+    As they are asked for: a reader that stops at the first layer there is not has read no more than there are.
+    """
+    layers: set[LayerName] = set()
     for place, name in enumerate(names):
         field, layer = f"layers[{place}]", parse_layer(name, field=f"layers[{place}]")
         if layer.model != model:
@@ -82,8 +85,8 @@ def parse_layers(names: Sequence[str], model: str) -> list[LayerName]:
             raise InvalidInput(text, field=field, allowed=f"layers of models/{model}")
         if layer in layers:
             raise InvalidInput(f"{field} is given twice.", field=field, allowed="each layer once")
-        layers.append(layer)
-    return layers
+        layers.add(layer)
+        yield field, layer
 
 
 def description_message(model: str, found: Description) -> pb.UnitDescription:

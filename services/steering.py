@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import json_format
 from ray import serve
 
-from miclip.errors import InvalidInput, NotFound, NotReady
+from miclip.errors import Conflict, InvalidInput, NotFound, NotReady
 from miclip.names import parse_id, parse_model
 from miclip.steering.edits import fingerprint
 from miclip.v1 import steering_pb2 as pb
@@ -71,7 +71,7 @@ class SteeringServicer(Servicer):
         model = parse_model(request.model, field="model").model if request.model else ""
         state = await self.store.steering()
         live = [p for _, p in sorted(state.policies.items()) if not p.expired() and model in ("", p.model)]
-        page, token = page_of(live, request.page_size, request.page_token, self.settings.max_page_size)
+        page, token = page_of(live, request, self.settings.max_page_size)
         return pb.ListPoliciesResponse(
             policies=[policy_message(policy) for policy in page],
             next_page_token=token,
@@ -92,7 +92,11 @@ class SteeringServicer(Servicer):
         fields = await self._fields(request.policy)
         policy = current.changed(**fields, created_by=call.principal.key_id)
         await self._check_norm(policy)
-        await self.store.replace_policy(policy, request.policy.etag, _audit("update", call, policy))
+        try:
+            await self.store.replace_policy(policy, request.policy.etag, _audit("update", call, policy))
+        except (Conflict, NotFound) as error:
+            error.rename(f"policy.{error.field}")
+            raise
         metrics.POLICY_CHANGES.labels("update").inc()
         return pb.UpdatePolicyResponse(policy=policy_message(policy))
 
@@ -160,7 +164,12 @@ class SteeringServicer(Servicer):
             return await self.resolver.fields(policy, "policy")
 
     async def _live(self, name: str, field: str) -> StoredPolicy:
-        policy = await self.store.policy(parse_id(name, "policies", field=field))
+        asked = parse_id(name, "policies", field=field)
+        try:
+            policy = await self.store.policy(asked)
+        except NotFound as error:
+            error.rename(field)
+            raise
         if policy.expired():
             raise NotFound(f"{field}: {name} has expired.", field=field)
         return policy
@@ -177,7 +186,7 @@ class SteeringServicer(Servicer):
             return
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
         change = await self.measurer.norm_change(model, policy.edits, DemoProbes(model.labels))
-        if change > policy.norm_limit:
+        if not change <= policy.norm_limit:  # also refuses NaN
             text = (
                 f"policy.norm_limit is {policy.norm_limit:g}, but the edits change a layer by {change:.3g} times its "
                 "typical norm. Use milder edits or fewer units, or raise the limit."

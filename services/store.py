@@ -33,8 +33,8 @@ _CHANGES_KEPT: Final = 10_000
 _AUDIT_KEPT: Final = 1_000_000
 _KEYS_PER_NAME: Final = 2
 
-# KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expected etag ('' = must not exist, '*' = any),
-# most entries of the hash, audit entry.
+# KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expectation ('' = must not exist, '*' = any,
+# '=ETAG' = this one), most entries of the hash, audit entry.
 _WRITE = """
 local now = redis.call('HGET', KEYS[1], ARGV[1])
 if ARGV[3] == '' then
@@ -42,7 +42,7 @@ if ARGV[3] == '' then
   if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
 else
   if not now then return 'missing' end
-  if ARGV[3] ~= '*' and cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
+  if ARGV[3] ~= '*' and '=' .. cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
 end
 if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 local model = cjson.decode(ARGV[2] == '' and now or ARGV[2])['model']
@@ -167,16 +167,19 @@ class Store:
 
     async def replace_policy(self, policy: StoredPolicy, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
-        _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), expected_etag, audit))
+        _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), f"={expected_etag}", audit))
 
     async def delete_policy(self, policy_id: str, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Delete a policy; an empty ``expected_etag`` matches any."""
-        _settle(policy_id, await self._write(policy_id, "", expected_etag or "*", audit))
+        expectation = f"={expected_etag}" if expected_etag else "*"
+        _settle(policy_id, await self._write(policy_id, "", expectation, audit))
 
-    async def _write(self, policy_id: str, value: str, etag: str, audit: Mapping[str, Any], limit: int = 0) -> str:
+    async def _write(
+        self, policy_id: str, value: str, expectation: str, audit: Mapping[str, Any], limit: int = 0
+    ) -> str:
         async with reachable():
             outcome = await self._write_script(
-                keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, etag, limit, json.dumps(audit)]
+                keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, expectation, limit, json.dumps(audit)]
             )
         return str(outcome.decode())
 
@@ -230,13 +233,14 @@ def _settle(policy_id: str, outcome: str) -> None:
         raise _no_policy(policy_id)
     if outcome == "conflict":
         raise Conflict(
-            f"policies/{policy_id} changed since that etag was read. Get it again, reapply your change, send its etag.",
+            f"etag: policies/{policy_id} changed since that etag was read. Get it again, reapply your change, send its "
+            "etag.",
             field="etag",
         )
 
 
 def _no_policy(policy_id: str) -> NotFound:
-    return NotFound(f"There is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
+    return NotFound(f"name: there is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
 
 
 class _TimedRedis(aioredis.Redis):
@@ -274,9 +278,9 @@ def _timed(command: str) -> Iterator[None]:
     metrics.REDIS_SECONDS.labels(command).observe(time.perf_counter() - started)
 
 
-def connect(url: str) -> Any:
-    """A client that gives up on a silent server within seconds; redis-py's own types mix its two kinds of client."""
-    return _TimedRedis.from_url(url, socket_connect_timeout=2, socket_timeout=10, health_check_interval=30)
+def connect(url: str, *, silence_s: float = 10) -> Any:
+    """A client that gives up on a server silent for so long; redis-py's own types mix its two kinds of client."""
+    return _TimedRedis.from_url(url, socket_connect_timeout=2, socket_timeout=silence_s, health_check_interval=30)
 
 
 @asynccontextmanager
@@ -284,5 +288,8 @@ async def reachable() -> AsyncIterator[None]:
     """Turn what redis-py raises when the server is away into NotReady."""
     try:
         yield
-    except (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.BusyLoadingError, OSError) as error:
+    except redis_errors.TimeoutError as error:  # a server that was held up does later what it was asked
+        text = "The state store does not answer; a change may have been made or not. Look, and try again."
+        raise NotReady(text) from error
+    except (redis_errors.ConnectionError, redis_errors.BusyLoadingError, OSError) as error:
         raise NotReady("The state store cannot be reached; nothing was changed. Try again.") from error

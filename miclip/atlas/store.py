@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -91,7 +91,10 @@ def activate_atlas(atlas_id: str) -> AtlasManifest:
     """
     manifest = verify(locate_atlas(atlas_id))
     with _locked(settings().data_dir):
-        active = {**_read_active(), manifest.model: atlas_id}
+        before: dict[str, str] = {}
+        with suppress(BadArtefact):  # a damaged list says to activate again, so that must work
+            before = _read_active()
+        active = {**before, manifest.model: atlas_id}
         target = settings().data_dir / _ACTIVE
         temporary = target.with_suffix(".tmp")
         with temporary.open("w", encoding="utf-8") as file:

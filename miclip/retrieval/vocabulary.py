@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from miclip.atlas import Atlas, normalise
 from miclip.errors import InvalidInput, NotFound
 from miclip.settings import settings
+from miclip.texts import check_text
 
 MODEL_LABELS = "model-labels"
 """Id of the vocabulary that stands for the labels of the model asked about."""
@@ -143,15 +144,4 @@ def embed_vocabulary(vocabulary_id: str, concepts: Sequence[str], embed: EmbedTe
 
 def check_concept(concept: str, field: str) -> str:
     """Return a concept with surrounding white space removed; raises InvalidInput: see ``check_concepts``."""
-    text, limit = concept.strip(), settings().max_text_chars
-    if not 1 <= len(text) <= limit:
-        raise InvalidInput(
-            f"{field} has {len(text)} characters; 1 to {limit} are allowed.",
-            field=field,
-            allowed=f"1 to {limit} characters",
-        )
-    if not text.isprintable():
-        raise InvalidInput(
-            f"{field} holds characters that cannot be printed.", field=field, allowed="printable characters"
-        )
-    return text
+    return check_text(concept, field, settings().max_text_chars)

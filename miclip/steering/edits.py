@@ -102,7 +102,8 @@ def validate_edits(edits: Sequence[Edit], layer_sizes: Mapping[str, int], *, fie
     Raises:
         TooLarge: there are more than ``max_edits``.
         NotFound: a layer does not exist; the text lists those that do.
-        InvalidInput: a unit or value is out of range; ``allowed`` holds the range.
+        InvalidInput: a unit or value is out of range, or what the edits of a unit do together is; ``allowed`` holds
+            the range.
     """
     limit = settings().max_edits
     if len(edits) > limit:
@@ -111,6 +112,23 @@ def validate_edits(edits: Sequence[Edit], layer_sizes: Mapping[str, int], *, fie
         )
     for index, edit in enumerate(edits):
         _validate(edit, layer_sizes, f"{field}[{index}]")
+    _validate_together(edits, field)
+
+
+def _validate_together(edits: Sequence[Edit], field: str) -> None:
+    """Check what the edits of each unit amount to: a factor of 100 made ten times is no float any more."""
+    most_gain, most_bias = settings().max_strength, settings().max_offset
+    units: dict[tuple[str, int], tuple[float, float]] = {}
+    for index, edit in enumerate(edits):
+        gain, bias = units[edit.layer, edit.unit] = _then(edit, units.get((edit.layer, edit.unit), _IDENTITY))
+        if abs(gain) <= most_gain and abs(bias) <= most_bias:
+            continue
+        allowed = f"a factor of -{most_gain:g} to {most_gain:g} and an addition of -{most_bias:g} to {most_bias:g}"
+        text = (
+            f"{field}[{index}].value: together, the edits of unit {edit.unit} of {edit.layer!r} multiply it by "
+            f"{gain:g} and add {bias:g}; allowed is {allowed}."
+        )
+        raise InvalidInput(text, field=f"{field}[{index}].value", allowed=allowed)
 
 
 def _validate(edit: Edit, layer_sizes: Mapping[str, int], path: str) -> None:
@@ -176,25 +194,32 @@ class _LayerFold:
 
 
 _Folded = dict[str, _LayerFold]
+_Affine = tuple[float, float]
+"""Gain and bias."""
+_IDENTITY: _Affine = (1.0, 0.0)
+
+
+def _then(edit: Edit, before: _Affine) -> _Affine:
+    """What a unit's edits so far and one more do together."""
+    gain, bias = before
+    match edit.op:
+        case Op.SCALE:
+            return gain * edit.value, bias * edit.value
+        case Op.ADD:
+            return gain, bias + edit.value
+        case Op.CLAMP:
+            return 0.0, edit.value
 
 
 def _fold(edits: Sequence[Edit]) -> _Folded:
-    units: dict[tuple[str, int], tuple[float, float]] = {}
+    units: dict[tuple[str, int], _Affine] = {}
     layers: _Folded = {}
     for edit in edits:
-        gain, bias = units.get((edit.layer, edit.unit), (1.0, 0.0))
-        match edit.op:
-            case Op.SCALE:
-                gain, bias = gain * edit.value, bias * edit.value
-            case Op.ADD:
-                bias += edit.value
-            case Op.CLAMP:
-                gain, bias = 0.0, edit.value
-        units[edit.layer, edit.unit] = (gain, bias)
+        units[edit.layer, edit.unit] = _then(edit, units.get((edit.layer, edit.unit), _IDENTITY))
         if edit.reconstruct:
             layers.setdefault(edit.layer, _LayerFold()).reconstruct = True
     for (layer, unit), affine in units.items():
-        if affine != (1.0, 0.0):
+        if affine != _IDENTITY:
             layers.setdefault(layer, _LayerFold()).units[unit] = affine
     return layers
 

@@ -31,9 +31,10 @@ service by handle: it was authenticated where it entered, and errors are raised 
 
 from __future__ import annotations
 
+from miclip.texts import check_text
 from services.keys import Scope
 from services.rpc.auth import Principal
-from services.rpc.limits import check_range, check_size, check_text, page_of
+from services.rpc.limits import check_range, check_size, page_of
 from services.rpc.peers import Peer
 from services.rpc.servicer import Call, Servicer, rpc
 

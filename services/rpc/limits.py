@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import copy
+import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from miclip.errors import InvalidInput
 
@@ -29,42 +30,49 @@ def check_size(values: Sequence[object], field: str, low: int, high: int) -> Non
         raise InvalidInput(f"{field} has {len(values)} entries; allowed is {allowed}.", field=field, allowed=allowed)
 
 
-def check_text(text: str, field: str, max_chars: int, *, empty: bool = False) -> str:
-    """Return ``text`` stripped, if it has 1 (0 where ``empty``) to ``max_chars`` characters, none of them control."""
-    stripped = text.strip()
-    low, count = 0 if empty else 1, len(stripped)
-    allowed = f"{low} to {max_chars} characters"
-    if not low <= count <= max_chars:
-        raise InvalidInput(f"{field} has {count} characters; allowed is {allowed}.", field=field, allowed=allowed)
-    if any(ord(c) < 32 or 0xD800 <= ord(c) <= 0xDFFF for c in stripped):
-        raise InvalidInput(f"{field} holds control characters; remove them.", field=field, allowed=allowed)
-    return stripped
+class PageRequest(Protocol):
+    """A request of a list."""
+
+    page_size: int
+    page_token: str
+
+    def SerializeToString(self, *, deterministic: bool = False) -> bytes: ...  # noqa: D102
 
 
-def page_of(items: Sequence[T], page_size: int, page_token: str, max_page_size: int) -> tuple[Sequence[T], str]:
+def page_of(items: Sequence[T], request: PageRequest, max_page_size: int) -> tuple[Sequence[T], str]:
     """One page of ``items`` and the token of the next (empty at the end).
 
     Raises:
-        InvalidInput: ``page_size`` is negative or too large (0 means 50), or the token was not made here.
+        InvalidInput: ``page_size`` is too large (0 means 50), or the token was not made for this list.
     """
-    size = check_range(page_size, "page_size", 0, max_page_size) or min(50, max_page_size)
-    start = _offset(page_token, len(items))
+    size = check_range(request.page_size, "page_size", 0, max_page_size) or min(50, max_page_size)
+    which = _list_id(request)
+    start = _offset(request.page_token, which, len(items))
     end = start + size
-    token = base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(items) else ""
+    token = base64.urlsafe_b64encode(f"{which}:{end}".encode()).decode() if end < len(items) else ""
     return items[start:end], token
 
 
-def _offset(token: str, total: int) -> int:
+def _list_id(request: PageRequest) -> str:
+    """Tells lists apart: by the type of the request and all that it asks for but the page."""
+    asked = copy.copy(request)
+    asked.page_size, asked.page_token = 0, ""
+    content = type(request).__name__.encode() + asked.SerializeToString(deterministic=True)
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _offset(token: str, which: str, total: int) -> int:
     if not token:
         return 0
     try:
-        offset = int(base64.urlsafe_b64decode(token.encode("ascii")))
-    except (ValueError, binascii.Error):
-        offset = -1
-    if not 0 <= offset <= total:
+        listed, _, offset = base64.urlsafe_b64decode(token.encode("ascii")).decode("ascii").partition(":")
+        start = int(offset) if listed == which else -1
+    except ValueError:
+        start = -1
+    if not 0 <= start <= total:
         raise InvalidInput(
             "page_token is not one that this list returned; leave it empty to start again.",
             field="page_token",
             allowed="next_page_token of the page before",
         )
-    return offset
+    return start

@@ -31,16 +31,14 @@ class Peer:
             MiclipError: the peer's own error, or NotReady when it cannot be reached.
         """
         try:
-            return await getattr(self._connected(), method).remote(request, **_trace())
-        except MiclipError as error:
-            raise _unwrapped(error) from None
+            answer = await getattr(self._connected(), method).remote(request, **_trace())
         except (RayError, RayServeException) as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, MiclipError):
-                raise cause from None
-            if cause is not None:
+            if getattr(error, "cause", None) is not None:
                 raise
             raise NotReady(f"The {self.application} service cannot be reached; try again.") from error
+        if isinstance(answer, MiclipError):
+            raise answer
+        return answer
 
     def _connected(self) -> Any:
         if self._handle is None:
@@ -53,8 +51,3 @@ def _trace() -> dict[str, dict[str, str]]:
     """The headers of the span around this, where traces are on: the peer's span becomes its child."""
     headers = telemetry.carrier()
     return {"trace": headers} if headers else {}
-
-
-def _unwrapped(error: MiclipError) -> MiclipError:
-    cause = getattr(error, "cause", None)  # Ray's wrapper inherits from the class of its cause
-    return cause if isinstance(cause, MiclipError) else error

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from miclip import telemetry
-from miclip.errors import DeadlineExceeded, MiclipError, NotFound, Overloaded
+from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotFound, Overloaded
 from miclip.settings import Settings, settings
 from services.keys import ALL_SCOPES, Scope
 from services.rpc import status
@@ -26,6 +26,7 @@ from services.rpc.auth import KeyRing, Principal
 from services.rpc.foreign import refuse_foreign
 from services.rpc.observe import CallObserver
 from services.rpc.peers import Peer
+from services.rpc.register import Unreadable
 from services.rpc.spans import call_span, end_span
 from services.store import Store
 
@@ -72,9 +73,9 @@ class Servicer:
         """Another service of this cluster."""
         return self._peers.setdefault(application, Peer(application))
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, grpc_context: Any = None) -> Message:
+    async def Check(self, request: health_pb2.HealthCheckRequest | Unreadable, grpc_context: Any = None) -> Message:
         """``grpc.health.v1.Health.Check``; needs no key and tells nothing but SERVING."""
-        if request.service not in ("", self.application, self.descriptor.full_name):
+        if isinstance(request, Unreadable) or request.service not in ("", self.application, self.descriptor.full_name):
             error = NotFound("No such service here.", field="service", allowed=f"empty, or {self.descriptor.full_name}")
             if grpc_context is None:
                 raise error
@@ -124,18 +125,17 @@ def rpc(scope: Scope) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
-def _unary(method: Callable[..., Any], scope: Scope) -> Callable[..., Awaitable[Message]]:
+def _unary(method: Callable[..., Any], scope: Scope) -> Callable[..., Awaitable[Message | MiclipError]]:
     name = method.__name__
 
     async def serve_unary(
         self: Servicer, request: Message, grpc_context: Any = None, trace: Mapping[str, str] | None = None
-    ) -> Message:
+    ) -> Message | MiclipError:
         if grpc_context is None:
-            with telemetry.span(self.application, name, "server", parent=trace or {}):
-                inner: Message = await method(self, request, _internal_call(name))
-            return inner
+            return await _answer_peer(self, method, request, trace or {})
         async with _guarded(self, name, scope, grpc_context) as (answered, enter):
             call = await enter()
+            _check_readable(request)
             async with asyncio.timeout(self.settings.request_timeout_s):
                 answered.append(await method(self, request, call))
         response: Message = answered[0] if answered else self.response_type(name)()
@@ -154,11 +154,34 @@ def _streaming(method: Callable[..., Any], scope: Scope) -> Callable[..., AsyncI
             return
         async with _guarded(self, name, scope, grpc_context, streaming=True) as (_, enter):
             call = await enter()
+            _check_readable(request)
             async with contextlib.aclosing(method(self, request, call)) as messages:  # ended with the call, not later
                 async for message in messages:
                     yield message
 
     return serve_stream
+
+
+async def _answer_peer(
+    servicer: Servicer, method: Callable[..., Any], request: Message, trace: Mapping[str, str]
+) -> Message | MiclipError:
+    """Answer another service; an error of ours is the answer, for Peer to raise.
+
+    Raised here, Serve would log it as a failure of this service, with its stack and what the client sent.
+    """
+    name = method.__name__
+    with telemetry.span(servicer.application, name, "server", parent=trace):
+        try:
+            answer: Message = await method(servicer, request, _internal_call(name))
+        except MiclipError as error:
+            return error.with_traceback(None)
+    return answer
+
+
+def _check_readable(request: Message | Unreadable) -> None:
+    if isinstance(request, Unreadable):
+        text = f"The request is no message of the type that {request.rpc} takes, or a text in it is not UTF-8."
+        raise InvalidInput(text, allowed="a message as the .proto files of this server's version say")
 
 
 @contextlib.asynccontextmanager
@@ -209,6 +232,9 @@ def _internal_call(name: str) -> Call:
 
 
 def _request_id(context: grpc.ServicerContext | Any) -> str:
-    """The caller's request id where it is a plain token, else a new one."""
-    given = next((str(v) for k, v in context.invocation_metadata() if k == "request_id"), "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    """The caller's request id where it is a plain token, and not the key by mistake, else a new one."""
+    metadata = [(name, str(value)) for name, value in context.invocation_metadata()]
+    given = next((value for name, value in metadata if name == "request_id"), "")
+    key = next((value.rpartition(" ")[2] for name, value in metadata if name == "authorization"), "")
+    is_plain = _REQUEST_ID.fullmatch(given) and given != key
+    return given if is_plain else uuid.uuid4().hex

@@ -1,18 +1,24 @@
-"""A server behind Serve's own proxy whose Redis dies."""
+"""A server behind Serve's own proxy, with a broken atlas from the start, whose Redis dies and comes back."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import torch
 
+from miclip.atlas import packaged_root
+from miclip.atlas.store import active_atlas_id
 from miclip.attach import attach
 from miclip.catalogue import load_target
 from miclip.client import MiclipClient
@@ -23,11 +29,25 @@ from services.redis_server import EmbeddedRedis
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 MODEL = "models/emoji-resnet"
+BROKEN = "emoji-vit"
 
 
 @pytest.fixture(scope="module")
-def own_server(start_server: Any) -> Iterator[Any]:
-    with start_server(MICLIP_INGRESS="python") as running:
+def broken_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory where the active atlas of one of the two models lacks the end of a file."""
+    data = tmp_path_factory.mktemp("data")
+    atlas_id = active_atlas_id(BROKEN)
+    shutil.copytree(packaged_root() / atlas_id, data / "atlases" / atlas_id)
+    manifest = json.loads((data / "atlases" / atlas_id / "manifest.json").read_bytes())
+    with (data / "atlases" / atlas_id / manifest["layers"][0]["file"]).open("r+b") as file:
+        file.truncate(1000)
+    (data / "active.json").write_text(json.dumps({BROKEN: atlas_id}))
+    return data
+
+
+@pytest.fixture(scope="module")
+def own_server(start_server: Any, broken_atlas: Path) -> Iterator[Any]:
+    with start_server(MICLIP_INGRESS="python", MICLIP_DATA_DIR=str(broken_atlas)) as running:
         yield running
 
 
@@ -42,6 +62,28 @@ def own_wire(own_server: Any, wire_type: Any) -> Iterator[Any]:
 def own_client(own_server: Any) -> Iterator[MiclipClient]:
     with MiclipClient(endpoint=own_server.grpc_endpoint, api_key=own_server.api_key) as client:
         yield client
+
+
+def describe(model: str, layer: str) -> retrieval_pb2.DescribeUnitsRequest:
+    return retrieval_pb2.DescribeUnitsRequest(units=[f"models/{model}/layers/{layer}/units/0"])
+
+
+def test_a_server_starts_with_a_broken_atlas_says_what_to_do_and_serves_the_other_model(
+    own_wire: Any, dog: bytes
+) -> None:
+    refusal = own_wire.refusal("retrieval/DescribeUnits", describe(BROKEN, "logits"))
+    assert (refusal.code, refusal.reason) == ("FAILED_PRECONDITION", "BAD_ARTEFACT")
+    assert "truncated" in refusal.message and "ActivateAtlas" in refusal.message, refusal.message
+    assert own_wire.call("retrieval/DescribeUnits", describe("emoji-resnet", "layer4")).descriptions
+    answer = own_wire.call("activation/Predict", activation_pb2.PredictRequest(model=f"models/{BROKEN}", images=[dog]))
+    assert answer.results[0].predictions
+
+
+def test_bytes_that_are_no_message_are_the_clients_fault_behind_this_proxy_too(own_server: Any) -> None:
+    metadata = [("application", "activation"), ("authorization", f"Bearer {own_server.api_key}")]
+    with grpc.insecure_channel(own_server.grpc_endpoint) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/miclip.v1.ActivationService/Predict")(b"\xff" * 40, metadata=metadata, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def predict(image: bytes) -> activation_pb2.PredictRequest:
@@ -104,6 +146,4 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def _redis_pid(server: Any) -> int:
-    import json
-
     return int(json.loads((server.state_dir / "server.json").read_text())["redis_pid"])

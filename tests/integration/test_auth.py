@@ -140,7 +140,9 @@ def test_no_key_appears_in_a_log_or_a_metric(connect: Callable[[str], Any], serv
     wrong = f"wrong-{uuid.uuid4().hex}"
     for key in (*keys, wrong):
         _answers(connect(key), activation_pb2.ListModelsRequest())
-        connect(key).refusal("activation/GetModel", activation_pb2.GetModelRequest(name="models/none"))
+        as_request_id = [("request_id", key)]  # a slip of a client's
+        request = activation_pb2.GetModelRequest(name="models/none")
+        connect(key).refusal("activation/GetModel", request, metadata=as_request_id)
     files = [
         path
         for root in (server.state_dir, server.temp_dir)

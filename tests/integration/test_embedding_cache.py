@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,15 +18,15 @@ LIMIT = 10
 
 
 @pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     folder = tmp_path_factory.mktemp("r")
     with EmbeddedRedis(folder, folder / "data") as server:
-        yield server.url
+        yield server
 
 
 @pytest.fixture
-async def cache(redis_url: str) -> AsyncIterator[EmbeddingCache]:
-    made = EmbeddingCache(redis_url, LIMIT)
+async def cache(redis: EmbeddedRedis) -> AsyncIterator[EmbeddingCache]:
+    made = EmbeddingCache(redis.url, LIMIT)
     await made._redis.flushall()
     yield made
     await made.close()
@@ -49,6 +52,21 @@ async def test_what_is_read_again_and_again_stays(cache: EmbeddingCache) -> None
         await cache.put({f"k{number}": b"v"})
         assert await cache.get(["used"]) == [b"v"]
     assert await cache.get(["unused"]) == [None]
+
+
+async def test_a_silent_redis_is_a_miss_that_costs_a_moment_once(redis: EmbeddedRedis, cache: EmbeddingCache) -> None:
+    await cache.put({"a": b"v"})
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(4):
+            assert await cache.get(["a"]) == [None]
+        async with asyncio.timeout(0.2):
+            assert await cache.get(["a"]) == [None]
+            await cache.put({"b": b"v"})
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    cache._away_until = 0.0  # some seconds later
+    assert await cache.get(["a"]) == [b"v"]
 
 
 async def test_an_unreachable_redis_is_a_miss() -> None:

@@ -100,7 +100,7 @@ def test_an_update_needs_the_current_etag(wire: Any, dog: bytes, new_id: str) ->
     assert (second.version, second.create_time) == (2, first.create_time)
     assert second.etag != first.etag
     refusal = wire.refusal("steering/UpdatePolicy", pb.UpdatePolicyRequest(policy=changed))
-    assert (refusal.code, refusal.reason, refusal.fields) == ("ABORTED", "ETAG_MISMATCH", ("etag",))
+    assert (refusal.code, refusal.reason, refusal.fields) == ("ABORTED", "ETAG_MISMATCH", ("policy.etag",))
     refusal = wire.refusal("steering/DeletePolicy", pb.DeletePolicyRequest(name=first.name, etag=first.etag))
     assert refusal.code == "ABORTED"
     assert wire.call("steering/GetPolicy", pb.GetPolicyRequest(name=first.name)).policy == second

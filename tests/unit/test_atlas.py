@@ -329,11 +329,15 @@ def test_an_active_atlas_that_was_deleted_is_named(recipe: Any, data_dir: Path) 
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"toy": "../x"}', '{"toy": 3}'])
-def test_a_damaged_list_of_active_atlases_is_refused(data_dir: Path, text: str) -> None:
-    data_dir.mkdir()
+def test_a_damaged_list_of_active_atlases_is_refused_until_one_is_activated(
+    recipe: Any, data_dir: Path, text: str
+) -> None:
+    atlas_id = recipe().write(library.atlas_root())
     (data_dir / "active.json").write_text(text)
     with pytest.raises(BadArtefact, match="list of active atlases"):
         find_atlas("toy")
+    activate_atlas(atlas_id)
+    assert find_atlas("toy").atlas_id == atlas_id
 
 
 def test_statistics_are_those_of_the_matrix() -> None:

@@ -82,6 +82,16 @@ def test_a_value_out_of_range_is_refused_by_name_and_range(op: Op, value: float)
     assert caught.value.allowed in str(caught.value)
 
 
+@pytest.mark.parametrize("op", [Op.SCALE, Op.ADD])
+def test_edits_of_a_unit_are_held_to_the_range_together(op: Op) -> None:
+    bound = settings().max_strength if op is Op.SCALE else settings().max_offset
+    most, other = Edit("layer1", 0, op, bound), Edit("layer1", 1, op, bound)
+    validate_edits([other, most], SIZES)
+    with pytest.raises(InvalidInput, match=r"edits\[3\]\.value: together, the edits of unit 0") as caught:
+        validate_edits([most, other, Edit("layer1", 0, Op.SCALE, 1.0), most], SIZES)
+    assert caught.value.field == "edits[3].value"
+
+
 @pytest.mark.parametrize("unit", [-1, 4, 2**31])
 def test_a_unit_out_of_range_is_refused_by_name_and_range(unit: int) -> None:
     with pytest.raises(InvalidInput, match="0 to 3") as caught:
@@ -97,7 +107,7 @@ def test_an_unknown_layer_is_not_found_and_the_known_ones_are_listed() -> None:
 
 
 def test_too_many_edits_are_refused_and_the_limit_is_told() -> None:
-    edits = [Edit("layer1", 0, Op.SCALE, 2.0)] * settings().max_edits
+    edits = [Edit("layer1", 0, Op.SCALE, -1.0)] * settings().max_edits
     validate_edits(edits, SIZES)
     with pytest.raises(TooLarge, match=str(settings().max_edits)):
         validate_edits(edits * 2, SIZES)

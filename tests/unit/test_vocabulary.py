@@ -49,13 +49,13 @@ def test_an_unknown_vocabulary_names_those_there_are(name: str) -> None:
     [
         ([], "concepts", "0 concepts; 1 to 100000"),
         (["a"] * 100_001, "concepts", "100001 concepts"),
-        (["dog", ""], "concepts[1]", "0 characters; 1 to 512"),
+        (["dog", ""], "concepts[1]", "0 characters; allowed is 1 to 512"),
         (["dog", " \n"], "concepts[1]", "0 characters"),
         (["x" * 513], "concepts[0]", "513 characters"),
         (["dog", "cat", " dog "], "concepts[2]", "repeats concepts[0]"),
-        (["a\x00b"], "concepts[0]", "cannot be printed"),
-        (["a\nb"], "concepts[0]", "cannot be printed"),
-        (["\ud800"], "concepts[0]", "cannot be printed"),
+        (["a\x00b"], "concepts[0]", "control characters"),
+        (["a\nb"], "concepts[0]", "control characters"),
+        (["\ud800"], "concepts[0]", "control characters"),
     ],
 )
 def test_a_bad_concept_is_refused_by_name_and_range(concepts: list[str], field: str, message: str) -> None:

@@ -17,10 +17,12 @@ from google.rpc import error_details_pb2, status_pb2
 from miclip.errors import InvalidInput, NotReady, Overloaded, PermissionDenied
 from miclip.settings import Settings, settings
 from miclip.v1 import activation_pb2 as pb
+from miclip.v1 import aligner_pb2
 from services.keys import KeyRecord, Scope, new_key
 from services.rpc import Call, Servicer, check_range, check_text, page_of, rpc
 from services.rpc.auth import KeyRing
 from services.rpc.observe import JsonFormatter
+from services.rpc.register import Unreadable
 
 pytestmark = pytest.mark.unit
 
@@ -201,13 +203,14 @@ async def test_scopes_are_checked_before_the_method_runs() -> None:
     assert context.detail(error_details_pb2.ErrorInfo()).reason == PermissionDenied.reason
 
 
-async def test_another_service_calls_without_a_key_and_gets_errors_as_they_are() -> None:
+async def test_another_service_calls_without_a_key_and_gets_errors_as_values() -> None:
     servicer = await toy()
     assert (await servicer.ListModels(pb.ListModelsRequest())).next_page_token == "done"
     assert not servicer.calls[0].external
     servicer.raises = Overloaded("full")
-    with pytest.raises(Overloaded):
-        await servicer.ListModels(pb.ListModelsRequest())
+    answer = await servicer.ListModels(pb.ListModelsRequest())
+    assert isinstance(answer, Overloaded)
+    assert answer.__traceback__ is None  # it is pickled on its way
 
 
 async def test_a_hostile_request_id_is_replaced() -> None:
@@ -319,18 +322,51 @@ def test_texts_that_are_none_are_refused(text: str) -> None:
 def test_pages_cover_everything_once() -> None:
     items, seen, token = list(range(25)), [], ""
     while True:
-        page, token = page_of(items, 10, token, 100)
+        page, token = page_of(items, pb.ListModelsRequest(page_size=10, page_token=token), 100)
         seen.extend(page)
         if not token:
             break
     assert seen == items
 
 
-@pytest.mark.parametrize("token", ["x", "LTE", "OTk5", "é", "a" * 2**20, "MS41"])
-def test_a_foreign_page_token_is_refused(token: str) -> None:
+def test_the_size_of_a_page_may_change_on_the_way() -> None:
+    _, token = page_of(range(9), pb.ListModelsRequest(page_size=2), 100)
+    page, token = page_of(range(9), pb.ListModelsRequest(page_size=100, page_token=token), 100)
+    assert (list(page), token) == (list(range(2, 9)), "")
+
+
+@pytest.mark.parametrize("token", ["x", "LTE", "OTk5", "é", "a" * 2**20, "MS41", "MTA=", "OjE="])
+def test_a_made_up_page_token_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        page_of(list(range(5)), 2, token, 100)
+        page_of(list(range(50)), pb.ListModelsRequest(page_size=2, page_token=token), 100)
     assert caught.value.field == "page_token"
+
+
+@pytest.mark.parametrize(
+    "other", [aligner_pb2.ListAtlasesRequest(model="models/b"), aligner_pb2.ListAlignmentsRequest()]
+)
+def test_a_page_token_of_another_list_is_refused(other: Any) -> None:
+    _, other.page_token = page_of(range(50), aligner_pb2.ListAtlasesRequest(model="models/a", page_size=2), 100)
+    with pytest.raises(InvalidInput) as caught:
+        page_of(range(50), other, 100)
+    assert caught.value.field == "page_token"
+
+
+async def test_a_message_that_cannot_be_read_is_the_clients_fault_and_answered_after_the_key() -> None:
+    servicer, context, stranger = await toy(), Context(), Context()
+    stranger.metadata = []
+    for each in (context, stranger):
+        await servicer.ListModels(Unreadable("ListModels"), grpc_context=each)  # type: ignore[arg-type]
+    assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "UTF-8" in context.details
+    assert stranger.code is grpc.StatusCode.UNAUTHENTICATED
+    assert not servicer.calls
+
+
+async def test_a_key_sent_as_the_request_id_goes_no_further() -> None:
+    servicer = await toy()
+    await servicer.ListModels(pb.ListModelsRequest(), grpc_context=Context(("request_id", KEY)))
+    assert KEY not in servicer.calls[0].request_id
 
 
 def test_log_lines_pass_a_redirected_stderr_as_they_are() -> None:

@@ -85,11 +85,22 @@ async def test_of_two_writers_with_one_etag_one_wins(store: Store) -> None:
     assert (await store.policy("p")).description == str(winner)
 
 
+@pytest.mark.parametrize("etag", ["*", "", "="])
+async def test_no_etag_stands_for_all_of_them(store: Store, etag: str) -> None:
+    stored = policy()
+    await store.create_policy(stored, AUDIT, 10)
+    with pytest.raises(Conflict):
+        await store.replace_policy(stored.changed(description="new"), etag, AUDIT)
+    assert await store.policy("p") == stored
+
+
 async def test_deleting_honours_an_etag_where_one_is_given(store: Store) -> None:
     stored = policy()
     await store.create_policy(stored, AUDIT, 10)
     with pytest.raises(Conflict):
         await store.delete_policy("p", "other", AUDIT)
+    with pytest.raises(Conflict):
+        await store.delete_policy("p", "*", AUDIT)
     await store.delete_policy("p", "", AUDIT)
     with pytest.raises(NotFound):
         await store.policy("p")

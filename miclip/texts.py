@@ -1,0 +1,34 @@
+"""What a text of a request may be."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from miclip.errors import InvalidInput
+
+_REFUSED = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories: control characters, halves of surrogate pairs, separators of lines and paragraphs. Joiners and
+marks of direction (Cf) pass: emoji of families, Persian and Hebrew need them."""
+
+
+def check_text(text: str, field: str, max_chars: int, *, empty: bool = False) -> str:
+    """Return a text without the white space around it.
+
+    Args:
+        text: From a request.
+        field: Path of its field, for messages.
+        max_chars: Most characters.
+        empty: Whether it may have none.
+
+    Raises:
+        InvalidInput: it is empty or too long, or holds control characters.
+    """
+    stripped = text.strip()
+    low, count = 0 if empty else 1, len(stripped)
+    allowed = f"{low} to {max_chars} printable characters"
+    if not low <= count <= max_chars:
+        raise InvalidInput(f"{field} has {count} characters; allowed is {allowed}.", field=field, allowed=allowed)
+    if any(unicodedata.category(character) in _REFUSED for character in stripped):
+        problem = "holds control characters or line breaks"
+        raise InvalidInput(f"{field} {problem}; allowed is {allowed}.", field=field, allowed=allowed)
+    return stripped
