@@ -28,36 +28,50 @@ ROWS = 8
 
 def main() -> None:
     """Measure and print."""
-    target, name = load_target(MODEL), f"benchmark-{uuid.uuid4().hex[:8]}"
+    target, other, name = load_target(MODEL), load_target(MODEL), f"benchmark-{uuid.uuid4().hex[:8]}"
     edits = [Edit("layer4", unit, Op.SCALE, 0.0) for unit in range(5)]
     with MiclipClient() as client:
-        plain = _forward_ms(target)
-        policy = client.create_policy(name, make_policy(model=MODEL, edits=edits))
+        client.create_policy(name, make_policy(model=MODEL, edits=edits))
         try:
             with attach(target, policy=name, client=client) as steering:
-                updates, stops = [], []
-                for _ in range(ROUNDS):
-                    began = time.perf_counter()
-                    policy = client.update_policy(policy)
-                    newest = policy.version
-                    updates.append(_until(lambda newest=newest: _version(steering, name) == newest) - began)
-                    began = time.perf_counter()
-                    client.stop_steering("benchmark", model=MODEL)
-                    stops.append(_until(lambda: steering.stopped) - began)
-                    client.resume_steering("benchmark", model=MODEL)
-                    _until(lambda: not steering.stopped)
-                steered = _forward_ms(target)
-                with steering.using(None):
-                    unsteered = _forward_ms(target)
+                _print_delays(client, steering, name)
+                _print_costs(target, other, steering)
         finally:
             client.resume_steering("benchmark", model=MODEL)
             with suppress(NotFound):
                 client.delete_policy(name)
-    for what, seconds in (("new version", updates), ("kill switch", stops)):
-        milliseconds = [1e3 * second for second in seconds]
-        worst = max(milliseconds)
-        print(f"{what}: median {statistics.median(milliseconds):.1f} ms, worst of {ROUNDS} {worst:.1f} ms")
-    print(f"forward of {ROWS} images: plain {plain:.2f} ms, attached {unsteered:.2f} ms, steered {steered:.2f} ms")
+
+
+def _print_delays(client: MiclipClient, steering: Steering, name: str) -> None:
+    delays: dict[str, list[float]] = {"new version": [], "kill switch": []}
+    policy = client.get_policy(name)
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        policy = client.update_policy(policy)
+        newest = policy.version
+        delays["new version"].append(_until(lambda newest=newest: _version(steering, name) == newest) - began)
+        began = time.perf_counter()
+        client.stop_steering("benchmark", model=MODEL)
+        delays["kill switch"].append(_until(lambda: steering.stopped) - began)
+        client.resume_steering("benchmark", model=MODEL)
+        _until(lambda: not steering.stopped)
+    for what, seconds in delays.items():
+        print(
+            f"{what}: median {1e3 * statistics.median(seconds):.1f} ms, worst of {ROUNDS} {1e3 * max(seconds):.1f} ms"
+        )
+
+
+def _print_costs(target: TargetModel, other: TargetModel, steering: Steering) -> None:
+    """Alternating, so that a busy machine is busy for all three."""
+    images = torch.zeros(ROWS, 3, target.input_size, target.input_size)
+    times: dict[str, list[float]] = {"plain": [], "attached": [], "steered": []}
+    for _ in range(ROUNDS):
+        times["plain"].append(_forward_ms(other, images))
+        times["steered"].append(_forward_ms(target, images))
+        with steering.using(None):
+            times["attached"].append(_forward_ms(target, images))
+    shown = ", ".join(f"{what} {statistics.median(spent):.2f} ms" for what, spent in times.items())
+    print(f"forward of {ROWS} images, median: {shown}")
 
 
 def _version(steering: Steering, name: str) -> int:
@@ -72,14 +86,10 @@ def _until(condition: Callable[[], bool]) -> float:
     return time.perf_counter()
 
 
-def _forward_ms(target: TargetModel) -> float:
-    """Median time of a forward pass in milliseconds."""
-    images, times = torch.zeros(ROWS, 3, target.input_size, target.input_size), []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        target.forward(images)
-        times.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(times)
+def _forward_ms(target: TargetModel, images: torch.Tensor) -> float:
+    began = time.perf_counter()
+    target.forward(images)
+    return 1e3 * (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

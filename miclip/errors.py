@@ -122,6 +122,12 @@ class Unreachable(NotReady):
     reason = "UNREACHABLE"
 
 
+class GoingAway(NotReady):
+    """A replica ends a stream because it is to be replaced; another answers at once. No fault of the server."""
+
+    reason = "GOING_AWAY"
+
+
 class DeadlineExceeded(MiclipError):
     """The call did not finish in its time."""
 

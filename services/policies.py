@@ -68,8 +68,8 @@ class PolicyCache:
         return View(self._state, self._stale())
 
     async def newest(self) -> View:
-        """The state as it is in the store now; raises NotReady."""
-        await self._refresh()
+        """The state as it is in the store now; raises NotReady. Cheap where it is known already."""
+        await self._refresh(unless_newest=True)
         return await self.view()
 
     async def wait(self, known: View, timeout_s: float) -> None:
@@ -123,9 +123,13 @@ class PolicyCache:
                 self._lost()
                 await asyncio.sleep(_RETRY_S)
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, unless_newest: bool = False) -> None:
+        """Read the state; ``unless_newest`` asks first, at little cost, whether what is known is the newest."""
         async with self._reading:  # one after the other, so that an older state never replaces a newer one
-            before, self._state = self._state, await self._store.steering()
+            before = self._state
+            if before is None or not unless_newest or before.cursor != await self._store.cursor():
+                self._state = await self._store.steering()
+        assert self._state is not None
         newer = before is None or before.cursor != self._state.cursor
         if before is not None and newer:
             changed_ms = int(self._state.cursor.partition("-")[0])  # by the clock of Redis

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from miclip.errors import InvalidInput
 from miclip.names import check_id
 from miclip.v1 import steering_pb2 as pb
-from services.policy_messages import policy_message, stop_message
+from services.policy_messages import policy_message, stop_message, stop_messages
 from services.store import SteeringState, Stop, StoredPolicy, Touched
 
+PART_BYTES = 2**20
+"""Size of a message of a snapshot; gRPC's own limit is four times as much."""
 _TOKEN = re.compile(r"(\d{1,20}-\d{1,20}) (\d{1,11}\.\d{3}) (.{0,128})", re.ASCII)
 
 
@@ -26,11 +29,13 @@ class Living:
         policies: Policies that have not expired, by id.
         stops: By model id; ``""`` is the stop of all models.
         expired: Policies that have expired and still lie in the store, by id.
+        state: What it was made of.
     """
 
     policies: Mapping[str, StoredPolicy]
     stops: Mapping[str, Stop]
     expired: Mapping[str, StoredPolicy]
+    state: SteeringState
 
     @classmethod
     def of(cls, state: SteeringState, model: str, now: datetime) -> Living:
@@ -38,11 +43,26 @@ class Living:
         own = {key: one for key, one in state.policies.items() if model in ("", one.model)}
         expired = {key: one for key, one in own.items() if one.expired(now)}
         stops = {key: one for key, one in state.stops.items() if model == "" or key in ("", model)}
-        return cls({key: one for key, one in own.items() if key not in expired}, stops, expired)
+        return cls({key: one for key, one in own.items() if key not in expired}, stops, expired, state)
 
+    @cached_property
     def next_end(self) -> datetime | None:
-        """When the next policy expires; None when none does."""
+        """When the next policy expires, and this is void; None when none does."""
         return min((one.expires_at for one in self.policies.values() if one.expires_at), default=None)
+
+    @cached_property
+    def snapshot(self) -> list[pb.PolicySnapshot]:
+        """All of it as messages of about ``PART_BYTES``."""
+        parts, size = [pb.PolicySnapshot(first=True, stops=stop_messages(self.stops))], 0
+        for _, policy in sorted(self.policies.items()):
+            message = policy_message(policy)
+            if size and size + message.ByteSize() > PART_BYTES:
+                parts.append(pb.PolicySnapshot())
+                size = 0
+            parts[-1].policies.append(message)
+            size += message.ByteSize()
+        parts[-1].last = True
+        return parts
 
 
 @dataclass(frozen=True)

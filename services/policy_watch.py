@@ -1,7 +1,7 @@
 """The streams of WatchPolicies: all there is, then what changes.
 
 A stream compares what it has told with what the replica knows by now; nothing is queued for it. However slow a client
-reads, it costs one message, and it is told the newest.
+reads, it costs one message, and it is told the newest. What streams of one model have in common is made once for all.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 
-from miclip.errors import NotReady, Overloaded
+from miclip.errors import GoingAway, Overloaded
 from miclip.settings import Settings
 from miclip.v1 import steering_pb2 as pb
 from services import convert, metrics
 from services.draining import draining
 from services.policies import PolicyCache, View
 from services.policy_changes import Living, Position, between, since
-from services.policy_messages import policy_message, stop_messages
 from services.store import Store
 
-_PART_BYTES = 2**20
+_SHARED = 64
 _DRAIN_S = 0.5
 _RETRY_S = 5.0
 
@@ -40,10 +39,12 @@ class PolicyWatch:
     def __init__(self, policies: PolicyCache, store: Store, settings: Settings) -> None:
         self._policies, self._store, self._settings = policies, store, settings
         self._watchers, self._closed = 0, False
+        self._living: dict[str, Living] = {}
+        self._steps: dict[str, tuple[Living, Living, list[pb.PolicyChange]]] = {}
         metrics.POLICY_WATCHERS.labels("steering").set(0)
 
     def close(self) -> None:
-        """End all streams with NotReady, and refuse new ones."""
+        """End all streams with GoingAway, and refuse new ones."""
         self._closed = True
         self._policies.announce()
 
@@ -63,14 +64,15 @@ class PolicyWatch:
         Raises:
             InvalidInput: the token was not made here.
             Overloaded: there are ``max_watchers`` streams.
-            NotReady: the store cannot be reached at the start, or the replica is to go.
+            NotReady: the store cannot be reached at the start.
+            GoingAway: the replica is to be replaced.
         """
         position = Position.parse(token) if token else None
         with self._counted():
             view, now = await self._policies.newest(), datetime.now(UTC)
-            told = Living.of(view.state, model, now)
+            told = self._in_force(view, model, now)
             missed = await self._missed(position, view, model, told)
-            for part in _snapshot(told) if missed is None else ():
+            for part in told.snapshot if missed is None else ():
                 yield self._message(view, snapshot=part, position=_position(view, model, now) if part.last else None)
             for message in self._changes(missed or [], view, position, _position(view, model, now)):
                 yield message
@@ -88,13 +90,13 @@ class PolicyWatch:
         spoke = time.monotonic()
         while (left := end - time.monotonic()) > 0:
             silence = spoke + self._settings.watch_heartbeat_s - time.monotonic()
-            await self._policies.wait(view, min(left, silence, _until(told.next_end())))
+            await self._policies.wait(view, min(left, silence, _until(told.next_end)))
             if self._closed:
-                raise NotReady("This replica is about to go; resume the stream, which another will answer.")
+                raise GoingAway("This replica is about to go; resume the stream, which another will answer.")
             was_stale, before, now = view.stale, _position(view, model, last), datetime.now(UTC)
             view = await self._policies.view()
-            living = Living.of(view.state, model, now)
-            changes = between(told, living)
+            living = self._in_force(view, model, now)
+            changes = self._step(model, told, living)
             for message in self._changes(changes, view, before, _position(view, model, now)):
                 yield message
             silent = time.monotonic() - spoke >= self._settings.watch_heartbeat_s
@@ -103,6 +105,26 @@ class PolicyWatch:
             if changes or silent or view.stale != was_stale:
                 spoke = time.monotonic()
             told, last = living, now
+
+    def _in_force(self, view: View, model: str, now: datetime) -> Living:
+        """What is in force now."""
+        held = self._living.get(model)
+        if held is not None and held.state is view.state and (held.next_end is None or now < held.next_end):
+            return held
+        if len(self._living) >= _SHARED:  # clients name models as they like
+            self._living.clear()
+            self._steps.clear()
+        self._living[model] = made = Living.of(view.state, model, now)
+        return made
+
+    def _step(self, model: str, before: Living, after: Living) -> list[pb.PolicyChange]:
+        """The changes from one to the other."""
+        if before is after:
+            return []
+        known = self._steps.get(model)
+        if known is None or known[0] is not before or known[1] is not after:
+            self._steps[model] = known = (before, after, between(before, after))
+        return known[2]
 
     async def _missed(
         self, position: Position | None, view: View, model: str, told: Living
@@ -146,7 +168,7 @@ class PolicyWatch:
     def _counted(self) -> Iterator[None]:
         limit = self._settings.max_watchers
         if self._closed:
-            raise NotReady("This replica is about to go; try again, and another will answer.")
+            raise GoingAway("This replica is about to go; try again, and another will answer.")
         if self._watchers >= limit:
             text = f"{limit} clients watch the policies here already; try again in {_RETRY_S:.0f} seconds."
             raise Overloaded(text, retry_after=_RETRY_S, allowed=f"{limit} streams")
@@ -166,18 +188,3 @@ def _position(view: View, model: str, at: datetime) -> Position:
 def _until(moment: datetime | None) -> float:
     """Seconds until a moment, a millisecond more so that it has passed; infinite for None."""
     return float("inf") if moment is None else (moment - datetime.now(UTC)).total_seconds() + 1e-3
-
-
-def _snapshot(living: Living) -> Iterator[pb.PolicySnapshot]:
-    """All there is, in parts of about ``_PART_BYTES``."""
-    part = pb.PolicySnapshot(first=True, stops=stop_messages(living.stops))
-    size = 0
-    for _, policy in sorted(living.policies.items()):
-        message = policy_message(policy)
-        if size and size + message.ByteSize() > _PART_BYTES:
-            yield part
-            part, size = pb.PolicySnapshot(), 0
-        part.policies.append(message)
-        size += message.ByteSize()
-    part.last = True
-    yield part

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -146,8 +146,14 @@ class Store:
         return SteeringState(
             policies={policy.policy_id: policy for policy in policies},
             stops={model.decode(): Stop.model_validate_json(stop) for model, stop in stops.items()},
-            cursor=last[0][0].decode() if last else "0-0",
+            cursor=_cursor(last),
         )
+
+    async def cursor(self) -> str:
+        """The newest position in the change stream; where it is that of a state, the state is the newest."""
+        async with reachable():
+            last = await self._redis.xrevrange(_CHANGES, count=1)
+        return _cursor(last)
 
     async def policy(self, policy_id: str) -> StoredPolicy:
         """One policy; raises NotFound."""
@@ -226,6 +232,11 @@ class Store:
         """The newest audit entries, newest first."""
         async with reachable():
             return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
+
+
+def _cursor(last: Sequence[tuple[bytes, object]]) -> str:
+    """Position of the newest entry of the change stream."""
+    return last[0][0].decode() if last else "0-0"
 
 
 def _settle(policy_id: str, outcome: str) -> None:

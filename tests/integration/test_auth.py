@@ -58,7 +58,7 @@ def test_a_key_with_scope_read_alone_may_only_read(
         assert needs in refusal.message
         return
     try:
-        wire.any(rpc, request_, timeout=5 if rpc == "steering/WatchPolicies" else 60)  # which has no end
+        wire.any(rpc, request_, timeout=2 if rpc == "steering/WatchPolicies" else 60)  # which has no end
     except grpc.RpcError as error:
         assert error.code() not in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED)
 

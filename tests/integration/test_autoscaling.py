@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from miclip.client import MiclipClient
-from miclip.errors import NotReady
+from miclip.errors import GoingAway
 from miclip.v1 import activation_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,7 +142,7 @@ def test_a_replica_that_goes_ends_its_streams_at_once_and_cleanly(own_server: An
         command = [sys.executable, "-c", DRAIN, address]
         done = subprocess.run(command, env={**os.environ, **secrets}, capture_output=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
-        with pytest.raises(NotReady, match="about to go"):
+        with pytest.raises(GoingAway, match="about to go"):
             list(watch)
         assert time.monotonic() - began < 30  # of the 60 that the replica would have had
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from miclip.errors import InvalidInput, NotReady, Overloaded
+from miclip.errors import GoingAway, InvalidInput, NotReady, Overloaded
 from miclip.settings import Settings
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import steering_pb2 as pb
-from services import metrics, policy_watch
+from services import metrics, policy_changes
 from services.policies import PolicyCache
 from services.policy_changes import Position
 from services.policy_watch import PolicyWatch
 from services.redis_server import EmbeddedRedis
 from services.store import Stop, Store, StoredPolicy
+from tools.monitoring.promql import FAULTS
 
 pytestmark = pytest.mark.unit
 
@@ -234,7 +235,7 @@ def test_a_token_comes_back_as_the_position_it_was_made_of() -> None:
 
 
 async def test_a_large_state_comes_in_parts(store: Store, watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_watch, "_PART_BYTES", 400)
+    monkeypatch.setattr(policy_changes, "PART_BYTES", 400)
     names = [f"p{number:02}" for number in range(12)]
     for name in names:
         await store.create_policy(policy(name), AUDIT, 100)
@@ -245,6 +246,22 @@ async def test_a_large_state_comes_in_parts(store: Store, watching: Any, monkeyp
     assert [part.snapshot.first for part in parts] == [True] + [False] * (len(parts) - 1)
     assert [bool(part.resume_token) for part in parts] == [False] * (len(parts) - 1) + [True]
     assert [one.name for part in parts for one in part.snapshot.policies] == [f"policies/{name}" for name in names]
+
+
+async def test_many_streams_of_many_models_are_each_told_their_own(store: Store, watching: Any) -> None:
+    watch = watching()
+    readers = {f"m{number}": Reader(watch, f"m{number}") for number in range(70)}
+    for reader in readers.values():
+        await reader.next()
+    for model in ("m0", "m69"):
+        await store.create_policy(policy(f"p-{model}", model), AUDIT, 10)
+        assert await readers[model].changes(1) == [(CREATED, f"policies/p-{model}")]
+    late, later = Reader(watch, "m0"), Reader(watch, "m0")
+    for reader in (late, later):
+        assert [one.name for one in (await reader.next()).snapshot.policies] == ["policies/p-m0"]
+    await store.delete_policy("p-m0", "", AUDIT)
+    for reader in (late, later, readers["m0"]):
+        assert await reader.changes(1) == [(DELETED, "policies/p-m0")]
 
 
 async def test_watchers_are_counted_and_limited_and_leave_their_place(watching: Any) -> None:
@@ -281,10 +298,11 @@ async def test_a_replica_that_goes_ends_its_streams_and_takes_no_more(watching: 
     waiting = asyncio.create_task(reader.next())
     await asyncio.sleep(0.01)
     watch.close()
-    with pytest.raises(NotReady):
+    with pytest.raises(GoingAway):
         await waiting
-    with pytest.raises(NotReady):
+    with pytest.raises(GoingAway) as caught:
         await Reader(watch).next()
+    assert caught.value.reason not in FAULTS.split("|"), "an update does not spend the error budget"
     assert watchers() == 0
 
 
