@@ -23,6 +23,7 @@ from services.policy_changes import Living, Position, between, since
 from services.store import Store
 
 _SHARED = 64
+_ASKING = 8  # of Redis at a time, however many streams are resumed together
 _DRAIN_S = 0.5
 _RETRY_S = 5.0
 
@@ -39,6 +40,7 @@ class PolicyWatch:
     def __init__(self, policies: PolicyCache, store: Store, settings: Settings) -> None:
         self._policies, self._store, self._settings = policies, store, settings
         self._watchers, self._closed = 0, False
+        self._asking = asyncio.Semaphore(_ASKING)
         self._living: dict[str, Living] = {}
         self._steps: dict[str, tuple[Living, Living, list[pb.PolicyChange]]] = {}
         metrics.POLICY_WATCHERS.labels("steering").set(0)
@@ -132,7 +134,8 @@ class PolicyWatch:
         """What a resumed stream has not told; None where it must start anew."""
         if position is None or position.model != model:
             return None
-        touched = await self._store.touched(position.cursor, view.state.cursor)
+        async with self._asking:
+            touched = await self._store.touched(position.cursor, view.state.cursor)
         if touched is None:
             return None
         own = [one for one in touched if model in ("", one.model) or not (one.policy_id or one.model)]
