@@ -65,10 +65,15 @@ def note(text: str) -> None:
 def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
     """Print ``value`` as JSON, or let ``render`` show it to a person."""
     if as_json:
-        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-        typer.echo(json.dumps(value, ensure_ascii=not unicode, indent=2, allow_nan=False))
+        emit_json(value, indent=2)
     else:
         render()
+
+
+def emit_json(value: Any, indent: int | None = None) -> None:
+    """Print ``value`` as JSON, on one line without ``indent``."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(value, ensure_ascii=not unicode, indent=indent, allow_nan=False))
 
 
 def table(*columns: str) -> Table:

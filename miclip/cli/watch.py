@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,7 +78,7 @@ def _change(change: PolicyChange) -> dict[str, Any]:
 
 def _print(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(event, ensure_ascii=False, allow_nan=False))
+        output.emit_json(event)
     elif event["event"] == "snapshot":
         policies.show_policies(event["policies"])
         policies.show_stops(event["stops"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from miclip.catalogue import load_target
 from miclip.client import MiclipClient, make_policy
 from miclip.images import decode_image
 from miclip.models.target import TargetModel
+from miclip.settings import settings
 from miclip.steering.edits import Edit, Op
 
 pytestmark = pytest.mark.integration
@@ -168,6 +171,24 @@ def test_two_attached_models_are_two_watchers_and_then_none(server: Any, client:
     with attach(first, client=client), attach(second, client=client):
         soon(lambda: streams() == 2)
     soon(lambda: streams() == 0)
+
+
+def test_the_documents_example_prints_what_the_document_says(
+    server: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[2]
+    example, printed = re.search(
+        r"```python\n(.*?)```.*?```text\n(.*?)```", (root / "docs/attach.md").read_text(encoding="utf-8"), re.DOTALL
+    ).groups()  # type: ignore[union-attr]
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(root)
+    settings.cache_clear()
+    try:
+        exec(compile(example, "docs/attach.md", "exec"), {})
+    finally:
+        settings.cache_clear()
+    assert capsys.readouterr().out == printed
 
 
 def soon(condition: Callable[[], bool]) -> None:
