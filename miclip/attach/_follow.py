@@ -98,6 +98,8 @@ class Follower:
         self._verified = self._verified and not self._failures
         self._heard, self._silence_s = time.monotonic(), heartbeat_s * SILENCES
         self._failures, self._server_stale = 0, stale
+        if self._known.whole:
+            self._settled.set()
         if not self._verified:
             self._verify_again()
         if stale:
@@ -107,8 +109,6 @@ class Follower:
         if self._warned:
             self._warned = False
             log.info("policies of %s are fresh again", self._model)
-        if self._known.whole:
-            self._settled.set()
 
     def _verify_again(self) -> None:
         try:
