@@ -178,7 +178,7 @@ def _on_server(model: str, probe_set: str, layers: list[str], chosen: dict[str, 
                 for job in connected.watch_alignment(created.name):
                     _report(job, report)
         except KeyboardInterrupt:
-            output.note(f"{created.name} goes on in the server; this command only watched.")
+            output.note(f"{created.name} goes on in the server, until miclip.client's cancel_alignment ends it.")
             raise typer.Exit(130) from None
     return _ended(job, activate)
 

@@ -60,6 +60,7 @@ class AsyncMiclipClient:
 
     async def close(self) -> None:
         """Close the connection; calls that are under way fail."""
+        self._stubs.close()
         await self._channel.close()
 
     def with_options(self, **overrides: Any) -> Self:

@@ -68,6 +68,7 @@ class MiclipClient:
 
     def close(self) -> None:
         """Close the connection; calls that are under way fail."""
+        self._stubs.close()
         self._channel.close()
 
     def with_options(self, **overrides: Any) -> Self:

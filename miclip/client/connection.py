@@ -114,6 +114,7 @@ class Stubs:
     """The RPCs of the four services on one channel, blocking or asyncio."""
 
     def __init__(self, channel: Any) -> None:
+        self._closed = False
         self._health = health_pb2_grpc.HealthStub(channel)
         services = (
             activation_pb2_grpc.ActivationServiceStub,
@@ -123,8 +124,14 @@ class Stubs:
         )
         self._services = {name: stub(channel) for name, stub in zip(APPLICATIONS, services, strict=True)}
 
+    def close(self) -> None:
+        """Refuse calls from now on."""
+        self._closed = True
+
     def method(self, rpc: Rpc) -> Any:
-        """The callable of a call."""
+        """The callable of a call; raises InvalidInput after ``close``."""
+        if self._closed:
+            raise InvalidInput("This client is closed; make another.")
         return getattr(self._health if rpc.method == "Check" else self._services[rpc.application], rpc.method)
 
 

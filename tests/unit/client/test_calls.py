@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from miclip import errors
-from miclip.client import MiclipClient, Options, make_policy
+from miclip.client import AsyncMiclipClient, MiclipClient, Options, make_policy
 from miclip.settings import settings
 from miclip.v1 import (
     activation_pb2,
@@ -247,6 +247,22 @@ def test_without_a_server_the_error_says_how_to_start_one(state_dir: Path, conte
         (state_dir / "server.json").write_text(content)
     with pytest.raises(errors.NotReady, match="miclip serve"):
         MiclipClient()
+
+
+def test_a_closed_client_says_that_it_is_closed() -> None:
+    blocking = MiclipClient(endpoint="127.0.0.1:1")
+    view = blocking.with_options(attempts=1)
+    blocking.close()
+    for client in (blocking, view):
+        with pytest.raises(errors.InvalidInput, match="closed"):
+            client.get_model("m")
+
+
+async def test_a_closed_asyncio_client_says_that_it_is_closed() -> None:
+    async with AsyncMiclipClient(endpoint="127.0.0.1:1") as client:
+        pass
+    with pytest.raises(errors.InvalidInput, match="closed"):
+        await client.get_model("m")
 
 
 def test_the_key_is_in_no_representation() -> None:
