@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     """Concepts nearest to a unit that are ranked by their causal score."""
     abstain_percentile: float = Field(default=95.0, ge=0, le=100)
     """A label that stands out less than this percentile of random directions abstains."""
+    doubt_percentile: float = Field(default=90.0, ge=0, le=100)
+    """A localisation is doubtful when the probe images are less relevant to the query than this share of a null."""
     label_precision: float = Field(default=0.95, gt=0, le=1)
     """Share of labels that are right on images held out in alignment, which the threshold of abstention shall reach."""
     label_seeds: int = Field(default=3, ge=1, le=10)

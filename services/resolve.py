@@ -52,12 +52,12 @@ class Resolver:
         kind = message.WhichOneof("steering")
         if kind is None:
             raise InvalidInput(f"{field} says not what to do.", field=field, allowed="one of concept, edits")
-        if kind == "concept":
-            edits = await self._of_concept(message.concept, message.model, f"{field}.concept")
-        else:
-            edits = await self._by_hand(message.edits.edits, model, f"{field}.edits.edits")
         asked = pb.Policy()
         getattr(asked, kind).CopyFrom(getattr(message, kind))
+        if kind == "concept":
+            edits = await self._of_concept(asked.concept, message.model, f"{field}.concept")
+        else:
+            edits = await self._by_hand(message.edits.edits, model, f"{field}.edits.edits")
         return {
             "model": parse_model(message.model).model,
             "edits": edits,
@@ -70,6 +70,7 @@ class Resolver:
         }
 
     async def _of_concept(self, concept: pb.ConceptSteering, model: str, field: str) -> tuple[Edit, ...]:
+        """The edits of a concept, whose evidence is set in place."""
         text = self._text(concept.text, f"{field}.text")
         if not concept.HasField("scale"):
             raise InvalidInput(f"{field}.scale is required.", field=f"{field}.scale", allowed="0 removes, 2 doubles")
@@ -85,7 +86,11 @@ class Resolver:
         except MiclipError as error:
             error.rename(_own_field(error.field, field))
             raise
-        units = [parse_unit(located.unit) for located in answer.localizations[0].units]
+        (found,) = answer.localizations
+        concept.ClearField("evidence")  # a client's own is no evidence
+        if found.HasField("evidence"):
+            concept.evidence.CopyFrom(found.evidence)
+        units = [parse_unit(located.unit) for located in found.units]
         if concept.reconstruct:
             _check_features(units, f"{field}.reconstruct")
         return tuple(Edit(unit.layer, unit.unit, Op.SCALE, scale, concept.reconstruct) for unit in units)

@@ -9,6 +9,7 @@ from miclip.errors import InvalidInput
 from miclip.names import LayerName, UnitName, parse_layer
 from miclip.retrieval import (
     Description,
+    Evidence,
     Localization,
     LocalizationMethod,
     LocatedUnit,
@@ -19,7 +20,7 @@ from miclip.retrieval import (
 )
 from miclip.v1 import resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
-from miclip.v1.resources_pb2 import LabeledConcept
+from miclip.v1.resources_pb2 import LabeledConcept, LabelShare, LocalizationEvidence
 from services.convert import UNIT_EMBEDDINGS
 from services.messages import not_in_enum
 from services.rpc import check_range, check_size
@@ -116,9 +117,19 @@ def localization_messages(
         pb.ConceptLocalization(
             text=texts[place] if place < len(texts) else "",
             units=[pb.LocatedUnit(unit=_name(model, unit), score=unit.score) for unit in one.units],
+            evidence=_evidence_message(one.evidence) if one.evidence else None,
         )
         for place, one in enumerate(found)
     ]
+
+
+def _evidence_message(found: Evidence) -> LocalizationEvidence:
+    return LocalizationEvidence(
+        relevance=found.relevance,
+        null_percentile=found.null_percentile,
+        doubtful=found.doubtful,
+        labels=[LabelShare(label=one.label, share=one.share) for one in found.labels],
+    )
 
 
 def statistics_message(model: str, unit: UnitStatistics) -> pb.Unit:

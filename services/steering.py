@@ -15,7 +15,7 @@ from miclip.errors import Conflict, InvalidInput, NotFound, NotReady
 from miclip.names import parse_id, parse_model
 from miclip.steering.edits import fingerprint
 from miclip.v1 import steering_pb2 as pb
-from services import convert, metrics
+from services import metrics
 from services.policies import PolicyCache
 from services.policy_messages import policy_message, stop_messages
 from services.policy_watch import PolicyWatch
@@ -129,8 +129,9 @@ class SteeringServicer(Servicer):
         if subject == "name":
             entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(receipt)}
             await self.store.record(entry)
-        edits = [convert.from_edit(edit, policy.model) for edit in policy.edits]
-        return pb.PreviewPolicyResponse(receipt=receipt, resolved_edits=edits)
+        message = policy_message(policy)
+        evidence = message.concept.evidence if message.concept.HasField("evidence") else None
+        return pb.PreviewPolicyResponse(receipt=receipt, resolved_edits=message.resolved_edits, evidence=evidence)
 
     @rpc(Scope.STEER)
     async def StopSteering(self, request: pb.StopSteeringRequest, call: Call) -> pb.StopSteeringResponse:

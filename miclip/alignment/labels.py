@@ -206,7 +206,7 @@ def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float
     mechanism = encoder.embed_images(probe.read)
     relevance = mix_relevance(mix, mechanism, probe.images, probe.texts, probe.predicted)
     store, how = AttributionStore(relevance, probe.attributions), gathering()
-    return np.stack([store.scores(text, how)[0] for text in texts])
+    return np.stack([store.scores(store.weigh(text, how)) for text in texts])
 
 
 def _judging(probe: LayerProbe) -> NDArray[np.bool_]:

@@ -56,13 +56,30 @@ class Located(TypedDict):
     score: float
 
 
+class LabelShare(TypedDict):
+    """A predicted label with its share of the weight of the probe images, above 0 to 1."""
+
+    label: str
+    share: float
+
+
+class Evidence(TypedDict):
+    """How far a localisation is to be trusted; see ``LocalizationEvidence`` in the protos."""
+
+    relevance: float
+    null_percentile: float
+    doubtful: bool
+    labels: list[LabelShare]
+
+
 class Localization(TypedDict):
-    """The units of a concept, strongest first."""
+    """The units of a concept, strongest first; no evidence where cosines ranked them."""
 
     concept: str
     model: str
     method: str
     units: list[Located]
+    evidence: Evidence | None
     atlas: str
 
 

@@ -44,6 +44,11 @@ _VERDICT_NOTE = """\
 weighted change · best other: of all but the white boxes (weight × activation, oracle) · lead: points ahead of it
 """
 
+_EVIDENCE_NOTE = """\
+trusted: the evidence does not call the query doubtful · ×2, ×0: weighted change of attribution, % of the oracle's, over
+the queries of either sort
+"""
+
 
 def show(value: dict[str, Any]) -> None:
     """Print the figures as tables."""
@@ -69,6 +74,8 @@ def sections(name: str, target: dict[str, Any]) -> dict[str, Section]:
         title = f"unseen: {len(target['unseen']['classes'])} classes hidden from the alignment, by their names"
         found["unseen"] = title, _unseen(target["unseen"]), ""
     found["verdict"] = "attribution, miclip's default, among the others", _verdicts(target), _VERDICT_NOTE
+    if any("evidence" in figures for *_, figures in _places(target)):
+        found["evidence"] = "what miclip itself says of its localisations", _evidence(target), _EVIDENCE_NOTE
     if "cost" in target:
         cost = target["cost"]
         title = f"cost: {cost['layer']}, {cost['units']} units, {cost['images']:,} probe images, this machine"
@@ -163,6 +170,25 @@ def _verdicts(target: dict[str, Any]) -> Table:
                 cells = [cell for scale in SCALES for cell in _verdict(verdict[scale])]
                 shown.add_row(heading, output.text(layer), units, *cells)
     return shown
+
+
+def _evidence(target: dict[str, Any]) -> Table:
+    columns = [f">{scale}, {which}" for scale in SCALES.values() for which in ("trusted", "doubtful")]
+    shown = output.table("queries", "layer", "units", ">trusted %", *columns)
+    for kind, heading in KINDS.items():
+        for layer, units, figures in _places(target):
+            found = figures.get("evidence", {}).get("names" if kind == "localization" else kind)
+            if found:
+                cells = (_of_oracle(found, which, scale) for scale in SCALES for which in ("trusted", "doubtful"))
+                shown.add_row(heading, output.text(layer), units, f"{found['trusted_share']:.0f}", *cells)
+    for layer, places in (target.get("unseen") or {}).get("trusted_share", {}).items():
+        for units, share in places.items():
+            shown.add_row("unseen classes", output.text(layer), units, f"{share:.0f}", *["–"] * 4)
+    return shown
+
+
+def _of_oracle(found: dict[str, Any], which: str, scale: str) -> str:
+    return f"{100 * found[which][scale]['share_of_oracle']:.0f}" if which in found else "–"
 
 
 def _verdict(found: dict[str, Any]) -> tuple[str, str, str]:

@@ -14,7 +14,9 @@ from miclip.cli.answers import (
     Applied,
     Concept,
     Description,
+    Evidence,
     Label,
+    LabelShare,
     LayerInfo,
     LayerScores,
     Localization,
@@ -40,6 +42,7 @@ from miclip.retrieval import (
     embed_vocabulary,
 )
 from miclip.retrieval import Description as Found
+from miclip.retrieval import Evidence as FoundEvidence
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint, validate_edits
 
 if TYPE_CHECKING:
@@ -91,6 +94,7 @@ class LocalBackend:
                 units=[
                     Located(unit=str(UnitName(model, unit.layer, unit.unit)), score=unit.score) for unit in one.units
                 ],
+                evidence=_evidence(one.evidence) if one.evidence else None,
                 atlas=f"atlases/{searcher.atlas.atlas_id}",
             )
             for text, one in zip(asked, found, strict=True)
@@ -167,6 +171,15 @@ def _description(unit: UnitName, found: Found, searcher: AtlasSearcher) -> Descr
         contrast=found.contrast,
         stability=found.stability,
         atlas=f"atlases/{searcher.atlas.atlas_id}",
+    )
+
+
+def _evidence(found: FoundEvidence) -> Evidence:
+    return Evidence(
+        relevance=found.relevance,
+        null_percentile=found.null_percentile,
+        doubtful=found.doubtful,
+        labels=[LabelShare(label=one.label, share=one.share) for one in found.labels],
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from miclip.cli import output
 from miclip.cli.answers import Backend, Localization, default_layer, neuron_layers
 from miclip.cli.connect import backend
+from miclip.cli.evidence import seen_as, warn
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
 from miclip.cli.specs import short_layer, short_unit
 from miclip.names import parse_unit
@@ -58,4 +59,7 @@ def show(answers: Sequence[Localization], layers: Sequence[str]) -> None:
         for rank, located in enumerate(answer["units"], 1):
             name = short_unit(parse_unit(located["unit"]))
             shown.add_row(str(rank), output.text(name), output.number(located["score"]))
-        output.show(title, shown, f"searched {where} · score: {unit}")
+        evidence = answer["evidence"]
+        source = f" · from images taken for {seen_as(evidence)}" if evidence else ""
+        output.show(title, shown, f"searched {where} · score: {unit}{source}")
+        warn(answer["concept"], evidence)

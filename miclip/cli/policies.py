@@ -8,10 +8,13 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from miclip.cli import output
+from miclip.cli.answers import Evidence
+from miclip.cli.remote import evidence_value
 from miclip.cli.specs import short_layer, short_unit
+from miclip.client.retrieval import as_evidence
 from miclip.names import parse_layer, parse_unit
 from miclip.v1.resources_pb2 import Edit
-from miclip.v1.steering_pb2 import Policy, Receipt, SteeringStop
+from miclip.v1.steering_pb2 import ConceptSteering, Policy, PreviewPolicyResponse, Receipt, SteeringStop
 
 _SIGNS = {"scale": "×", "add": "+", "clamp": "="}
 
@@ -22,6 +25,7 @@ def policy_value(policy: Policy) -> dict[str, Any]:
         "policy": policy.name.removeprefix("policies/"),
         "model": policy.model.removeprefix("models/"),
         "concept": policy.concept.text if policy.WhichOneof("steering") == "concept" else "",
+        "evidence": evidence_of(policy.concept),
         "edits": [edit_value(edit) for edit in policy.resolved_edits],
         "ttl_seconds": policy.ttl_seconds,
         "expire_time": _time(policy, "expire_time"),
@@ -41,6 +45,11 @@ def edit_value(edit: Edit) -> dict[str, Any]:
     op = edit.WhichOneof("op") or "scale"
     return {"layer": parse_layer(edit.layer).layer, "unit": edit.unit, "op": op, "value": getattr(edit, op),
             "relative_to_max": edit.relative_to_max, "reconstruct": edit.reconstruct}  # fmt: skip
+
+
+def evidence_of(message: ConceptSteering | PreviewPolicyResponse) -> Evidence | None:
+    """Return how far the units of a policy's concept are to be trusted; None where that is not known."""
+    return evidence_value(as_evidence(message.evidence)) if message.HasField("evidence") else None
 
 
 def edits_text(edits: Sequence[dict[str, Any]], limit: int = 8) -> str:

@@ -12,6 +12,7 @@ import typer
 from miclip.cli import output
 from miclip.cli.answers import Backend, Label, Prediction
 from miclip.cli.connect import backend
+from miclip.cli.evidence import warn
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, Reconstruct, TopK
 from miclip.cli.policies import edits_text
@@ -144,6 +145,7 @@ def _units_of(
 ) -> list[UnitSteer]:
     where = search_layers(service, model, layers)
     (found,) = service.localize(model, [steer.concept], layers=where, top_k=top_k, method=method)
+    warn(steer.concept, found["evidence"])
     names = [parse_unit(located["unit"]) for located in found["units"]]
     return [UnitSteer(name.layer, name.unit, "scale", steer.factor) for name in names]
 

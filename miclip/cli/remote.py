@@ -8,7 +8,9 @@ from miclip.cli.answers import (
     Applied,
     Concept,
     Description,
+    Evidence,
     Label,
+    LabelShare,
     LayerInfo,
     LayerScores,
     Localization,
@@ -59,6 +61,7 @@ class RemoteBackend:
                 model=model,
                 method=result.method,
                 units=[Located(unit=unit.unit, score=unit.score) for unit in entry.units],
+                evidence=evidence_value(entry.evidence) if entry.evidence else None,
                 atlas=result.provenance.atlas,
             )
             for entry in result.localizations
@@ -126,6 +129,16 @@ def _description(entry: client_results.UnitDescription, atlas: str) -> Descripti
         contrast=entry.contrast,
         stability=entry.stability,
         atlas=atlas,
+    )
+
+
+def evidence_value(evidence: client_results.Evidence) -> Evidence:
+    """Return plain values of how far a localisation is to be trusted."""
+    return Evidence(
+        relevance=evidence.relevance,
+        null_percentile=evidence.null_percentile,
+        doubtful=evidence.doubtful,
+        labels=[LabelShare(label=label, share=share) for label, share in evidence.labels.items()],
     )
 
 

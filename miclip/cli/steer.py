@@ -9,6 +9,7 @@ import typer
 
 from miclip.cli import output, policies
 from miclip.cli.connect import client
+from miclip.cli.evidence import warn
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
 from miclip.cli.predict import UnitCount, read_image, resolve
@@ -67,6 +68,7 @@ def create(  # the options of the command
         policy.ttl_seconds, policy.traffic_share = ttl, traffic_share
         policy.norm_limit, policy.description = norm_limit, description
         value = policies.policy_value(connected.create_policy(policy_id, policy))
+    warn(value["concept"], value["evidence"])
     output.emit(value, as_json, lambda: policies.show_policies([value]))
 
 
@@ -99,7 +101,9 @@ def preview(  # the options of the command
         )
         answer = connected.preview_policy(subject, images=data, target_label=target)
     edits = [policies.edit_value(edit) for edit in answer.resolved_edits]
-    value: dict[str, Any] = {**policies.receipt_value(answer.receipt), "edits": edits}
+    evidence = policies.evidence_of(answer)
+    value: dict[str, Any] = {**policies.receipt_value(answer.receipt), "edits": edits, "evidence": evidence}
+    warn(wanted.concept if isinstance(wanted, ConceptSteer) else value["target_label"], evidence)
     output.emit(value, as_json, lambda: policies.show_receipt(value))
 
 

@@ -119,11 +119,27 @@ class LocatedUnit:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How far a localisation is to be trusted; see ``LocalizationEvidence`` in the protos."""
+
+    relevance: float
+    """Mean relevance of the probe images that were weighed, -1 to 1."""
+    null_percentile: float
+    """Share of queries about what no probe image shows that are less relevant, 0 to 100."""
+    doubtful: bool
+    """Whether the units are most likely those of something else."""
+    labels: Mapping[str, float]
+    """What the model predicted for the images, heaviest first, with its share of the weight."""
+
+
+@dataclass(frozen=True)
 class Localization:
     """The strongest units of one query, best first; ``text`` is empty for an image."""
 
     text: str
     units: tuple[LocatedUnit, ...]
+    evidence: Evidence | None
+    """None where cosines ranked them."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from miclip.client.plan import (
 from miclip.client.results import (
     Concept,
     DescribeResult,
+    Evidence,
     Localization,
     LocalizeResult,
     LocatedUnit,
@@ -122,7 +123,11 @@ def localize(
     )
     response: retrieval_pb2.LocalizeConceptsResponse = yield Rpc("retrieval", "LocalizeConcepts", request)
     found = tuple(
-        Localization(entry.text, tuple(LocatedUnit(unit.unit, unit.score) for unit in entry.units))
+        Localization(
+            entry.text,
+            tuple(LocatedUnit(unit.unit, unit.score) for unit in entry.units),
+            as_evidence(entry.evidence) if entry.HasField("evidence") else None,
+        )
         for entry in response.localizations
     )
     used = short_names(resources_pb2.LocalizationMethod)[response.method]
@@ -167,6 +172,12 @@ def _units_of(layer: str) -> Plan[list[str]]:
     response: retrieval_pb2.ListUnitsResponse = yield Rpc("retrieval", "ListUnits", request)
     found = parse_layer(layer, field="layer")
     return [str(UnitName(found.model, found.layer, unit)) for unit in range(response.total_size)]
+
+
+def as_evidence(message: resources_pb2.LocalizationEvidence) -> Evidence:
+    """Read how far a localisation is to be trusted; a policy's concept and a preview have it too."""
+    labels = {one.label: one.share for one in message.labels}
+    return Evidence(message.relevance, message.null_percentile, message.doubtful, labels)
 
 
 def _description(message: retrieval_pb2.UnitDescription) -> UnitDescription:

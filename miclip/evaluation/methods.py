@@ -92,6 +92,15 @@ class LayerMethods:
         found["shuffled"] = found[DEFAULT][_others(len(queries), self._seed)]
         return {name: found[name] for name in METHODS if name in found}
 
+    def trusted(self, texts: Float32) -> NDArray[np.bool_]:
+        """Return which queries miclip's localisation does not doubt, ``[Q]``.
+
+        Args:
+            texts: The queries' CLIP text embeddings, float32 ``[Q, D]``.
+        """
+        found = self._searcher.localize(texts, [self._layer], top_k=1)
+        return np.array([hit.evidence is not None and not hit.evidence.doubtful for hit in found])
+
     def labels(self, vocabulary: Vocabulary | None = None) -> dict[str, Int64]:
         """Return each labelling method's concept for every unit, int64 ``[d]``.
 

@@ -64,10 +64,12 @@ def evaluate(
     Returns:
         ``{"targets": {NAME: {"held_out_top1", "layers": {LAYER: {"neurons": UNITS, "features": UNITS where there are,
         "labels" and "localization" as of the neurons, "description_top1" and "description" of the logits}},
-        "unseen": {"classes", "layers": {LAYER: {"neurons", "features": METHODS}}}, "cost": see ``costs``}}}``.
+        "unseen": {"classes", "layers": {LAYER: {"neurons", "features": METHODS}}, "trusted_share": {LAYER: {"neurons",
+        "features"}}}, "cost": see ``costs``}}}``.
         UNITS is ``{"labels": {METHOD: share}, "agreement": {METHOD: FIGURES}, "localization": METHODS of the class
-        names, one METHODS more a kind of query, "verdict": {KIND: {"scale_2", "scale_0"}}, "dictionary" of features}``
-        and METHODS ``{METHOD: {"scale_2": CHANGE, "scale_0": CHANGE}}``. "description" is ``{VOCABULARY: {"size",
+        names, one METHODS more a kind of query, "verdict": {KIND: VERDICTS}, "evidence": {KIND: {"trusted_share",
+        "trusted": VERDICTS, "doubtful": VERDICTS}}, "dictionary" of features}``, METHODS ``{METHOD: {"scale_2": CHANGE,
+        "scale_0": CHANGE}}`` and VERDICTS ``{"scale_2", "scale_0"}``. "description" is ``{VOCABULARY: {"size",
         "methods": {METHOD: see Similarity.summary}}}``. Accuracies, shares and changes are in
         percentage points. See ``label_accuracy``, ``summarise_agreement`` (FIGURES), ``summarise`` (CHANGE) and
         ``verdict``.
@@ -140,15 +142,18 @@ class _Trial:
         names = class_names(subject.model.labels)
         queries = tuple(names[label] for label in hidden)
         layers: dict[str, Any] = {}
+        trusted: dict[str, dict[str, float]] = {}
         for place, laboratory in laboratories.items():
             methods = LayerMethods(searcher, place.name, None, seed)
+            shares = trusted.setdefault(place.layer, {})
+            shares[place.units] = 100.0 * float(methods.trusted(self._embedded(queries)).mean())
             rankings = methods.rankings(names, self._embedded(names), TOP_UNITS)
             found = {method: self._changes(laboratory, place, queries, rankings[method][list(hidden)], lambda: None)
                      for method in TEXT_METHODS}  # fmt: skip
             figures = {method: {scale: summarise([changes]) for scale, changes in scales.items()}
                        for method, scales in found.items()}  # fmt: skip
             layers.setdefault(place.layer, {})[place.units] = figures
-        return {"classes": [query.text for query in queries], "layers": layers}
+        return {"classes": [query.text for query in queries], "layers": layers, "trusted_share": trusted}
 
     def _describe(self, methods: LayerMethods) -> None:
         """Label the logits' units with the concepts of every open vocabulary."""
@@ -191,6 +196,7 @@ class _Trial:
             self._report(stage, done, total)
 
         for kind, queries in asked.items():
+            self._tally.add_trusted(place, kind, methods.trusted(self._embedded(queries)))
             for method, ranking in rankings[kind].items():
                 changes = self._changes(laboratory, place, queries, ranking, tick)
                 self._tally.add_changes(place, kind, method, changes)

@@ -30,6 +30,7 @@ class Tally:
         self._labels: dict[Place, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._labellings: dict[Place, dict[str, list[Labelling]]] = defaultdict(lambda: defaultdict(list))
         self._changes: dict[tuple[Place, str], Seeds] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+        self._trusted: dict[tuple[Place, str], list[NDArray[np.bool_]]] = defaultdict(list)
 
     def add_labels(self, place: Place, shares: Mapping[str, float], found: Mapping[str, Labelling]) -> None:
         """Add one seed's share of right labels by method, in percent, and the labels themselves."""
@@ -41,6 +42,10 @@ class Tally:
         """Add one seed's changes by scale, in the order of the kind's queries."""
         for scale, values in changes.items():
             self._changes[place, kind][scale][method].append(values)
+
+    def add_trusted(self, place: Place, kind: str, trusted: NDArray[np.bool_]) -> None:
+        """Add which queries of a kind one seed's evidence vouches for, ``[Q]``, in their order."""
+        self._trusted[place, kind].append(trusted)
 
     def summary(self, measured: Callable[[Place], dict[str, NDArray[np.float64]]]) -> dict[str, Any]:
         """Return the layers' objects; see ``evaluate``.
@@ -62,12 +67,31 @@ class Tally:
             units["localization" if kind == NAMES else kind] = _by_method(scales)
             verdicts = units.setdefault("verdict", {})
             verdicts[kind] = {scale: verdict(methods, SIGNS[scale]) for scale, methods in scales.items()}
+            if (place, kind) in self._trusted:
+                trusted = np.mean(self._trusted[place, kind], axis=0) > 0.5
+                units.setdefault("evidence", {})[kind] = _by_evidence(scales, trusted)
         for name, layer in layers.items():
             layers[name] = {key: layer["neurons"][key] for key in ("labels", "localization")
                             if key in layer["neurons"]} | layer  # fmt: skip
         if LOGITS in layers:
             layers[LOGITS]["description_top1"] = layers[LOGITS]["labels"]["default"]
         return layers
+
+
+def _by_evidence(scales: Seeds, trusted: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the share of trusted queries in percent, and the verdicts on the trusted and on the doubtful ones."""
+    found: dict[str, Any] = {"trusted_share": 100.0 * float(trusted.mean())}
+    for name, chosen in (
+        ("trusted", np.flatnonzero(trusted).tolist()),
+        ("doubtful", np.flatnonzero(~trusted).tolist()),
+    ):
+        if len(chosen):
+            found[name] = {
+                scale: verdict({method: [[seed[at] for at in chosen] for seed in seeds]
+                                for method, seeds in methods.items()}, SIGNS[scale])
+                for scale, methods in scales.items()
+            }  # fmt: skip
+    return found
 
 
 def _by_method(scales: Seeds) -> dict[str, dict[str, Any]]:

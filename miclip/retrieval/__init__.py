@@ -15,6 +15,8 @@ from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.labels import ABSTAIN_CONTRAST
 from miclip.retrieval.results import (
     Description,
+    Evidence,
+    LabelShare,
     Localization,
     LocalizationMix,
     LocatedUnit,
@@ -46,7 +48,9 @@ __all__ = [
     "AttributionStore",
     "Description",
     "EmbedTexts",
+    "Evidence",
     "Gathering",
+    "LabelShare",
     "Localization",
     "LocalizationMethod",
     "LocalizationMix",

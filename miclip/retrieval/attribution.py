@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,22 @@ class Gathering:
     mass: float
 
 
+class Weighed(NamedTuple):
+    """Probe rows and what they weigh for one query.
+
+    Attributes:
+        rows: The rows, in the order of the store, int64 [n].
+        weights: Their softmax, float32 [n], of sum 1.
+        mass: Least share of all rows' weight that these carry, 0 to 1; exactly 1 when none that weighs was left out.
+        relevance: Mean relevance s_j of the rows under the weights, -1 to 1.
+    """
+
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    mass: float
+    relevance: float
+
+
 class AttributionStore:
     """Attributions of one layer, found by the meaning of the probe rows. Immutable; safe to share between threads.
 
@@ -54,37 +71,25 @@ class AttributionStore:
         self._attributions = attributions
         self._index = VectorIndex(relevance)
 
-    def scores(self, query: NDArray[np.float32], how: Gathering) -> tuple[NDArray[np.float32], float]:
-        """Score all units of the layer for one query.
-
-        Args:
-            query: Centred, normalised query [D].
-            how: How rows are weighed.
-
-        Returns:
-            Scores [d] float32 in logits, and the least share of the softmax's weight that the gathered rows carried
-            (exactly 1 when all rows were kept).
-        """
-        rows, weights, kept = self._weigh(query, how)
-        gathered = self._attributions[rows].astype(np.float32)
-        scores: NDArray[np.float32] = gathered.T @ weights if issparse(gathered) else weights @ gathered
-        return scores, kept
+    def scores(self, weighed: Weighed) -> NDArray[np.float32]:
+        """Score all units of the layer, float32 [d] in logits, by rows that were weighed for a query."""
+        gathered = self._attributions[weighed.rows].astype(np.float32)
+        scores: NDArray[np.float32] = gathered.T @ weighed.weights if issparse(gathered) else weighed.weights @ gathered
+        return scores
 
     def scores_of(
         self, query: NDArray[np.float32], units: Sequence[int] | NDArray[np.int64], how: Gathering
     ) -> NDArray[np.float32]:
         """Score some units for one query: float32 [n] in logits; a unit's score does not depend on the others."""
-        rows, weights, _ = self._weigh(query, how)
-        chosen = self._attributions[np.ix_(rows, np.asarray(units))].astype(np.float32)
+        weighed = self.weigh(query, how)
+        chosen = self._attributions[np.ix_(weighed.rows, np.asarray(units))].astype(np.float32)
         gathered = chosen.toarray() if issparse(chosen) else chosen
         # One dot product a unit: unlike a matrix product, its last bit does not depend on the other units.
-        scores: NDArray[np.float32] = np.vecdot(np.ascontiguousarray(gathered.T), weights)
+        scores: NDArray[np.float32] = np.vecdot(np.ascontiguousarray(gathered.T), weighed.weights)
         return scores
 
-    def _weigh(
-        self, query: NDArray[np.float32], how: Gathering
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
-        """Rows in the order of the store, their weights, and the least share of all weight that they carry."""
+    def weigh(self, query: NDArray[np.float32], how: Gathering) -> Weighed:
+        """Weigh the probe rows by what a centred, normalised query [D] says of them."""
         if self._index.size <= how.max_rows:
             return _weights_of_all(self._index.scores(query), how)
         gathered = min(how.rows, self._index.size)
@@ -95,7 +100,12 @@ class AttributionStore:
                 break
             gathered = min(4 * gathered, how.max_rows, self._index.size)
         order = np.argsort(places[0])  # the memory map is read front to back
-        return places[0][order], weights[order], kept
+        relevance = float(weights @ found[0])
+        return Weighed(places[0][order], weights[order], kept, relevance)
+
+    def relevances(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return s_j(c) of every centred query [Q, D] and probe row, float32 [Q, N], without a search."""
+        return self._index.products(queries)
 
     def recall(self, queries: NDArray[np.float32], rows: int) -> float:
         """Share of the probe rows most relevant to centred queries [Q, D] that the index finds, 0 to 1."""
@@ -149,15 +159,14 @@ def encode_activations(layer: LayerAtlas, activations: NDArray[np.floating]) -> 
     return normalise((activations.astype(np.float32) - layer.centre) @ layer.encoder.T)
 
 
-def _weights_of_all(
-    scores: NDArray[np.float32], how: Gathering
-) -> tuple[NDArray[np.int64], NDArray[np.float32], float]:
-    """Rows, weights and their share of all weight; beyond ``how.rows``, rows of no weight are left out."""
+def _weights_of_all(scores: NDArray[np.float32], how: Gathering) -> Weighed:
+    """Weigh all rows; beyond ``how.rows``, rows of no weight are left out."""
     powers = np.exp((scores.astype(np.float64) - scores.max()) / how.temperature)
     rows = np.flatnonzero(powers > (_NEGLIGIBLE if len(powers) > how.rows else -1.0))
     kept = powers[rows]
     total = kept.sum()
-    return rows, (kept / total).astype(np.float32), float(total / powers.sum()) if len(rows) < len(powers) else 1.0
+    weights, mass = (kept / total).astype(np.float32), float(total / powers.sum()) if len(rows) < len(powers) else 1.0
+    return Weighed(rows, weights, mass, float(weights @ scores[rows]))
 
 
 def _softmax(scores: NDArray[np.float32], temperature: float, left_out: int) -> tuple[NDArray[np.float32], float]:

@@ -108,6 +108,11 @@ class VectorIndex:
         products: NDArray[np.float32] = np.vecdot(self._vectors, np.asarray(query, np.float32))
         return products
 
+    def products(self, queries: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the inner product of every query [Q, D] with every vector, float32 [Q, n], without a search."""
+        products: NDArray[np.float32] = np.asarray(queries, np.float32) @ self._vectors.T
+        return products
+
     def _candidates(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         fetched = k if self.kind == "flat" else min(self.size, max(k * _OVERFETCH, _MIN_FETCHED))
         if self._gpu_lock:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from miclip.atlas import Atlas, UnitEmbedding, centre_texts, null_statistics
 from miclip.errors import InvalidInput
 from miclip.retrieval._cache import Cache
-from miclip.retrieval.attribution import AttributionStore, Gathering, relevance_vectors
+from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, relevance_vectors
+from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
     Description,
+    Evidence,
     Localization,
     LocalizationMix,
     LocatedUnit,
@@ -62,12 +64,14 @@ class AtlasSearcher:
         self._stores: Cache[AttributionStore] = Cache()
         self._vocabularies: Cache[VectorIndex] = Cache(_VOCABULARIES_KEPT)
         self._nulls: Cache[NDArray[np.float32]] = Cache(_NULLS_KEPT)
+        self._null_relevances: Cache[NDArray[np.float32]] = Cache()
 
     def warm(self) -> None:
         """Build the indices that the searches use by default, so that no call waits for them."""
         for layer in self.atlas.layer_names:
             self._unit_index(layer, self._kind(layer, None))
             self._store(layer)
+            self._null_relevance(self.atlas.layer(layer).entry.base, "text")
 
     def recall(self, sample: int = 64) -> dict[str, float]:
         """Measure the indices against exhaustive search, 0 to 1, in the layer where they find least.
@@ -154,14 +158,16 @@ class AtlasSearcher:
         count, searched = _check_top_k(top_k), self._check_layers(layers)
         centred = self.centre(queries, modality)
         if method == "attribution":
-            return [self._by_attribution(query, searched, count, temperature, rows) for query in centred]
+            how = gathering(temperature, rows)
+            return [self._by_attribution(query, searched, count, how, modality) for query in centred]
         return self._by_cosine(centred, searched, count, method)
 
     def attribution_scores(
         self, query: NDArray[np.floating], layer: str, *, modality: Modality = "text", temperature: float | None = None
     ) -> NDArray[np.float32]:
         """Return the attribution of every unit of a layer [d], in logits, for one query [D]; a label's causal score."""
-        return self._attribution(self.centre(query[None], modality)[0], layer, temperature, None)[0]
+        store = self._store(layer)
+        return store.scores(store.weigh(self.centre(query[None], modality)[0], gathering(temperature)))
 
     def unit_record(self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS) -> UnitRecord:
         """Return everything the atlas knows about a unit.
@@ -210,20 +216,26 @@ class AtlasSearcher:
         ]
 
     def _by_attribution(
-        self, query: NDArray[np.float32], layers: Sequence[str], count: int, temperature: float | None, rows: int | None
+        self, query: NDArray[np.float32], layers: Sequence[str], count: int, how: Gathering, modality: Modality
     ) -> Localization:
-        found, masses = [], []
+        found, masses, evidence = [], [], []
         for layer in layers:
-            scores, mass = self._attribution(query, layer, temperature, rows)
+            weighed = self._store(layer).weigh(query, how)
+            scores = self._store(layer).scores(weighed)
             best = np.argsort(-scores, kind="stable")[:count]
             found.append((layer, scores[best], best))
-            masses.append(mass)
-        return Localization(_best(found, count), min(masses))
+            masses.append(weighed.mass)
+            evidence.append(self._judge(query, layer, weighed, how, modality))
+        weakest = min(evidence, key=lambda one: one.null_percentile)
+        return Localization(_best(found, count), min(masses), weakest)
 
-    def _attribution(
-        self, query: NDArray[np.float32], layer: str, temperature: float | None, rows: int | None
-    ) -> tuple[NDArray[np.float32], float]:
-        return self._store(layer).scores(query, gathering(temperature, rows))
+    def _judge(
+        self, query: NDArray[np.float32], layer: str, weighed: Weighed, how: Gathering, modality: Modality
+    ) -> Evidence:
+        usual, null = gathering(), self._null_relevance(self.atlas.layer(layer).entry.base, modality)
+        # the null is that of the server's own temperature, whatever the request asks for
+        same = weighed if how.temperature == usual.temperature else self._store(layer).weigh(query, usual)
+        return judge_evidence(same, self.atlas, null)
 
     def _causal_scores(
         self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
@@ -278,6 +290,17 @@ class AtlasSearcher:
         directions, mean = settings().null_directions, self.atlas.label_mean
         null = null_statistics(self._embedding(layer, kind).T, vocabulary.embeddings, directions, text_mean=mean)
         return null["null_quantiles"]
+
+    def _null_relevance(self, base: str, modality: Modality) -> NDArray[np.float32]:
+        return self._null_relevances.get((base, modality), lambda: self._new_null_relevance(base, modality))
+
+    def _new_null_relevance(self, base: str, modality: Modality) -> NDArray[np.float32]:
+        store, tau = self._store(base), gathering().temperature
+        if modality == "text":
+            queries, own = self.centre(self.labels.embeddings), np.arange(len(self.labels.embeddings))
+        else:
+            queries, own = self.centre(self.atlas.image_embeddings, "image"), np.asarray(self.atlas.predicted, np.int64)
+        return null_relevance(store, queries, own, self.atlas.predicted, tau)
 
     def _check_units(self, layer: str, units: Sequence[int]) -> NDArray[np.int64]:
         size = self.atlas.layer(layer).entry.units

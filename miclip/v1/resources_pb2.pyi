@@ -89,6 +89,26 @@ class LabeledConcept(_message.Message):
     causal_score: float
     def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ..., causal_score: _Optional[float] = ...) -> None: ...
 
+class LabelShare(_message.Message):
+    __slots__ = ("label", "share")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    share: float
+    def __init__(self, label: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
+
+class LocalizationEvidence(_message.Message):
+    __slots__ = ("relevance", "null_percentile", "doubtful", "labels")
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    NULL_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    DOUBTFUL_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    relevance: float
+    null_percentile: float
+    doubtful: bool
+    labels: _containers.RepeatedCompositeFieldContainer[LabelShare]
+    def __init__(self, relevance: _Optional[float] = ..., null_percentile: _Optional[float] = ..., doubtful: _Optional[bool] = ..., labels: _Optional[_Iterable[_Union[LabelShare, _Mapping]]] = ...) -> None: ...
+
 class Embedding(_message.Message):
     __slots__ = ("values",)
     VALUES_FIELD_NUMBER: _ClassVar[int]

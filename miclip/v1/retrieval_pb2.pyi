@@ -47,12 +47,14 @@ class LocatedUnit(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ConceptLocalization(_message.Message):
-    __slots__ = ("text", "units")
+    __slots__ = ("text", "units", "evidence")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     text: str
     units: _containers.RepeatedCompositeFieldContainer[LocatedUnit]
-    def __init__(self, text: _Optional[str] = ..., units: _Optional[_Iterable[_Union[LocatedUnit, _Mapping]]] = ...) -> None: ...
+    evidence: _resources_pb2.LocalizationEvidence
+    def __init__(self, text: _Optional[str] = ..., units: _Optional[_Iterable[_Union[LocatedUnit, _Mapping]]] = ..., evidence: _Optional[_Union[_resources_pb2.LocalizationEvidence, _Mapping]] = ...) -> None: ...
 
 class UnitNeighbor(_message.Message):
     __slots__ = ("unit", "score")

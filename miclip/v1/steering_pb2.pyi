@@ -29,20 +29,22 @@ POLICY_CHANGE_KIND_STOPPED: PolicyChangeKind
 POLICY_CHANGE_KIND_RESUMED: PolicyChangeKind
 
 class ConceptSteering(_message.Message):
-    __slots__ = ("text", "top_k", "scale", "layers", "method", "reconstruct")
+    __slots__ = ("text", "top_k", "scale", "layers", "method", "reconstruct", "evidence")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RECONSTRUCT_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     text: str
     top_k: int
     scale: float
     layers: _containers.RepeatedScalarFieldContainer[str]
     method: _resources_pb2.LocalizationMethod
     reconstruct: bool
-    def __init__(self, text: _Optional[str] = ..., top_k: _Optional[int] = ..., scale: _Optional[float] = ..., layers: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[_resources_pb2.LocalizationMethod, str]] = ..., reconstruct: _Optional[bool] = ...) -> None: ...
+    evidence: _resources_pb2.LocalizationEvidence
+    def __init__(self, text: _Optional[str] = ..., top_k: _Optional[int] = ..., scale: _Optional[float] = ..., layers: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[_resources_pb2.LocalizationMethod, str]] = ..., reconstruct: _Optional[bool] = ..., evidence: _Optional[_Union[_resources_pb2.LocalizationEvidence, _Mapping]] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("name", "model", "concept", "edits", "resolved_edits", "ttl_seconds", "expire_time", "traffic_share", "norm_limit", "description", "version", "etag", "create_time", "update_time", "created_by")
@@ -211,12 +213,14 @@ class PreviewPolicyRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., images: _Optional[_Iterable[bytes]] = ..., target_label: _Optional[str] = ...) -> None: ...
 
 class PreviewPolicyResponse(_message.Message):
-    __slots__ = ("receipt", "resolved_edits")
+    __slots__ = ("receipt", "resolved_edits", "evidence")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     RESOLVED_EDITS_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     receipt: Receipt
     resolved_edits: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Edit]
-    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., resolved_edits: _Optional[_Iterable[_Union[_resources_pb2.Edit, _Mapping]]] = ...) -> None: ...
+    evidence: _resources_pb2.LocalizationEvidence
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., resolved_edits: _Optional[_Iterable[_Union[_resources_pb2.Edit, _Mapping]]] = ..., evidence: _Optional[_Union[_resources_pb2.LocalizationEvidence, _Mapping]] = ...) -> None: ...
 
 class StopSteeringRequest(_message.Message):
     __slots__ = ("model", "reason")

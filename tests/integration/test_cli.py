@@ -104,6 +104,17 @@ def test_the_server_and_the_library_alone_agree(arguments: tuple[str, ...]) -> N
     assert _numbers(remote) == pytest.approx(_numbers(local), abs=1e-4)
 
 
+def test_a_concept_that_no_image_shows_is_doubted_beside_the_answer_and_a_label_is_not() -> None:
+    doubted, known = (run("localize", concept, "--json") for concept in ("tax declaration", "dog"))
+    (answer,) = json.loads(doubted.stdout)
+    assert answer["evidence"]["doubtful"]
+    assert "units" in answer
+    shown = run("localize", "tax declaration")
+    assert 'Doubtful: the probe images may not show "tax declaration"' in shown.stderr
+    assert "from images taken for" in shown.stdout
+    assert "Doubtful" not in known.stderr
+
+
 def _names(answer: dict[str, Any]) -> list[Any]:
     return [answer.get("unit"), [(one.get("concept"), one.get("unit")) for one in _entries(answer)]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from miclip.atlas import Atlas, packaged_root
-from miclip.v1 import aligner_pb2
+from miclip.v1 import aligner_pb2, resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
 
 pytestmark = pytest.mark.integration
@@ -139,6 +139,22 @@ def test_a_querys_units_do_not_depend_on_the_other_queries(wire: Any, dog: bytes
     assert localize(wire, texts=["dog"], top_k=10).localizations[0] == together[1]
     alone = localize(wire, images=[dog], top_k=10).localizations[0]
     assert [unit.unit for unit in alone.units] == [unit.unit for unit in together[2].units]
+
+
+def test_a_label_is_trusted_and_what_no_image_shows_is_doubtful(wire: Any, dog: bytes) -> None:
+    known, unknown, image = localize(wire, texts=["dog", "tax declaration"], images=[dog]).localizations
+    assert not known.evidence.doubtful
+    assert known.evidence.null_percentile == 100
+    assert known.evidence.labels[0].label == image.evidence.labels[0].label == "dog"
+    assert known.evidence.labels[0].share > 0.9
+    assert unknown.evidence.doubtful
+    assert unknown.evidence.relevance < known.evidence.relevance
+    assert len(unknown.units) == 5
+
+
+def test_cosines_have_no_evidence(wire: Any) -> None:
+    (found,) = localize(wire, texts=["dog"], method=resources_pb2.LOCALIZATION_METHOD_CAUSAL).localizations
+    assert not found.HasField("evidence")
 
 
 def test_units_of_the_logits_are_described_by_their_own_label(wire: Any, atlas: Atlas) -> None:

@@ -174,7 +174,8 @@ def test_a_stop_of_one_model_leaves_the_other_alone(wire: Any, dog: bytes) -> No
 
 
 def test_a_concept_becomes_the_units_that_localize_finds(wire: Any, new_id: str) -> None:
-    concept = pb.ConceptSteering(text="dog", scale=0, top_k=7, layers=[LAYER])
+    made_up = resources_pb2.LocalizationEvidence(relevance=1, doubtful=True)
+    concept = pb.ConceptSteering(text="dog", scale=0, top_k=7, layers=[LAYER], evidence=made_up)
     policy = create(wire, new_id, edits=None, concept=concept)
     found = wire.call(
         "retrieval/LocalizeConcepts",
@@ -183,6 +184,7 @@ def test_a_concept_becomes_the_units_that_localize_finds(wire: Any, new_id: str)
     units = [located.unit for located in found.localizations[0].units]
     assert [f"{edit.layer}/units/{edit.unit}" for edit in policy.resolved_edits] == units
     assert all(edit.WhichOneof("op") == "scale" and edit.scale == 0 for edit in policy.resolved_edits)
+    concept.evidence.CopyFrom(found.localizations[0].evidence)  # the server's, whatever a client says
     assert policy.concept == concept
     assert wire.call("steering/GetPolicy", pb.GetPolicyRequest(name=policy.name)).policy.concept == concept
 
@@ -202,6 +204,19 @@ def test_removing_a_concept_lowers_it_and_random_units_do_not(wire: Any) -> None
     assert [unit.unit for unit in receipt.units] == edits
     assert all(unit.mean_after == pytest.approx(0, abs=1e-6) for unit in receipt.units)
     assert any(unit.mean_before > 0 for unit in receipt.units)
+    assert answer.evidence.labels[0].label == "dog"
+    assert not answer.evidence.doubtful
+
+
+def test_a_preview_by_hand_has_no_evidence_and_one_of_an_unknown_concept_is_doubtful(wire: Any) -> None:
+    by_hand = resources_pb2.EditList(edits=[resources_pb2.Edit(layer=LAYER, unit=1, scale=0)])
+    unknown = pb.ConceptSteering(text="tax declaration", scale=0, top_k=1, layers=[LAYER])
+    answers = [
+        wire.call("steering/PreviewPolicy", pb.PreviewPolicyRequest(policy=policy, target_label="dog"))
+        for policy in (pb.Policy(model=MODEL, edits=by_hand), pb.Policy(model=MODEL, concept=unknown))
+    ]
+    assert [answer.HasField("evidence") for answer in answers] == [False, True]
+    assert answers[1].evidence.doubtful
 
 
 def test_a_preview_stores_nothing_and_repeats_itself(wire: Any) -> None:

@@ -186,7 +186,7 @@ class Recorder:
     def localize(self, model: str, texts: list[str], *, layers: list[str], top_k: int, method: str) -> Any:
         self.asked.append((model, texts, layers, top_k, method))
         names = [f"models/{model}/layers/layer4/units/{unit}" for unit in (7, 3)]
-        return [{"units": [{"unit": name, "score": 1.0} for name in names]}]
+        return [{"units": [{"unit": name, "score": 1.0} for name in names], "evidence": None}]
 
 
 def test_a_concept_is_steered_by_its_units_and_edits_stay_in_order() -> None:

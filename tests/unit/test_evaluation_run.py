@@ -65,7 +65,12 @@ def test_features_stand_beside_the_neurons_of_a_layer_with_a_dictionary(evaluate
     }  # fmt: skip
     features = layers["layer4"]["features"]
     assert set(features["localization"]) == set(METHODS) - {"weight_x_activation"}
-    assert set(features) >= {"labels", "agreement", "localization", "synonyms", "verdict"}
+    assert set(features) >= {"labels", "agreement", "localization", "synonyms", "verdict", "evidence"}
+    names = features["evidence"]["names"]
+    assert names["trusted_share"] == 100
+    assert names["trusted"] == features["verdict"]["names"]
+    assert "doubtful" not in names
+    assert 0 <= features["evidence"]["synonyms"]["trusted_share"] <= 100
 
 
 def test_the_logits_are_described_over_an_open_vocabulary(evaluated: Any) -> None:

@@ -125,15 +125,15 @@ def test_the_mass_is_a_lower_bound_of_the_weight_kept(recipe: Any, tmp_path: Any
     for query in centred(atlas, words(5).embeddings):
         weights = np.sort(np.exp(z @ query / 0.1))[::-1]
         for rows in (1, 10, 100, 999):
-            _, mass = store.scores(query.astype(np.float32), Gathering(0.1, rows, rows, 1.0))
+            mass = store.weigh(query.astype(np.float32), Gathering(0.1, rows, rows, 1.0)).mass
             assert 0 < mass <= weights[:rows].sum() / weights.sum() + 1e-6
 
 
 def test_more_rows_are_gathered_until_they_carry_the_weight(recipe: Any, tmp_path: Any) -> None:
     atlas = recipe(rows=1000).open(tmp_path)
     store, query = AtlasSearcher(atlas)._store("mid"), centred(atlas, words(1).embeddings)[0].astype(np.float32)
-    _, few = store.scores(query, Gathering(0.1, 4, 4, 0.99))
-    _, more = store.scores(query, Gathering(0.1, 4, 8192, 0.99))
+    few = store.weigh(query, Gathering(0.1, 4, 4, 0.99)).mass
+    more = store.weigh(query, Gathering(0.1, 4, 8192, 0.99)).mass
     assert few < 0.5
     assert more >= 0.99
 
