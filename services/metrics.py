@@ -79,6 +79,7 @@ LABELS = {
     "model": "id of the catalogue",
     "outcome": "steering: `applied`, `none`, `not_in_share`, `stopped`; alignments: `succeeded`, `failed`, `cancelled`",
     "result": "`hit` or `miss`",
+    "evidence": "`trusted`, `doubtful`, or `none` where cosines ranked",
     "command": "Redis command, `pipeline` for several sent together",
     "step": "`loading` (models), `activations` (of the probe images), `encoder` (once a layer), `atlas` (writing it)",
     "index": "`units` (a unit's neighbours) or `rows` (probe images that a localisation gathers)",
@@ -215,6 +216,11 @@ ATLAS_WRITTEN = _gauge(
     ("model",),
     "livemostrecent",
     "When the active atlas was written; its age is time() minus this.",
+)
+LOCALIZATIONS = _counter(
+    "miclip_localizations_total",
+    ("model", "evidence"),
+    "Queries whose units were looked for; many `doubtful` ones ask for what the probe images do not show.",
 )
 
 # Steering

@@ -110,6 +110,9 @@ class RetrievalServicer(Servicer):
         with metrics.stage(self.application, "search"):
             found = await asyncio.to_thread(search, vectors[: len(texts)], "text")
             found += await asyncio.to_thread(search, vectors[len(texts) :], "image")
+        for one in found:
+            evidence = "none" if one.evidence is None else "doubtful" if one.evidence.doubtful else "trusted"
+            metrics.LOCALIZATIONS.labels(model, evidence).inc()
         return pb.LocalizeConceptsResponse(
             localizations=messages.localization_messages(model, texts, found),
             method=messages.METHOD_VALUES[method],

@@ -50,16 +50,19 @@ def _now() -> list[Panel]:
 
 
 def _quality() -> list[Panel]:
+    queries = total(rate(select("miclip_localizations_total", NAMESPACE, MODEL), _WINDOW), "evidence")
     lookups = total(rate(select("miclip_embedding_cache_lookups_total", NAMESPACE), _WINDOW), "result")
     return [
         lines("Label similarity", "Whether live unsteered images excite the units that the probe images did, over the "
               "newest 256: 1 as a part of the probe set would, 0 no unit in common.", "none",
-              Query(_SIMILARITY, "{{model}}"), limit=SIMILARITY, top=1.0),
+              Query(_SIMILARITY, "{{model}}"), limit=SIMILARITY, top=1.0, width=6),
+        lines("Localisations by evidence", "Queries whose units were looked for. Doubtful: the probe images show them "
+              "no better than what they do not show.", "ops", Query(queries, "{{evidence}}"), stacked=True, width=6),
         lines("Recall of the index", "Share of an exhaustive search's results that are found, in the layer where "
               "fewest are; measured when an atlas is opened.", "percentunit", Query(_RECALL, "{{model}}: {{index}}"),
-              limit=RECALL, top=1.0),
+              limit=RECALL, top=1.0, width=6),
         lines("Lookups of text embeddings", "In the cache that all replicas share.", "ops",
-              Query(lookups, "{{result}}"), stacked=True),
+              Query(lookups, "{{result}}"), stacked=True, width=6),
     ]  # fmt: skip
 
 
