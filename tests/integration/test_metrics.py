@@ -88,7 +88,7 @@ def test_counters_count_what_was_done(worked: Any, wire: Any, load: Callable[[An
     assert rise("miclip_stage_duration_seconds_count", stage="embed_texts") == 1, "what is cached is not embedded"
     assert rise("miclip_stage_duration_seconds_count", stage="embed_images") == 1
     assert rise("miclip_stage_duration_seconds_count", stage="search") == 2
-    assert rise("miclip_localizations_total", model="emoji-resnet", evidence="trusted") == 1
+    assert rise("miclip_localizations_total", model="emoji-resnet", evidence="doubtful") == 1, "of no picture"
     assert (
         rise("miclip_policy_changes_total", action="create")
         == rise("miclip_policy_changes_total", action="delete")
