@@ -19,7 +19,7 @@ from miclip.cli import evaluation_tables, output
 ROOT = Path(__file__).parent.parent
 MARKERS = ("<!-- miclip evaluate -->", "<!-- end -->")
 README_MODEL = "emoji-resnet"
-README_SECTIONS = ("labels", "localization", "verdict")
+README_SECTIONS = ("labels", "localization", "verdict", "evidence")
 README_METHODS = ("random", "mean_activation", "clip_dissect", "semanticlens", "filter", "attribution", "oracle")
 WIDTH = 160
 
@@ -45,14 +45,17 @@ def penultimate(target: dict[str, Any], methods: Collection[str]) -> dict[str, A
     kept = {layer: {units: _part(figures, methods if layer == last else ()) for units, figures in found.items()
                     if units in evaluation_tables.UNITS}
             for layer, found in target["layers"].items()}  # fmt: skip
-    return {**target, "layers": kept}
+    part = {**target, "layers": kept}
+    if trusted := (target.get("unseen") or {}).get("trusted_share"):
+        part["unseen"] = {**target["unseen"], "trusted_share": {last: trusted[last]}}
+    return part
 
 
 def _part(figures: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
     part = {"labels": figures["labels"], "agreement": {}}
     if methods:
         part["localization"] = {name: one for name, one in figures["localization"].items() if name in methods}
-        part["verdict"] = figures["verdict"]
+        part |= {name: figures[name] for name in ("verdict", "evidence") if name in figures}
     return part
 
 

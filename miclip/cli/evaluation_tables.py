@@ -20,6 +20,7 @@ KINDS = {
 }
 """Kinds of query by their key in a layer's object; the key of the verdicts on class names is ``names``."""
 Section = tuple[str, Table, str]
+_NO_MEASURE = 5.0  # times an oracle: one so small is no measure
 IN_FULL = ("localization", "synonyms")
 
 _LABELS_NOTE = """\
@@ -41,7 +42,8 @@ _COST_NOTE = """\
 attributions give the activations too · with its needs: seconds of the step and of all it builds on
 """
 _VERDICT_NOTE = """\
-weighted change · best other: of all but the white boxes (weight × activation, oracle) · lead: points ahead of it
+weighted change · –: the oracle itself does next to nothing · best other: of all but the white boxes (weight ×
+activation, oracle) · lead: points ahead of it
 """
 
 _EVIDENCE_NOTE = """\
@@ -188,11 +190,15 @@ def _evidence(target: dict[str, Any]) -> Table:
 
 
 def _of_oracle(found: dict[str, Any], which: str, scale: str) -> str:
-    return f"{100 * found[which][scale]['share_of_oracle']:.0f}" if which in found else "–"
+    return _percent_of_oracle(found[which][scale]["share_of_oracle"]) if which in found else "–"
+
+
+def _percent_of_oracle(share: float) -> str:
+    return f"{100 * share:.0f}" if abs(share) < _NO_MEASURE else "–"
 
 
 def _verdict(found: dict[str, Any]) -> tuple[str, str, str]:
-    return f"{100 * found['share_of_oracle']:.0f}", _within(found, "lead"), _words(found["best_baseline"])
+    return _percent_of_oracle(found["share_of_oracle"]), _within(found, "lead"), _words(found["best_baseline"])
 
 
 def _within(figures: dict[str, Any], name: str, digits: int = 1) -> str:
