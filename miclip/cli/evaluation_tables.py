@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from miclip.cli import output
+from miclip.report.words import NO_MEASURE
 
 SCALES = {"scale_2": "×2", "scale_0": "×0"}
 MEASURES = ("correlation", "auprc", "f1", "iou")
@@ -20,7 +21,6 @@ KINDS = {
 }
 """Kinds of query by their key in a layer's object; the key of the verdicts on class names is ``names``."""
 Section = tuple[str, Table, str]
-_NO_MEASURE = 5.0  # times an oracle: one so small is no measure
 IN_FULL = ("localization", "synonyms")
 
 _LABELS_NOTE = """\
@@ -194,7 +194,7 @@ def _of_oracle(found: dict[str, Any], which: str, scale: str) -> str:
 
 
 def _percent_of_oracle(share: float) -> str:
-    return f"{100 * share:.0f}" if abs(share) < _NO_MEASURE else "–"
+    return f"{100 * share:.0f}" if abs(share) < NO_MEASURE else "–"
 
 
 def _verdict(found: dict[str, Any]) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from miclip.errors import InvalidInput
 from miclip.report.anything import tables
+from miclip.report.evidence import evidence_table
 from miclip.report.exhibit import Exhibit
 from miclip.report.experiments import UNITS, example_table, experiments
 from miclip.report.figures import interventions, label_table
@@ -18,7 +19,7 @@ from miclip.report.result import Place, places, unseen_places
 from miclip.report.verdicts import LOST, tally, verdict_list
 
 LOGITS = "logits"
-_KNOWN = {"labels", "dictionary", "verdict", "description_top1", "neurons", "features"}
+_KNOWN = {"labels", "dictionary", "verdict", "evidence", "description_top1", "neurons", "features"}
 
 _VERDICTS = """\
 By the change of the concept's accuracy times its specificity. Baselines are all methods but the white boxes, which are
@@ -26,6 +27,11 @@ told the model's weights or its predictions."""
 _LABELS = """\
 Of the logits, a label is right when it is the unit's own class; elsewhere, when it is among the five classes that the
 unit drives most. miclip's own label is counted where it does not abstain."""
+_EVIDENCE = """\
+A localisation calls itself doubtful when the probe images show the query no better than what they do not show. Trusted:
+share of queries that are not doubtful; behind it, what the default reaches of the white-box oracle, by the change of
+accuracy times specificity, over the queries of either sort. A dash: there are none, or the oracle does next to nothing.
+"""
 _SCALED = f"""\
 For every query the {UNITS} units that a method finds are doubled or removed. Bars: change of the concept's accuracy in
 points, with its 95 % interval over queries. Hollow points: mean change of all other classes."""
@@ -54,6 +60,7 @@ def target_section(anchor: str, name: str, target: Mapping[str, Any], exhibit: E
         el("h2", name),
         _key_figures(target, found),
         _part("Does the default beat the baselines?", _VERDICTS, verdict_list(found)),
+        _part("Does it know when not to be trusted?", _EVIDENCE, evidence_table(found, target.get("unseen") or {})),
         _part("Are labels right?", _LABELS, label_table(found)),
         _part("Do the units control the model?", _SCALED, *charts),
         *_pictures(exhibit, found),

@@ -9,6 +9,8 @@ WHITE_BOX = ("weight_x_activation", "oracle")
 OURS = ("filter", "pattern", "causal", DEFAULT)
 GOAL = 90.0
 """Share of the white-box oracle, in percent, that the default is meant to reach."""
+NO_MEASURE = 5.0
+"""Times an oracle from which on a share says only that the oracle itself does next to nothing."""
 
 _METHODS = {
     "default": "miclip's label",

@@ -211,6 +211,17 @@ def test_unseen_classes_have_verdicts_and_charts(result: dict[str, Any]) -> None
     assert "mid, neurons, names of unseen classes, ×2. Does not beat filter (the paper): 0.8 points" in page.said
 
 
+def test_what_is_trusted_stands_beside_what_it_reaches(result: dict[str, Any]) -> None:
+    shares = {scale: {"share_of_oracle": share} for scale, share in (("scale_2", 0.97), ("scale_0", 28.68))}
+    evidence = {"synonyms": {"trusted_share": 74.2, "trusted": shares}}
+    result["targets"]["toy"]["layers"]["mid"]["neurons"]["evidence"] = evidence
+    unseen = {"classes": ["okapi"], "layers": {}, "trusted_share": {"mid": {"neurons": 6.25}}}
+    result["targets"]["toy"]["unseen"] = unseen
+    said = Page(render(result, [])).said
+    assert "mid, neurons synonyms 74 % 97 % – – –" in said, "28 times an oracle is no measure, and none was doubtful"
+    assert "mid, neurons names of unseen classes 6 % – – – –" in said
+
+
 def test_the_cost_of_a_method_is_that_of_all_its_steps(result: dict[str, Any]) -> None:
     steps = {"activations": (2.5, 10.0, 300.0), "encoder": (4.0, 1.5, 100.0), "clip_dissect": (0.25, 0.1, 50.0)}
     needs = {"filter": ["activations", "encoder"], "clip_dissect": ["activations"]}
