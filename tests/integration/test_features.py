@@ -190,6 +190,8 @@ def test_a_policy_of_features_is_stored_read_back_and_applied(
     request = pb.CreatePolicyRequest(policy_id=new_id, policy=pb.Policy(model=MODEL, concept=concept))
     policy = wire.call("steering/CreatePolicy", request).policy
     assert wire.call("steering/GetPolicy", pb.GetPolicyRequest(name=policy.name)).policy == policy
+    assert not policy.concept.evidence.doubtful
+    concept.evidence.CopyFrom(policy.concept.evidence)  # the server's; all else as it was sent
     assert policy.concept == concept
     assert [(one.layer, one.reconstruct) for one in policy.resolved_edits] == [(LAYER, reconstruct)] * 4
     edits = [Edit(NAME, one.unit, Op.SCALE, 2.0, reconstruct) for one in policy.resolved_edits]
