@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -35,11 +34,11 @@ from services.cpus import available_cpus
 from services.exporter import VARIABLE as METRICS_VARIABLE
 from services.exporter import Exporter
 from services.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
+from services.ports import chosen_port, free_block, free_port
 
 _READY_S = 300.0
 _OBJECT_STORE_BYTES = 100 * 2**20
 _REPLICA_PORTS = 50
-_BLOCKS = range(20_000, 32_000)
 _NO_REDIS_URL = "MICLIP_REDIS_URL is no address of a Redis: use redis://HOST:PORT/DB, rediss://… or unix:///PATH."
 _MAX_TEMP_DIR = 27  # Serve appends 70 characters to reach a socket of HAProxy, which takes paths of 97
 
@@ -129,8 +128,8 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
         stack.callback(shutil.rmtree, temp_dir, ignore_errors=True)
         redis_url, redis_pid = _redis(config, temp_dir, stack)
         asyncio.run(_ensure_key(config, redis_url))
-        grpc_port = _port(config, "grpc_port")
-        http_port = _port(config, "http_port")
+        grpc_port = chosen_port(config, "grpc_port")
+        http_port = chosen_port(config, "http_port")
         exporter = _exporter(config, temp_dir, stack)
         os.environ.update(_environment(config, temp_dir, redis_url))
         stack.callback(_keep_logs, temp_dir, config.state_dir)
@@ -177,7 +176,7 @@ def _redis(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> tup
 def _exporter(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> Exporter:
     directory = _metrics_dir(temp_dir)
     directory.mkdir(mode=0o700)
-    return stack.enter_context(Exporter(directory, config.metrics_host, _port(config, "metrics_port")))
+    return stack.enter_context(Exporter(directory, config.metrics_host, chosen_port(config, "metrics_port")))
 
 
 def _metrics_dir(temp_dir: Path) -> Path:
@@ -199,43 +198,6 @@ async def _ensure_key(config: Settings, redis_url: str) -> None:
         where = urlsplit(redis_url)  # less its password
         place = f"{where.hostname}:{where.port or 6379}" if where.hostname else where.path
         raise NotReady(f"Redis at {place} (MICLIP_REDIS_URL) cannot be reached, or refuses its password.") from None
-
-
-def _port(config: Settings, name: str) -> int:
-    """The port that was set; a free one for 0, or when the default is taken."""
-    port = int(getattr(config, name))
-    if port and _is_free(port):
-        return port
-    if port and name in config.model_fields_set:
-        variable = f"MICLIP_{name.upper()}"
-        raise NotReady(f"Port {port} is taken by another program. Set {variable} to another one, or to 0 for any.")
-    return free_port()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("0.0.0.0", 0))
-        return int(probe.getsockname()[1])
-
-
-def free_block(size: int) -> int:
-    """The first of ``size`` free ports in a row, below the range that the kernel gives to outgoing connections."""
-    for _ in range(100):
-        first = _BLOCKS.start + size * secrets.randbelow(len(_BLOCKS) // size)
-        if all(_is_free(port) for port in range(first, first + size)):
-            return first
-    raise NotReady(f"No {size} free ports in a row between {_BLOCKS.start} and {_BLOCKS.stop}.")
 
 
 def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, str]:

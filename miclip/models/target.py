@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.features import edit_features, encode_features, feature_gain, scale_features
 from miclip.models.grid import to_grid
+from miclip.models.hooks import Change, hooked, margin_gradients, plain, recorder
 from miclip.models.layers import LOGITS, Layer, LayerKind, Layout, Output, with_features
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.sae import SparseAutoencoder
@@ -25,8 +24,6 @@ from miclip.steering.edits import EditBatch
 __all__ = ["LOGITS", "Layer", "LayerKind", "Layout", "Output", "TargetModel"]
 
 _PLAIN = Layout()
-_Change = Callable[[str, Tensor], Tensor]
-"""Name of a base layer and its output → what the rest of the model sees."""
 
 
 class TargetModel:
@@ -131,7 +128,7 @@ class TargetModel:
         with torch.inference_mode():
             logits = self._run(self._inputs(images), wanted | compiled.keys(), change)
         # copies made outside inference mode are ordinary tensors, which may take part in training
-        return Output(_plain(logits), {layer: _plain(kept[layer]) for layer in capture})
+        return Output(plain(logits), {layer: plain(kept[layer]) for layer in capture})
 
     def attribute(
         self, images: Tensor, layers: Sequence[str], *, gain: float = 1.0, classes: Tensor | None = None
@@ -177,11 +174,11 @@ class TargetModel:
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = self._inputs(images)
             logits = self._run(inputs.clone() if inputs.is_inference() else inputs, set(layers), change)
-            grads = _margin_gradients(logits, gains, classes)
+            grads = margin_gradients(logits, gains, classes)
         return (
-            _plain(logits.detach()),
-            {layer: _plain(kept[layer]) for layer in layers},
-            {layer: _plain(grads[layer].flatten(1)) for layer in layers},
+            plain(logits.detach()),
+            {layer: plain(kept[layer]) for layer in layers},
+            {layer: plain(grads[layer].flatten(1)) for layer in layers},
         )
 
     def positions(self, images: Tensor, layer: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,10 +217,10 @@ class TargetModel:
         with torch.inference_mode(mode=False), torch.enable_grad():
             inputs = self._inputs(images)
             logits = self._run(inputs.clone() if inputs.is_inference() else inputs, {layer}, change)
-            attributions = _margin_gradients(logits, {layer: seen[1]})[layer]
+            attributions = margin_gradients(logits, {layer: seen[1]})[layer]
         if layer in self.dictionaries:
             attributions = attributions.movedim(-1, self.unit_axis(seen[0]))
-        return _plain(logits.detach()), _plain(self._grid(seen[0], layer)), _plain(self._grid(attributions, layer))
+        return plain(logits.detach()), plain(self._grid(seen[0], layer)), plain(self._grid(attributions, layer))
 
     def vectors(self, images: Tensor, layer: str) -> Tensor:
         """Return the activation vectors of a layer of neurons at every position.
@@ -242,7 +239,7 @@ class TargetModel:
         kept: list[Tensor] = []
 
         def change(_base: str, x: Tensor) -> Tensor:
-            kept.append(_plain(x.movedim(self.unit_axis(x), -1).reshape(x.shape[0], -1, self.layers[layer].units)))
+            kept.append(plain(x.movedim(self.unit_axis(x), -1).reshape(x.shape[0], -1, self.layers[layer].units)))
             return x
 
         with torch.inference_mode():
@@ -252,11 +249,11 @@ class TargetModel:
     def _grid(self, x: Tensor, layer: str) -> Tensor:
         return to_grid(x, layer, prefix_tokens=self._layout.prefix_tokens, channels_last=self._layout.channels_last)
 
-    def _run(self, images: Tensor, layers: set[str], change: _Change) -> Tensor:
+    def _run(self, images: Tensor, layers: set[str], change: Change) -> Tensor:
         bases = {self.layers[layer].base for layer in layers}
         with self._lock, ExitStack() as hooks:
             for base in bases - {LOGITS}:
-                hooks.enter_context(_hooked(self._modules[self.layers[base].module], base, change))
+                hooks.enter_context(hooked(self._modules[self.layers[base].module], base, change))
             logits: Tensor = self.module(images)
             return change(LOGITS, logits) if LOGITS in bases else logits
 
@@ -304,7 +301,7 @@ class TargetModel:
         images = torch.zeros(2, 3, self.input_size, self.input_size, device=self.device)
         with torch.inference_mode(), ExitStack() as hooks:
             for path, module in self._modules.items():
-                hooks.enter_context(_hooked(module, path, _recorder(shapes)))
+                hooks.enter_context(hooked(module, path, recorder(shapes)))
             logits = self.module(images)
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             outputs = " × ".join(str(size) for size in logits.shape[1:])
@@ -322,40 +319,3 @@ class TargetModel:
 
     def _units(self, shape: tuple[int, ...]) -> int:
         return shape[1] if len(shape) == 4 and not self._layout.channels_last else shape[-1]
-
-
-def _margin_gradients(logits: Tensor, gains: dict[str, Tensor], classes: Tensor | None = None) -> dict[str, Tensor]:
-    """Return the gradient of each row's ``logit_ĉ − mean_k logit_k`` by layer; zero where a layer has no influence."""
-    if not gains:
-        return {}
-    predicted = logits.argmax(dim=1, keepdim=True) if classes is None else classes.to(logits.device)[:, None]
-    margin = logits.gather(1, predicted).squeeze(1) - logits.mean(dim=1)
-    grads = torch.autograd.grad(margin.sum(), tuple(gains.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(gains, grads, strict=True))
-
-
-def _plain(x: Tensor) -> Tensor:
-    """Return a float32 copy on the CPU."""
-    return x.to("cpu", torch.float32, copy=True)
-
-
-def _recorder(shapes: dict[str, tuple[int, ...]]) -> _Change:
-    def record(path: str, x: Tensor) -> Tensor:
-        shapes[path] = tuple(x.shape)
-        return x
-
-    return record
-
-
-@contextmanager
-def _hooked(module: nn.Module, layer: str, change: _Change) -> Iterator[None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise InvalidInput(f"{layer!r} cannot be a layer: its output is not one tensor.", field="layers")
-        return change(layer, output)
-
-    handle: RemovableHandle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
