@@ -191,11 +191,15 @@ def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
             value_of("steer", "delete", "cli-watched")
         gone = json.loads(watching.stdout.readline())
         assert (gone["event"], gone["name"], gone["model"]) == ("deleted", "cli-watched", "emoji-resnet")
+        shown = ""
+        while "deleted" not in shown:  # the other process may hear of it later
+            line = reading.stdout.readline()
+            assert line, f"ended after {shown!r}"
+            shown += line
         for process in (watching, reading):
             process.send_signal(signal.SIGINT)
         rest, error = watching.stdout.read(), watching.stderr.read()
         assert (watching.wait(30), rest, error) == (130, "", "")
-        shown = reading.stdout.read()
         assert (reading.wait(30), "Traceback" in reading.stderr.read()) == (130, False)
         assert "created   cli-watched of emoji-resnet, version 1: layer4/12 ×0 for 100%" in shown
         assert "deleted   cli-watched of emoji-resnet" in shown
