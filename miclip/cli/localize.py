@@ -13,6 +13,7 @@ from miclip.cli.connect import backend
 from miclip.cli.evidence import seen_as, warn
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
 from miclip.cli.specs import short_layer, short_unit
+from miclip.errors import InvalidInput
 from miclip.names import parse_unit
 
 Texts = Annotated[list[str], typer.Argument(help='Concepts in any words: "dog", "something with wheels".')]
@@ -45,6 +46,8 @@ def localize(
 def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[str]:
     """Return the layers to search: those named, all of neurons for ``all``, the last before the logits for none."""
     if "all" in layers:
+        if len(layers) > 1:
+            raise InvalidInput("--layer: `all` stands alone; leave out the other layers.", field="--layer")
         return neuron_layers(service.model(model))
     return list(layers) or [default_layer(service.model(model))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -31,6 +32,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and not
 
 class Commands(TyperGroup):
     """A group of commands whose expected errors, and files that fail, end as a message and exit code 1."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for command in self.commands.values():  # a docstring's lines are as long as the code's, not the terminal's
+            command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", command.help or "")
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
         """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1."""

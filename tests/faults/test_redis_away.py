@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -118,6 +120,13 @@ def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
         ("steering/StopSteering", steering_pb2.StopSteeringRequest(reason="x")),
     ):
         assert own_wire.refusal(rpc, request).code == "UNAVAILABLE"
+    known = {"MICLIP_ENDPOINT": own_server.grpc_endpoint, "MICLIP_API_KEY": own_server.api_key}
+    status = subprocess.run(
+        [sys.executable, "-m", "miclip.cli.app", "status", "--json"], env={**os.environ, **known}, timeout=60,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shown = json.loads(status.stdout)
+    assert (shown["ready"], shown["policies"], len(shown["models"])) == (True, None, 2)
 
     with urllib.request.urlopen(f"http://{own_server.metrics_endpoint}/metrics", timeout=10) as response:
         exposed = response.read().decode()

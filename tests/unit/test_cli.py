@@ -118,6 +118,7 @@ def test_wrong_usage_ends_with_code_2_and_says_so_on_stderr(arguments: tuple[str
         (("describe", "--model", "toy", "--embedding", "x"), "filter, pattern, causal"),
         (("localize", "dog", "--model", "toy", "--method", "x"), "attribution, filter"),
         (("describe", "--model", "unheard-of"), "unheard-of"),
+        (("localize", "dog", "--model", "toy", "--layer", "all", "--layer", "mid"), "stands alone"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

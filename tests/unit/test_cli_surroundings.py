@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def test_a_reader_that_goes_away_is_no_failure(more: tuple[str, ...]) -> None:
     with os.fdopen(theirs, "w") as closed:
         result = run(*LOCALIZE, *more, stdout=closed)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("sae", "train"), ("align",)])
+def test_the_help_fills_the_terminal_whatever_its_width(command: tuple[str, ...]) -> None:
+    said, _, _ = run(*command, "--help", COLUMNS="80").stdout.partition("Options")
+    prose = [line.strip() for line in said.partition("Examples:")[0].splitlines()[2:]]
+    ends = [line for line, then in pairwise(prose) if line and then and len(f"{line} {then.split()[0]}") <= 76]
+    assert ends == [], "a line ends before the terminal does"
 
 
 def test_a_full_disk_is_said_in_a_line() -> None:
