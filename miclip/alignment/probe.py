@@ -183,6 +183,10 @@ class ActivationStore:
         }
         rows |= {f"activations.{layer}": values.float().cpu().numpy() for layer, values in activations.items()}
         rows |= {f"attributions.{layer}": values.float().cpu().numpy() for layer, values in attributions.items()}
+        for key, values in rows.items():
+            if not np.isfinite(values).all():
+                text = f"weights: {self._model.name} gives numbers that are not finite ({key}); are its weights broken?"
+                raise InvalidInput(text, field="weights", allowed="weights that give finite outputs")
         return rows
 
     def _array(self, key: str, width: int, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:

@@ -124,6 +124,7 @@ def test_pattern_and_causal_are_covariances(encoder: NeuronEncoder, planted: tup
 class _CountingModel:
     """The part of a target model that the store uses, around a real network; counts the images it is given."""
 
+    name = "diverged"
     weights_sha256 = "0" * 64
     dictionaries: ClassVar[dict[str, nn.Module]] = {}
 
@@ -174,6 +175,16 @@ def test_a_stopped_store_goes_on_where_it_stopped_and_holds_the_same(tmp_path: P
     for key in ("activations", "attributions"):
         assert np.array_equal(getattr(again.read(), key)["l"], getattr(straight.read(), key)["l"])
     assert np.allclose(again.read().logits, straight.read().logits, atol=1e-6)
+
+
+def test_a_model_that_gives_no_finite_numbers_is_refused(tmp_path: Path) -> None:
+    diverged = _CountingModel()
+    diverged.network.weight.data[0, 0] = float("nan")
+    probe = DirectoryProbe(_picture_directory(tmp_path, 20))
+    store = ActivationStore(tmp_path / "store", diverged, _MeanClip(), probe, ["l"])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"diverged gives numbers that are not finite \(logits\)"):
+        store.fill()
+    assert store.done == 0
 
 
 def test_a_probe_directory_with_too_few_images_says_how_many_it_needs(tmp_path: Path) -> None:
