@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     drift_interval_s: float = Field(default=0.25, ge=0)
     """Least time between two requests whose images are compared with the probe images, in seconds."""
     max_queued: int = Field(default=256, ge=1)
-    """Requests that may wait per service; more are refused as RESOURCE_EXHAUSTED."""
+    """Requests that may wait per service; more are refused as RESOURCE_EXHAUSTED. Streams count apart, as many."""
 
     # Method defaults (see docs of miclip.alignment and miclip.retrieval)
     temperature: float = Field(default=0.03, gt=0)

@@ -8,6 +8,7 @@ import inspect
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,7 +63,7 @@ class Servicer:
         self.keys = KeyRing(self.store.keys)
         self.observer = CallObserver(self.application)
         self._peers: dict[str, Peer] = {}
-        self._in_flight = 0
+        self._in_flight: Counter[str] = Counter()
         await self.keys.preload()
         await self.start()
 
@@ -90,20 +91,24 @@ class Servicer:
         return output
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a call in, or refuse it when the queue is full."""
-        if self._in_flight >= self.settings.max_queued:
+    def admitted(self, kind: str) -> Iterator[None]:
+        """Count a call in, or refuse it when the queue is full.
+
+        Args:
+            kind: ``requests`` or ``streams``, counted apart: who watches for hours keeps nobody's request out.
+        """
+        if self._in_flight[kind] >= self.settings.max_queued:
             raise Overloaded(
-                f"{self._in_flight} requests wait for the {self.application} service; try again in a second.",
-                allowed=f"{self.settings.max_queued} requests at a time",
+                f"{self._in_flight[kind]} {kind} wait for the {self.application} service; try again in a second.",
+                allowed=f"{self.settings.max_queued} {kind} at a time",
             )
-        self._in_flight += 1
-        self.observer.in_flight(self._in_flight)
+        self._in_flight[kind] += 1
+        self.observer.in_flight(self._in_flight.total())
         try:
             yield
         finally:
-            self._in_flight -= 1
-            self.observer.in_flight(self._in_flight)
+            self._in_flight[kind] -= 1
+            self.observer.in_flight(self._in_flight.total())
 
 
 def rpc(scope: Scope) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -197,7 +202,7 @@ async def _guarded(
         nonlocal key_id
         principal = await servicer.keys.authenticate(context.invocation_metadata(), scope)
         key_id = principal.key_id
-        admission.enter_context(servicer.admitted())
+        admission.enter_context(servicer.admitted("streams" if streaming else "requests"))
         return Call(name, request_id, principal, external=True)
 
     try:

@@ -167,6 +167,17 @@ async def test_a_full_service_refuses_with_a_time_to_retry_and_recovers() -> Non
     assert context.code is None
 
 
+async def test_open_streams_keep_no_request_out_and_no_more_of_them_in() -> None:
+    servicer = await toy(max_queued=1)
+    stream = servicer.Predict(pb.PredictRequest(), grpc_context=Context())
+    assert (await anext(stream)).weights_sha256 == "1"
+    context, second = Context(), Context()
+    assert (await servicer.ListModels(pb.ListModelsRequest(), grpc_context=context)).next_page_token == "done"
+    assert [message async for message in servicer.Predict(pb.PredictRequest(), grpc_context=second)] == []
+    assert (context.code, second.code) == (None, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    await stream.aclose()
+
+
 async def test_a_call_that_takes_too_long_is_ended() -> None:
     servicer, context = await toy(request_timeout_s=0.05), Context()
     servicer.wait = asyncio.Event()
