@@ -20,6 +20,8 @@ from services.rpc import check_range
 
 _MAX_STEPS: Final = 100_000
 _MAX_WEIGHT: Final = 100.0
+_LOWEST_TEMPERATURE: Final = 1e-3
+"""Far below it the loss is no float any more."""
 
 
 def new_spec(
@@ -77,7 +79,7 @@ def _settings(given: pb.AlignmentSettings) -> AlignmentChoices:
     check_range(steps, "settings.steps", 1, _MAX_STEPS)
     for name, weight in (("output_weight", output_weight), ("input_weight", input_weight)):
         _check_real(weight, f"settings.{name}", "0 to 100", 0 <= weight <= _MAX_WEIGHT)
-    _check_real(temperature, "settings.temperature", "above 0 to 1", 0 < temperature <= 1)
+    _check_real(temperature, "settings.temperature", "0.001 to 1", _LOWEST_TEMPERATURE <= temperature <= 1)
     if output_weight == input_weight == 0:
         text = "settings.output_weight and settings.input_weight are both 0; one must be above."
         raise InvalidInput(text, field="settings.output_weight", allowed="above 0 to 100")

@@ -93,8 +93,9 @@ CASES = {
     "both weights 0": (
         "CreateAlignment", tuned(input_weight=0, output_weight=0), INVALID, "settings.output_weight", "above 0",
     ),
-    "temperature 0": ("CreateAlignment", tuned(temperature=0), INVALID, "settings.temperature", "above 0 to 1"),
-    "temperature inf": ("CreateAlignment", tuned(temperature=math.inf), INVALID, "settings.temperature", "above 0"),
+    "temperature 0": ("CreateAlignment", tuned(temperature=0), INVALID, "settings.temperature", "0.001 to 1"),
+    "temperature 1e-300": ("CreateAlignment", tuned(temperature=1e-300), INVALID, "settings.temperature", "0.001 to 1"),
+    "temperature inf": ("CreateAlignment", tuned(temperature=math.inf), INVALID, "settings.temperature", "0.001 to 1"),
     "get no alignment": ("GetAlignment", pb.GetAlignmentRequest(), INVALID, "name", "alignments/{id}"),
     "get unknown alignment": ("GetAlignment", pb.GetAlignmentRequest(name="alignments/x"), "NOT_FOUND", "name", ""),
     "alignment traversal": (
