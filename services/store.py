@@ -32,6 +32,7 @@ _AUDIT: Final = "{miclip}:audit"
 _CHANGES_KEPT: Final = 10_000
 _AUDIT_KEPT: Final = 1_000_000
 _KEYS_PER_NAME: Final = 2
+_CONNECTIONS: Final = 32
 
 # KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expectation ('' = must not exist, '*' = any,
 # '=ETAG' = this one), most entries of the hash, audit entry.
@@ -290,8 +291,19 @@ def _timed(command: str) -> Iterator[None]:
 
 
 def connect(url: str, *, silence_s: float = 10) -> Any:
-    """A client that gives up on a server silent for so long; redis-py's own types mix its two kinds of client."""
-    return _TimedRedis.from_url(url, socket_connect_timeout=2, socket_timeout=silence_s, health_check_interval=30)
+    """A client that gives up on a server silent for so long; redis-py's own types mix its two kinds of client.
+
+    A rush of calls waits for its connections: redis-py's other pool calls the server unreachable beyond a hundred.
+    """
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=silence_s,
+        socket_connect_timeout=2,
+        socket_timeout=silence_s,
+        health_check_interval=30,
+    )
+    return _TimedRedis.from_pool(pool)
 
 
 @asynccontextmanager

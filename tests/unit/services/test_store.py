@@ -118,6 +118,12 @@ async def test_every_write_is_in_the_audit_stream_and_no_refused_one(store: Stor
     assert [entry["n"] for entry in await store.audit()] == [4, 3, 1]
 
 
+async def test_a_rush_of_calls_waits_for_connections(store: Store) -> None:
+    await store.create_policy(policy(), AUDIT, 10)
+    states = await asyncio.gather(*(store.steering() for _ in range(300)))
+    assert all("p" in state.policies for state in states)
+
+
 async def test_a_waiting_replica_hears_of_a_change_at_once(store: Store) -> None:
     state = await store.steering()
     assert not await store.wait_for_change(state.cursor, 0.05)
