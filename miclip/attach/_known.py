@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from miclip.errors import BadArtefact, MiclipError, NotFound
+from miclip.errors import BadArtefact, InvalidInput, MiclipError, NotFound
 from miclip.names import parse_layer
 from miclip.steering.edits import Edit, Op, compile_edits
 from miclip.steering.policy import Policy
@@ -100,11 +100,14 @@ class Known:
         return {message.name: self._rule(_policy(message)) for message in messages}
 
     def _rule(self, policy: Policy) -> Rule:
-        problem = next(filter(None, map(self._problem, policy.edits)), None)
+        name, problem = f"policies/{policy.policy_id}", next(filter(None, map(self._problem, policy.edits)), None)
         if problem is not None:
-            return Rule(policy, "", NotFound(f"policies/{policy.policy_id}: {problem}", field="policy"))
-        effective = bool(compile_edits([policy.edits], self._sizes))
-        return Rule(policy, policy.fingerprint if effective else "", None)
+            return Rule(policy, "", NotFound(f"{name}: {problem}", field="policy"))
+        made = compile_edits([policy.edits], self._sizes)
+        if not all(bool(one.gain.isfinite().all() and one.bias.isfinite().all()) for one in made.layers.values()):
+            text = f"{name}: together, its edits of a unit amount to what is no number."
+            return Rule(policy, "", InvalidInput(text, field="policy"))
+        return Rule(policy, policy.fingerprint if made else "", None)
 
     def _problem(self, edit: Edit) -> str:
         units = self._sizes.get(edit.layer)

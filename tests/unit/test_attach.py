@@ -413,10 +413,11 @@ def test_a_policy_that_this_model_cannot_follow_is_an_error_where_it_is_used(
 ) -> None:
     server.write("features", [Edit("body/dictionaries/sae", 0, Op.SCALE, 0.0)])
     server.write("beyond", [Edit("body", UNITS, Op.SCALE, 0.0)])
+    server.write("endless", [Edit("body", 0, Op.SCALE, 1e100)] * 4)
     with attach(toy, "toy", client=client) as steering:
         toy(images)
-        for name in ("features", "beyond"):
-            with steering.using([None, name, None, None]), pytest.raises(NotFound, match=f"policies/{name}"):
+        for name, kind in (("features", NotFound), ("beyond", NotFound), ("endless", InvalidInput)):
+            with steering.using([None, name, None, None]), pytest.raises(kind, match=f"policies/{name}"):
                 toy(images)
         toy(images)
 
