@@ -77,7 +77,7 @@ def test_counters_count_what_was_done(worked: Any, wire: Any, load: Callable[[An
     assert rise("miclip_rpc_rejected_total", service="activation", reason="NOT_FOUND") == 1
     assert rise("miclip_rpc_duration_seconds_count", rpc="Predict") == 9
     for stage in ("decode", "preprocess"):
-        assert rise("miclip_stage_duration_seconds_count", stage=stage) == 36, stage
+        assert rise("miclip_stage_duration_seconds_count", service="activation", stage=stage) == 36, stage
     assert rise("miclip_stage_duration_seconds_count", stage="queue") == 9
     assert rise("miclip_batch_rows_sum", model="emoji-resnet") == 36
     assert rise("miclip_batch_rows_count") == rise("miclip_batch_wait_seconds_count") == 9, "one client: no mates"
