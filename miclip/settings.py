@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     """Texts per request."""
     max_text_chars: int = Field(default=512, ge=1)
     """Characters of one text."""
-    max_vocabulary: int = Field(default=100_000, ge=1)
+    max_vocabulary: int = Field(default=20_000, ge=1)
     """Concepts of one vocabulary."""
     max_edits: int = Field(default=1024, ge=1)
     """Edits of one request or policy."""

@@ -18,7 +18,7 @@ from services.messages import embedding_rows
 from services.rpc import Peer
 from services.vocabularies import BUILTINS, VocabularyStore, no_vocabulary
 
-_KEPT = 8  # vocabularies in memory; one of 100,000 concepts is 150 MB
+_KEPT = 8  # vocabularies in memory; one of 20,000 concepts is 30 MB
 
 Embedded = tuple[NDArray[np.float32], str]
 """Embeddings [n, D], and the id of the CLIP model that made them."""
