@@ -73,7 +73,8 @@ def floors(images: list[bytes]) -> dict[str, Callable[[int], object]]:
         "Predict": forward,
         "DescribeUnits, 1 unit": lambda turn: searcher.describe(LAYER, [turn % UNITS], searcher.labels),
         "DescribeUnits, 256 units": lambda _: searcher.describe(LAYER, range(UNITS), searcher.labels),
-        "LocalizeConcepts": lambda _: searcher.localize(dog, [LAYER]),
+        "LocalizeConcepts, known text": lambda _: searcher.localize(dog, [LAYER]),
+        "LocalizeConcepts, new text": lambda turn: searcher.localize(clip.embed_texts([f"dog {turn}"]), [LAYER]),
     }
 
 
