@@ -3,7 +3,7 @@
 Prints, for every kind of call, the median and the 99th percentile of its duration with one client, the calls a second
 with sixteen clients, and the median as a multiple of a floor measured in the same run. The floor of ``Predict`` and
 ``CaptureActivations`` is the same work in this process without a service: decode one image, preprocess it, one forward
-pass. That of the searches is the library's own search, the text already embedded.
+pass. That of a search is the library's own, with a known text already embedded.
 
 The kinds of calls take turns in short rounds, so that a busy machine disturbs all of them alike.
 """
