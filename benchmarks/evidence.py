@@ -5,8 +5,8 @@ evaluation asks for, and for the names of classes that were hidden from the alig
 the model takes for them. An answer is judged by the share of the most that five units can carry of the attribution of
 the classes meant, measured on the validation style, which no alignment saw.
 
-Prints, by kind of query and by the percentile from which on an answer is trusted, how many are trusted, and the share
-that the trusted and the doubtful ones carry. ``--update FILE`` writes it into a Markdown file between its markers.
+Prints, by kind of query and by the percentile from which on an answer is trusted, how many are, and the share that the
+trusted and the doubtful ones carry. ``--update FILE`` writes it into a Markdown file between its markers.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from miclip.evaluation.subject import Place, Subject
 from miclip.evaluation.unseen import without
 from miclip.models.target import LOGITS
 from miclip.retrieval import AtlasSearcher
+from miclip.settings import settings
 
 FOLDS = 4
 THRESHOLDS = (50, 80, 90, 95)
@@ -94,17 +95,16 @@ def measure(store: Path) -> dict[str, list[Answer]]:
 
 
 def table(found: dict[str, list[Answer]]) -> str:
-    """Return a Markdown table."""
-    head = " | ".join(f"from {threshold}: trusted %, share %, doubtful share %" for threshold in THRESHOLDS)
-    lines = [f"| queries | answers | {head} |", "|---" * (2 + len(THRESHOLDS)) + "|"]
+    """Return a Markdown table, the default threshold in bold."""
+    lines = ["| queries | trusted from | trusted % | they carry % | the doubtful carry % |", "|---|---|---|---|---|"]
     for kind, answers in found.items():
         percentiles, shares = np.array(answers).T
-        cells = []
         for threshold in THRESHOLDS:
             trusted = percentiles >= threshold
-            said = (f"{100 * part.mean():.0f}" if len(part) else "–" for part in (shares[trusted], shares[~trusted]))
-            cells.append(f"{100 * trusted.mean():.0f}, " + ", ".join(said))
-        lines.append(f"| {kind} | {len(answers)} | " + " | ".join(cells) + " |")
+            carry = (f"{100 * part.mean():.0f}" if len(part) else "–" for part in (shares[trusted], shares[~trusted]))
+            star = "**" if threshold == settings().doubt_percentile else ""
+            cells = (kind, f"{star}{threshold}{star}", f"{100 * trusted.mean():.0f}", *carry)
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
