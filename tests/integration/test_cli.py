@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,24 @@ def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
     assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "applied")
 
 
+@contextmanager
+def _watching(*options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the command as a terminal does, deaf to no interrupt; nothing of it is left."""
+    command = [sys.executable, "-m", "miclip.cli.app", "steer", "watch", "--model", "emoji-resnet", *options]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
-    command = [sys.executable, "-m", "miclip.cli.app", "steer", "watch", "--model", "emoji-resnet"]
-    with (
-        subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reading,
-    ):
+    with _watching("--json") as watching, _watching() as reading:
         assert watching.stdout and reading.stdout and watching.stderr and reading.stderr
         assert json.loads(watching.stdout.readline())["event"] == "snapshot"
         assert "olicies" in reading.stdout.readline()
