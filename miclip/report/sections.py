@@ -23,7 +23,8 @@ _KNOWN = {"labels", "dictionary", "verdict", "evidence", "description_top1", "ne
 
 _VERDICTS = """\
 By the change of the concept's accuracy times its specificity. Baselines are all methods but the white boxes, which are
-told the model's weights or its predictions."""
+told the model's weights or its predictions. Mean activation, its z-score and Network Dissection are told which classes
+a query means; the others have its text alone."""
 _LABELS = """\
 Of the logits, a label is right when it is the unit's own class; elsewhere, when it is among the five classes that the
 unit drives most. miclip's own label is counted where it does not abstain."""
