@@ -62,8 +62,8 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
             rpc = watch_request(self._model, self.resume_token)
             call = call or Call(rpc, self._options, self._timeout_s)
             stream = self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
-            self._cancel = stream.cancel
             watchdog = _Watchdog(stream.cancel)
+            self._cancel = watchdog.end
             try:
                 for message in stream if not self._closed.is_set() else ():
                     watchdog.rest()
@@ -79,8 +79,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
                     else to_stream_error(failure, call.request_id, call.endpoint)
                 )
             finally:
-                watchdog.stop()
-                stream.cancel()
+                watchdog.end()
             if not self._closed.is_set():
                 self._closed.wait(call.pause(error))
 
@@ -125,9 +124,10 @@ class _Watchdog:
         """Do not bite: a message has come, and whoever reads takes their time."""
         self._deadline = float("inf")
 
-    def stop(self) -> None:
-        """End the thread."""
+    def end(self) -> None:
+        """Cancel the stream, and end the thread."""
         self._stopped.set()
+        self._bite()
 
     def _watch(self) -> None:
         while not self._stopped.wait(min(1.0, max(0.01, self._deadline - time.monotonic()))):
