@@ -66,7 +66,7 @@ format: $(STAMP) ## Format, and fix what can be fixed
 proto: $(STAMP) ## Regenerate the stubs in miclip/v1 from protos/
 	@$(BIN)/python tools/generate_protos.py
 
-k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/app.py
+k8s: $(STAMP) ## Regenerate the Serve configs of k8s/overlays from services/node/serve_config.py
 	@$(BIN)/python tools/generate_k8s.py
 
 monitoring: $(STAMP) ## Regenerate the dashboards and rules of k8s from tools/monitoring
@@ -75,7 +75,7 @@ monitoring: $(STAMP) ## Regenerate the dashboards and rules of k8s from tools/mo
 pictures: $(STAMP) ## Draw docs/pictures/*.png anew, with the commands of docs/pictures.md
 	@sed -n 's/^miclip picture /picture /p' docs/pictures.md | xargs -L 1 $(BIN)/miclip
 
-docs: $(STAMP) ## Write docs/metrics.md from services/metrics.py
+docs: $(STAMP) ## Write docs/metrics.md from services/metrics/series.py
 	@$(BIN)/python tools/generate_metrics_docs.py
 
 lock: ## Write requirements/*.txt, what the image installs, from pyproject.toml and constraints.txt (needs uv)

@@ -70,7 +70,7 @@ def environment(values: dict[str, str]) -> Iterator[None]:
 @contextmanager
 def running_server(**overrides: str) -> Iterator[Server]:
     """A server of its own; ``overrides`` are ``MICLIP_*`` variables."""
-    from services import server
+    from services.node import control
 
     root = Path(tempfile.mkdtemp(prefix="miclip-test-"))
     values = {
@@ -86,27 +86,27 @@ def running_server(**overrides: str) -> Iterator[Server]:
     }
     try:
         with environment(values):
-            info = server.start()
+            info = control.start()
         try:
             yield _describe_server(info, root, values)
         finally:
             with environment(values):
-                server.stop()
+                control.stop()
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
 def _describe_server(info: Any, root: Path, values: dict[str, str]) -> Server:
-    from services import admin
-    from services.keys import Scope
+    from services.node import key_admin
+    from services.state.keys import Scope
 
     made = Server(
         grpc_endpoint=info.grpc,
         http_endpoint=info.http,
         metrics_endpoint=info.metrics,
         api_key=(root / "state" / "api_key").read_text().strip(),
-        read_key=admin.create_key(info.redis_url, "test-read", [Scope.READ]),
-        align_key=admin.create_key(info.redis_url, "test-align", [Scope.READ, Scope.ALIGN]),
+        read_key=key_admin.create_key(info.redis_url, "test-read", [Scope.READ]),
+        align_key=key_admin.create_key(info.redis_url, "test-align", [Scope.READ, Scope.ALIGN]),
         state_dir=root / "state",
         data_dir=root / "data",
         probe_dir=root / "probe",

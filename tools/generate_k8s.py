@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write the Serve config of every Kubernetes overlay from ``services.app``, or with ``--check`` say which is stale."""
+"""Write the Serve config of every Kubernetes overlay, or with ``--check`` say which is stale.
+
+The numbers come from ``services.node.serve_config``.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ for _name in [name for name in os.environ if name.startswith("MICLIP_")]:
     del os.environ[_name]  # the files must not depend on who writes them
 
 from miclip.settings import Settings  # noqa: E402
-from services.app import APPLICATIONS, serve_config  # noqa: E402
+from services.node.serve_config import APPLICATIONS, serve_config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = ROOT / "k8s" / "overlays"
 FILE = "serve-config.yaml"
 GRPC_PORT, HTTP_PORT = 9000, 8000
-NOTE = "# Written by `python tools/generate_k8s.py` from services/app.py; change the numbers there.\n"
+NOTE = "# Written by `python tools/generate_k8s.py` from services/node/serve_config.py; change the numbers there.\n"
 
 
 def _scaled(target: int, highest: int, cpus: float, gpus: float = 0) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write ``docs/metrics.md`` from ``services/metrics.py``, or with ``--check`` say whether it is stale."""
+"""Write ``docs/metrics.md`` from ``services/metrics/series.py``, or with ``--check`` say whether it is stale."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from services.metrics import LABELS, SERIES  # noqa: E402  # the tree that this file is in
+from services.metrics.series import LABELS, SERIES  # noqa: E402  # the tree that this file is in
 
 PAGE = ROOT / "docs" / "metrics.md"
 INTRODUCTION = """\
 # Metrics
 
-<!-- Written by tools/generate_metrics_docs.py (make docs) from services/metrics.py. -->
+<!-- Written by tools/generate_metrics_docs.py (make docs) from services/metrics/series.py. -->
 
 `miclip serve` prints the address of `/metrics`, by default `http://127.0.0.1:9464/metrics`. It needs no key and shows
 none, nor anything else of a request. `MICLIP_METRICS_PORT` sets the port; set `MICLIP_METRICS_HOST=0.0.0.0` for a

@@ -40,16 +40,16 @@ STEP_S = 5.0
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Any]:
     """A server with everything private to it."""
-    from services import server
+    from services.node import control
 
     ports = {f"MICLIP_{name}_PORT": "0" for name in ("GRPC", "HTTP", "METRICS")}
     dirs = {"MICLIP_STATE_DIR": str(folder / "state"), "MICLIP_DATA_DIR": str(folder / "data")}
     os.environ.update({**ports, **dirs, "MICLIP_MAX_QUEUED": str(MAX_QUEUED), "HF_HUB_OFFLINE": "1"})
     settings.cache_clear()
     try:
-        yield server.start(progress=print)
+        yield control.start(progress=print)
     finally:
-        server.stop()
+        control.stop()
 
 
 def work(client: MiclipClient, seconds: float) -> None:

@@ -12,7 +12,7 @@ from miclip.errors import InvalidInput, NotFound, NotReady
 from miclip.settings import settings
 
 if TYPE_CHECKING:
-    from services.keys import KeyRecord
+    from services.state.keys import KeyRecord
 
 app = typer.Typer(cls=output.Commands, no_args_is_help=True, help="API keys of the server that runs here.")
 
@@ -26,8 +26,8 @@ KeyId = Annotated[str, typer.Argument(help="Id of the key, as `miclip key list` 
 @app.command()
 def create(name: Name, scopes: Scopes = None, as_json: output.Json = False) -> None:
     """Make a key and print it, this once; the server stores its hash alone."""
-    from services import admin
-    from services.keys import Scope
+    from services.node import key_admin
+    from services.state.keys import Scope
 
     if not 1 <= len(name.strip()) <= _NAME_CHARS or not name.isprintable():
         allowed_name = f"1 to {_NAME_CHARS} printable characters"
@@ -39,36 +39,36 @@ def create(name: Name, scopes: Scopes = None, as_json: output.Json = False) -> N
             raise InvalidInput(f"--scope: {scope!r} is not one of {names}.", field="--scope", allowed=names)
     granted = [Scope(scope) for scope in scopes or [Scope.READ]]
     value = {"name": name, "scopes": [str(scope) for scope in granted], "key": ""}
-    value["key"] = admin.create_key(_redis(), name, granted)
+    value["key"] = key_admin.create_key(_redis(), name, granted)
     output.emit(value, as_json, lambda: output.out.print(value["key"], markup=False, soft_wrap=True))
 
 
 @app.command("list")
 def list_(as_json: output.Json = False) -> None:
     """List the keys, without themselves."""
-    from services import admin
+    from services.node import key_admin
 
-    values = [_value(record) for record in admin.list_keys(_redis())]
+    values = [_value(record) for record in key_admin.list_keys(_redis())]
     output.emit(values, as_json, lambda: _show(values))
 
 
 @app.command()
 def delete(key_id: KeyId, as_json: output.Json = False) -> None:
     """End a key; the services refuse it after two seconds at most."""
-    from services import admin
+    from services.node import key_admin
 
     redis = _redis()
-    if key_id not in [record.key_id for record in admin.list_keys(redis)]:
+    if key_id not in [record.key_id for record in key_admin.list_keys(redis)]:
         raise NotFound(f"KEY_ID: there is no key {key_id!r}; `miclip key list` shows those there are.", field="KEY_ID")
-    admin.remove_key(redis, key_id)
+    key_admin.remove_key(redis, key_id)
     output.emit({"deleted": key_id}, as_json, lambda: output.out.print(f"Deleted {output.text(key_id)}."))
 
 
 def _redis() -> str:
     """Return the Redis of the server that runs here; the keys live there."""
-    from services import server
+    from services.node import control
 
-    running = server.status()
+    running = control.status()
     url = running.redis_url if running else settings().redis_url
     if not url:
         raise NotReady("No server runs here. Start one with `miclip serve --detach`; its Redis holds the keys.")

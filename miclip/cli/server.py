@@ -20,7 +20,7 @@ from miclip.settings import settings
 
 if TYPE_CHECKING:
     from miclip.client import MiclipClient
-    from services.files import ServerInfo
+    from services.node.files import ServerInfo
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the server is ready; it goes on running.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes any. Default 9000, or any.")]
@@ -43,11 +43,11 @@ def serve(  # the options of the command
 
     Runs until Ctrl-C; with --detach it returns when the server is ready, and `miclip stop` ends it.
     """
-    from services import server
+    from services.node import control
 
     ports = {"MICLIP_GRPC_PORT": port, "MICLIP_HTTP_PORT": http_port, "MICLIP_METRICS_PORT": metrics_port}
     _configure(**ports, MICLIP_DEVICE=device, MICLIP_REDIS_URL=redis_url)
-    running = server.status()
+    running = control.status()
     if running and not detach:
         raise AlreadyExists(f"A server runs already at {running.grpc}; `miclip stop` ends it.")
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell script starts what it puts behind deaf to SIGINT
@@ -67,14 +67,14 @@ def serve(  # the options of the command
     except KeyboardInterrupt:
         output.note("Stopping.")
     finally:  # whatever ends this command, a closed pipe among it, ends its server
-        server.stop()
+        control.stop()
 
 
 def stop(as_json: output.Json = False) -> None:
     """End the server of this machine; running requests are finished first."""
-    from services import server
+    from services.node import control
 
-    stopped = server.stop()
+    stopped = control.stop()
     output.emit({"stopped": stopped}, as_json, lambda: output.out.print("Stopped." if stopped else "No server ran."))
 
 
@@ -99,19 +99,19 @@ def _configure(**values: int | str | None) -> None:
 
 
 def _start() -> ServerInfo:
-    from services import server
+    from services.node import control
 
     if not output.err.is_terminal:
-        return server.start(output.note)
+        return control.start(output.note)
     with output.err.status("Starting the services") as spinner:
-        return server.start(lambda stage: spinner.update(stage[:1].upper() + stage[1:]))
+        return control.start(lambda stage: spinner.update(stage[:1].upper() + stage[1:]))
 
 
 def _wait(info: ServerInfo) -> None:
-    from services import server
-    from services.files import LOG_FILE
+    from services.node import control
+    from services.node.files import LOG_FILE
 
-    server.wait(info)
+    control.wait(info)
     raise NotReady(f"The server has ended by itself. Its log: {settings().state_dir / LOG_FILE}")
 
 
@@ -120,7 +120,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _server_value(info: ServerInfo) -> dict[str, Any]:
-    from services.files import KEY_FILE, LOG_FILE
+    from services.node.files import KEY_FILE, LOG_FILE
 
     state_dir = settings().state_dir
     return {"grpc": info.grpc, "http": info.http, "metrics": info.metrics, "pid": info.pid, "ingress": info.ingress,

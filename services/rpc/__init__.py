@@ -22,7 +22,7 @@ A servicer is a plain class; each method is wrapped once and only translates bet
         async def WatchSomething(self, request, call):
             yield pb.Something()
 
-    app = serve.deployment(name="retrieval")(RetrievalServicer).bind()    # what serve.yaml imports
+    app = serve.deployment(name="retrieval")(RetrievalServicer).bind()    # what the Serve config imports
 
 Raise the errors of ``miclip.errors``; anything else becomes INTERNAL with a fixed text. What Serve sees is
 ``async def DescribeUnits(self, request, grpc_context=None)``. Without ``grpc_context`` the call came from another
@@ -32,11 +32,11 @@ service by handle: it was authenticated where it entered, and errors are raised 
 from __future__ import annotations
 
 from miclip.texts import check_text
-from services.keys import Scope
 from services.rpc.auth import Principal
 from services.rpc.limits import check_range, check_size, page_of
 from services.rpc.peers import Peer
 from services.rpc.servicer import Call, Servicer, rpc
+from services.state.keys import Scope
 
 __all__ = [
     "Call",

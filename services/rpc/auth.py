@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from miclip.errors import NotReady, PermissionDenied, Unauthenticated
-from services.keys import KeyRecord, Scope, match
+from services.state.keys import KeyRecord, Scope, match
 
 _MAX_TOKEN = 256
 _REFRESH_S = 2.0

@@ -8,7 +8,7 @@ import sys
 import time
 
 from miclip import telemetry
-from services import metrics
+from services.metrics import series
 
 
 class JsonFormatter(logging.Formatter):
@@ -49,8 +49,8 @@ class CallObserver:
     def __init__(self, service: str) -> None:
         self._service = service
         self._log = setup_logging()
-        self._in_flight = metrics.RPC_IN_FLIGHT.labels(service)
-        metrics.started(service)
+        self._in_flight = series.RPC_IN_FLIGHT.labels(service)
+        series.started(service)
 
     def in_flight(self, count: int) -> None:
         """Set the number of calls being answered."""
@@ -59,14 +59,14 @@ class CallObserver:
     def finished(self, rpc: str, code: str, started: float, *, request_id: str, key_id: str) -> None:
         """Record a finished call; ``started`` is ``time.perf_counter()`` at its start."""
         seconds = time.perf_counter() - started
-        metrics.RPC_REQUESTS.labels(self._service, rpc, code).inc()
-        metrics.RPC_SECONDS.labels(self._service, rpc).observe(seconds)
+        series.RPC_REQUESTS.labels(self._service, rpc, code).inc()
+        series.RPC_SECONDS.labels(self._service, rpc).observe(seconds)
         fields = {"service": self._service, "rpc": rpc, "code": code, "ms": round(seconds * 1e3, 2)}
         self._log.info("call", extra={"fields": {**fields, "request_id": request_id, "key_id": key_id}})
 
     def rejected(self, reason: str) -> None:
         """Count a call that is not answered; ``reason`` is that of an error class."""
-        metrics.RPC_REJECTED.labels(self._service, reason).inc()
+        series.RPC_REJECTED.labels(self._service, reason).inc()
 
     def unexpected(self, rpc: str, request_id: str) -> None:
         """Log the exception being handled with its stack, under the request id."""

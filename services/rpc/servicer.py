@@ -21,7 +21,6 @@ from grpc_health.v1 import health_pb2
 from miclip import telemetry
 from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotFound, Overloaded
 from miclip.settings import Settings, settings
-from services.keys import ALL_SCOPES, Scope
 from services.rpc import status
 from services.rpc.auth import KeyRing, Principal
 from services.rpc.foreign import refuse_foreign
@@ -29,7 +28,8 @@ from services.rpc.observe import CallObserver
 from services.rpc.peers import Peer
 from services.rpc.register import Unreadable
 from services.rpc.spans import call_span, end_span
-from services.store import Store
+from services.state.keys import ALL_SCOPES, Scope
+from services.state.policy_store import Store
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 

@@ -26,7 +26,7 @@ from miclip.catalogue import load_target
 from miclip.client import MiclipClient
 from miclip.images import decode_image
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
-from services.redis_server import EmbeddedRedis
+from services.node.redis import EmbeddedRedis
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

@@ -15,9 +15,9 @@ import pytest
 
 from miclip.errors import NotFound, Overloaded
 from miclip.v1 import aligner_pb2 as pb
-from services.alignment_eta import Estimate
-from services.alignment_jobs import AlignmentChoices, Beat, JobSpec, JobState, JobStore, Progress
-from services.redis_server import EmbeddedRedis
+from services.aligner.eta import Estimate
+from services.aligner.jobs import AlignmentChoices, Beat, JobSpec, JobState, JobStore, Progress
+from services.node.redis import EmbeddedRedis
 
 pytestmark = pytest.mark.integration
 

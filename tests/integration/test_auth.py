@@ -103,19 +103,19 @@ def test_two_authorizations_are_refused(wire: Any, server: Any) -> None:
 
 
 def test_a_key_is_rotated_without_a_gap(connect: Callable[[str], Any], server: Any) -> None:
-    from services import admin
-    from services.keys import Scope, match
+    from services.node import key_admin
+    from services.state.keys import Scope, match
 
     name = f"rotated-{uuid.uuid4().hex[:8]}"
-    old, new = (admin.create_key(server.redis_url, name, [Scope.READ]) for _ in range(2))
+    old, new = (key_admin.create_key(server.redis_url, name, [Scope.READ]) for _ in range(2))
     with pytest.raises(AlreadyExists, match="2 live keys"):
-        admin.create_key(server.redis_url, name, [Scope.READ])
+        key_admin.create_key(server.redis_url, name, [Scope.READ])
     request = activation_pb2.ListModelsRequest()
     for key in (old, new):
         wait_until(lambda key=key: _answers(connect(key), request))
-    record = match(old, admin.list_keys(server.redis_url))
+    record = match(old, key_admin.list_keys(server.redis_url))
     assert record is not None
-    admin.remove_key(server.redis_url, record.key_id)
+    key_admin.remove_key(server.redis_url, record.key_id)
     wait_until(lambda: not _answers(connect(old), request))
     assert _answers(connect(new), request)
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from miclip.client import MiclipClient
-from services.metrics import LABELS
+from services.metrics.series import LABELS
 from tools.monitoring.load import Load
 from tools.monitoring.read import RULES, Window, boards, queries
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.embedding_cache import EmbeddingCache
-from services.redis_server import EmbeddedRedis
+from services.aligner.embedding_cache import EmbeddingCache
+from services.node.redis import EmbeddedRedis
 
 pytestmark = pytest.mark.integration
 

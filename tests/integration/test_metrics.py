@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from miclip.v1 import activation_pb2
-from services.metrics import LABELS, SERIES, Series
+from services.metrics.series import LABELS, SERIES, Series
 
 pytestmark = [pytest.mark.integration, pytest.mark.metrics, pytest.mark.slow]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import urllib.request
 import uuid
 from typing import Any
@@ -79,7 +80,7 @@ def test_a_message_beyond_the_limit_is_refused_and_the_next_one_answered(wire: A
 
 def test_a_running_server_is_found_and_not_started_twice(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from miclip.settings import settings
-    from services import server as control
+    from services.node import control
 
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
@@ -95,10 +96,9 @@ def test_a_running_server_is_found_and_not_started_twice(server: Any, monkeypatc
 
 def test_a_second_server_process_refuses_the_state_directory(server: Any) -> None:
     import os
-    import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "services.cluster"],
+        [sys.executable, "-m", "services.node.process"],
         env=os.environ | server.environment,
         capture_output=True,
         text=True,
@@ -110,16 +110,11 @@ def test_a_second_server_process_refuses_the_state_directory(server: Any) -> Non
     assert (server.state_dir / "server.json").exists()
 
 
-def test_the_checked_in_serve_config_is_what_the_code_writes() -> None:
-    from pathlib import Path
-
+def test_the_printed_serve_config_is_one_that_serve_takes() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    import services
-    from miclip.settings import Settings
-    from services.app import serve_config, to_yaml
-
-    written = (Path(services.__file__).parent / "serve.yaml").read_text()
-    assert written == to_yaml(serve_config(Settings(), grpc_port=9000, http_port=8000))
-    schema = ServeDeploySchema.model_validate(yaml.safe_load(written))
+    printed = subprocess.run(
+        [sys.executable, "-m", "services.node.serve_config"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(printed))
     assert [application.name for application in schema.applications] == list(APPLICATIONS)

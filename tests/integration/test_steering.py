@@ -250,7 +250,7 @@ def test_a_policy_beyond_its_norm_limit_is_refused(wire: Any, new_id: str) -> No
 def test_every_change_is_in_the_audit_stream_with_who_and_what(wire: Any, server: Any, new_id: str) -> None:
     import asyncio
 
-    from services.store import Store
+    from services.state.policy_store import Store
 
     policy = create(wire, new_id)
     wire.call("steering/StopSteering", pb.StopSteeringRequest(reason="audit me"))

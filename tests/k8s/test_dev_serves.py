@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.k8s, pytest.mark.faults, pytest.mark.slow]
 def test_the_serve_config_of_the_dev_overlay_answers_all_four_services(
     render: Any, start_server: Any, tmp_path: Path
 ) -> None:
-    from services import server
+    from services.node import control
 
     manifests = render(ROOT / "k8s" / "overlays" / "dev")
     (tmp_path / "rayservice.yaml").write_text(yaml.safe_dump(manifests.one("RayService", "miclip")))
     with start_server(MICLIP_SERVE_CONFIG=str(tmp_path / "rayservice.yaml")) as started:
-        answers = {name: server.answers(started.grpc_endpoint, name) for name in server.APPLICATIONS}
+        answers = {name: control.answers(started.grpc_endpoint, name) for name in control.APPLICATIONS}
     assert answers == dict.fromkeys(["activation", "aligner", "retrieval", "steering"], True)

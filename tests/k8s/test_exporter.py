@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from miclip.settings import Settings
-from services.exporter import VARIABLE
+from services.metrics.exporter import VARIABLE
 
 pytestmark = pytest.mark.k8s
 
@@ -31,7 +31,7 @@ def problems(manifests: Any, holds: Callable[[Any, Any], bool]) -> Iterator[str]
     """Why Prometheus would not see what replicas write."""
     for group in manifests.ray_groups():
         pod, ray, exporter = group["template"]["spec"], manifests.container(group), _exporter(group)
-        if exporter["command"] != ["python", "-m", "services.exporter"] or exporter["image"] != ray["image"]:
+        if exporter["command"] != ["python", "-m", "services.metrics.exporter"] or exporter["image"] != ray["image"]:
             yield "another program"
         if exporter.get("restartPolicy") != "Always":
             yield "no sidecar: Ray would wait for its end"

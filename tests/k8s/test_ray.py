@@ -188,7 +188,7 @@ def test_the_runbooks_commands_make_and_end_a_key_in_the_heads_environment(prod:
     import os
     import re
 
-    from services.redis_server import EmbeddedRedis
+    from services.node.redis import EmbeddedRedis
 
     runbook = (ROOT / "docs" / "operations.md").read_text()
     create, show, delete = re.findall(r"^in_head miclip (key .*)", runbook, re.M)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from miclip.settings import Settings
-from services.app import APPLICATIONS, serve_config, serve_environment
+from services.node.serve_config import APPLICATIONS, serve_config, serve_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.metrics import LABELS, SERIES
+from services.metrics.series import LABELS, SERIES
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARDS = sorted((ROOT / "k8s" / "dashboards").glob("*.json"))

@@ -10,8 +10,8 @@ import torch
 from miclip.errors import InvalidInput
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
-from services.activation import check_finite
-from services.batching import RowOutput
+from services.activation.batching import RowOutput
+from services.activation.servicer import check_finite
 
 pytestmark = pytest.mark.unit
 

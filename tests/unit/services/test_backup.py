@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from miclip.errors import BadArtefact, NotReady
-from services import admin
-from services.backup import load, save
-from services.redis_server import EmbeddedRedis
-from services.store import Store
+from services.node import key_admin
+from services.node.backup import load, save
+from services.node.redis import EmbeddedRedis
+from services.state.policy_store import Store
 
 pytestmark = pytest.mark.unit
 
@@ -28,17 +28,17 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 def test_what_was_saved_comes_back_and_what_came_after_goes(url: str) -> None:
-    kept = admin.create_key(url, "notebooks")
+    kept = key_admin.create_key(url, "notebooks")
     with redis.Redis.from_url(url) as client:
         client.set("{miclip}:with-end", "x", px=60_000)
         client.set("{miclip}:embeddings:new", "cached")
         backup = [*save(url)]
-        admin.remove_key(url, admin.list_keys(url)[0].key_id)
-        admin.create_key(url, "mallory")
+        key_admin.remove_key(url, key_admin.list_keys(url)[0].key_id)
+        key_admin.create_key(url, "mallory")
         client.set("{miclip}:later", "x")
         client.set("else", "x")
         assert load(url, backup) == len(backup) - 1
-        assert [record.name for record in admin.list_keys(url)] == ["notebooks"]
+        assert [record.name for record in key_admin.list_keys(url)] == ["notebooks"]
         assert 0 < client.pttl("{miclip}:with-end") <= 60_000
         assert client.exists("{miclip}:later") == 0
         assert client.get("{miclip}:embeddings:new") == b"cached", "the cache is no part of it"
@@ -58,7 +58,7 @@ async def test_replicas_that_wait_hear_of_it(url: str) -> None:
 
 @pytest.mark.parametrize("change", ["empty", "cut off", "another version", "a foreign name", "a damaged value"])
 def test_what_is_no_backup_is_refused_and_changes_nothing(url: str, change: str) -> None:
-    admin.create_key(url, "notebooks")
+    key_admin.create_key(url, "notebooks")
     lines = [*save(url)]
     value = json.loads(lines[-1])
     if change == "empty":
@@ -71,10 +71,10 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(url: str, change: str)
         lines[-1] = json.dumps(value | {"name": "ray"})
     else:
         lines[-1] = json.dumps(value | {"dump": "AAAA" + value["dump"][4:]})
-    admin.create_key(url, "pipelines")
+    key_admin.create_key(url, "pipelines")
     with pytest.raises(BadArtefact):
         load(url, lines)
-    assert [record.name for record in admin.list_keys(url)] == ["notebooks", "pipelines"]
+    assert [record.name for record in key_admin.list_keys(url)] == ["notebooks", "pipelines"]
 
 
 def test_without_redis_it_says_so(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
 from miclip.steering.edits import Edit, Op, compile_edits
-from services.batching import Batcher, Row
+from services.activation.batching import Batcher, Row
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ import pytest
 
 from miclip.errors import InvalidInput, NotReady
 from miclip.settings import Settings
-from services.cluster import _ensure_key
+from services.node.process import _ensure_key
 
 pytestmark = pytest.mark.unit
 

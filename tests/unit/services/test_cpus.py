@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cpus import available_cpus
+from services.node.cpus import available_cpus
 
 pytestmark = pytest.mark.unit
 

@@ -9,9 +9,9 @@ import torch
 
 from miclip.atlas import Atlas
 from miclip.atlas.drift import WINDOW
-from services import metrics
-from services.batching import RowOutput
-from services.drift import DriftWatch
+from services.activation.batching import RowOutput
+from services.activation.drift import DriftWatch
+from services.metrics import series
 
 pytestmark = [pytest.mark.unit, pytest.mark.metrics]
 
@@ -22,7 +22,7 @@ def outputs(atlas: Atlas, count: int, layer: str = "mid") -> list[RowOutput]:
 
 
 def exported(model: str) -> float | None:
-    return metrics.REGISTRY.get_sample_value("miclip_label_similarity", {"model": model})
+    return series.REGISTRY.get_sample_value("miclip_label_similarity", {"model": model})
 
 
 def test_one_request_in_an_interval_is_taken_and_none_without_an_atlas(atlas: Atlas) -> None:

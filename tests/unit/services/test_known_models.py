@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miclip.v1 import activation_pb2
-from services.known_models import layer_ids
+from services.wire.models import layer_ids
 
 pytestmark = pytest.mark.unit
 

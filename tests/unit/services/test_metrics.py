@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services import metrics
-from services.alignment_worker import StepClock
-from services.exporter import Exporter
+from services.aligner.worker import StepClock
+from services.metrics import series
+from services.metrics.exporter import Exporter
 
 pytestmark = [pytest.mark.unit, pytest.mark.metrics]
 
@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[3]
 
 REPLICA = """
 import sys
-from services import metrics
-metrics.started("aligner")
+from services.metrics import series
+series.started("aligner")
 for _ in range(int(sys.argv[1])):
-    metrics.CACHE_LOOKUPS.labels("hit").inc()
-    metrics.BATCH_ROWS.labels("m").observe(3)
+    series.CACHE_LOOKUPS.labels("hit").inc()
+    series.BATCH_ROWS.labels("m").observe(3)
 from prometheus_client import Gauge, REGISTRY
 Gauge("ray_something", "Of another program.", multiprocess_mode="livesum").set(1)
 print("ready", flush=True)
@@ -94,7 +94,7 @@ def test_one_endpoint_adds_up_all_processes_and_outlives_them(tmp_path: Path) ->
 
 def test_an_exporter_of_its_own_serves_a_pod_until_it_is_ended(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MICLIP_METRICS_PORT": "0"}
-    command = [sys.executable, "-m", "services.exporter"]
+    command = [sys.executable, "-m", "services.metrics.exporter"]
     told = {**environment, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -113,25 +113,25 @@ def test_an_exporter_of_its_own_serves_a_pod_until_it_is_ended(tmp_path: Path) -
     assert "PROMETHEUS_MULTIPROC_DIR" in refused.stderr
 
 
-@pytest.mark.parametrize("series", metrics.SERIES, ids=lambda one: one.name)
-def test_names_and_labels_follow_the_rules(series: metrics.Series) -> None:
-    assert series.name.startswith(metrics.PREFIX)
-    assert (series.kind == "counter") == series.name.endswith("_total")
-    assert not any(unit in series.name for unit in ("_ms", "_millis", "_mb", "_kb", "_percent"))
-    assert not {"key", "key_id", "request_id", "unit", "image", "policy", "user", "pid"} & set(series.labels)
-    assert set(series.labels) <= metrics.LABELS.keys()
-    assert series.labels, "one without would be 0 in every process"
-    assert series.help.endswith(".")
+@pytest.mark.parametrize("exported", series.SERIES, ids=lambda one: one.name)
+def test_names_and_labels_follow_the_rules(exported: series.Series) -> None:
+    assert exported.name.startswith(series.PREFIX)
+    assert (exported.kind == "counter") == exported.name.endswith("_total")
+    assert not any(unit in exported.name for unit in ("_ms", "_millis", "_mb", "_kb", "_percent"))
+    assert not {"key", "key_id", "request_id", "unit", "image", "policy", "user", "pid"} & set(exported.labels)
+    assert set(exported.labels) <= series.LABELS.keys()
+    assert exported.labels, "one without would be 0 in every process"
+    assert exported.help.endswith(".")
 
 
 def test_every_label_is_used() -> None:
-    assert {label for one in metrics.SERIES for label in one.labels} == metrics.LABELS.keys()
+    assert {label for one in series.SERIES for label in one.labels} == series.LABELS.keys()
 
 
 def test_gpu_memory_is_noted_where_there_is_a_gpu_and_not_elsewhere() -> None:
     def value(service: str, kind: str) -> float | None:
         labels = {"service": service, "device": "0", "kind": kind}
-        return metrics.REGISTRY.get_sample_value("miclip_gpu_memory_bytes", labels)
+        return series.REGISTRY.get_sample_value("miclip_gpu_memory_bytes", labels)
 
     cuda = SimpleNamespace(
         is_available=lambda: False,
@@ -140,11 +140,11 @@ def test_gpu_memory_is_noted_where_there_is_a_gpu_and_not_elsewhere() -> None:
         memory_reserved=lambda _: 2,
         mem_get_info=lambda _: (3, 4),
     )
-    metrics.watch_gpu("activation", SimpleNamespace(cuda=cuda))
+    series.watch_gpu("activation", SimpleNamespace(cuda=cuda))
     assert value("activation", "total") is None
     cuda.is_available = lambda: True
     for service in ("activation", "aligner"):
-        metrics.watch_gpu(service, SimpleNamespace(cuda=cuda))
+        series.watch_gpu(service, SimpleNamespace(cuda=cuda))
     kinds = ("allocated", "reserved", "free", "total")
     assert [value("activation", kind) for kind in kinds] == [1, 2, 3, 4]
     assert [value("aligner", kind) for kind in kinds] == [1, 2, None, None], "the device is counted once"
@@ -152,7 +152,7 @@ def test_gpu_memory_is_noted_where_there_is_a_gpu_and_not_elsewhere() -> None:
 
 def test_the_steps_of_an_alignment_are_timed_from_one_to_the_next() -> None:
     def count(step: str) -> float:
-        return metrics.REGISTRY.get_sample_value("miclip_alignment_step_duration_seconds_count", {"step": step}) or 0
+        return series.REGISTRY.get_sample_value("miclip_alignment_step_duration_seconds_count", {"step": step}) or 0
 
     steps = ("loading", "activations", "encoder", "atlas")
     before, clock = [count(step) for step in steps], StepClock()

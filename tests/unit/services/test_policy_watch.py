@@ -17,12 +17,13 @@ from miclip.errors import GoingAway, InvalidInput, NotReady, Overloaded
 from miclip.settings import Settings
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import steering_pb2 as pb
-from services import metrics, policy_changes
-from services.policies import PolicyCache
-from services.policy_changes import Position
-from services.policy_watch import PolicyWatch
-from services.redis_server import EmbeddedRedis
-from services.store import Stop, Store, StoredPolicy
+from services.metrics import series
+from services.node.redis import EmbeddedRedis
+from services.state.policy_cache import PolicyCache
+from services.state.policy_store import Stop, Store, StoredPolicy
+from services.steering import changes
+from services.steering.changes import Position
+from services.steering.watch import PolicyWatch
 from tools.monitoring.promql import FAULTS
 
 pytestmark = pytest.mark.unit
@@ -90,7 +91,7 @@ def policy(name: str, model: str = "m", **fields: Any) -> StoredPolicy:
 
 
 def watchers() -> float | None:
-    return metrics.REGISTRY.get_sample_value("miclip_policy_watchers", {"service": "steering"})
+    return series.REGISTRY.get_sample_value("miclip_policy_watchers", {"service": "steering"})
 
 
 async def test_a_stream_starts_with_all_there_is(store: Store, watching: Any) -> None:
@@ -235,7 +236,7 @@ def test_a_token_comes_back_as_the_position_it_was_made_of() -> None:
 
 
 async def test_a_large_state_comes_in_parts(store: Store, watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_changes, "PART_BYTES", 400)
+    monkeypatch.setattr(changes, "PART_BYTES", 400)
     names = [f"p{number:02}" for number in range(12)]
     for name in names:
         await store.create_policy(policy(name), AUDIT, 100)

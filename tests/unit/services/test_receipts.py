@@ -7,7 +7,7 @@ import pytest
 
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import activation_pb2
-from services.receipts import Measured, _effect, _measured_layers, _norm_change, _random_edits, _specificity
+from services.steering.receipts import Measured, _effect, _measured_layers, _norm_change, _random_edits, _specificity
 
 pytestmark = pytest.mark.unit
 

@@ -18,11 +18,11 @@ from miclip.errors import InvalidInput, NotReady, Overloaded, PermissionDenied
 from miclip.settings import Settings, settings
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import aligner_pb2
-from services.keys import KeyRecord, Scope, new_key
 from services.rpc import Call, Servicer, check_range, check_text, page_of, rpc
 from services.rpc.auth import KeyRing
 from services.rpc.observe import JsonFormatter
 from services.rpc.register import Unreadable
+from services.state.keys import KeyRecord, Scope, new_key
 
 pytestmark = pytest.mark.unit
 

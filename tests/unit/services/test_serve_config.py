@@ -9,7 +9,7 @@ import yaml
 
 from miclip.errors import NotReady
 from miclip.settings import Settings
-from services.app import read_serve_config, serve_config
+from services.node.serve_config import read_serve_config, serve_config
 
 pytestmark = pytest.mark.unit
 

@@ -14,11 +14,11 @@ from redis import exceptions as redis_errors
 
 from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
 from miclip.steering.edits import Edit, Op
-from services import metrics
-from services.keys import ALL_SCOPES, new_key
-from services.policies import PolicyCache
-from services.redis_server import EmbeddedRedis
-from services.store import Stop, Store, StoredPolicy
+from services.metrics import series
+from services.node.redis import EmbeddedRedis
+from services.state.keys import ALL_SCOPES, new_key
+from services.state.policy_cache import PolicyCache
+from services.state.policy_store import Stop, Store, StoredPolicy
 
 pytestmark = pytest.mark.unit
 
@@ -55,7 +55,7 @@ async def test_a_policy_comes_back_as_it_was_stored(store: Store) -> None:
 
 async def test_a_script_that_redis_does_not_know_yet_is_no_failed_command(store: Store) -> None:
     def failed() -> float:
-        return metrics.REGISTRY.get_sample_value("miclip_redis_errors_total", {"command": "evalsha"}) or 0
+        return series.REGISTRY.get_sample_value("miclip_redis_errors_total", {"command": "evalsha"}) or 0
 
     before = failed()
     await store._redis.script_flush()

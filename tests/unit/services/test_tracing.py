@@ -10,7 +10,7 @@ import pytest
 from miclip.atlas import Atlas
 from miclip.errors import BadArtefact
 from miclip.v1 import activation_pb2
-from services.tracing import capture, image_traces
+from services.aligner.image_traces import capture, image_traces
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,1 @@
+"""The activation service: the only place where target models run."""

@@ -1,0 +1,293 @@
+"""The activation service: the only place where target models run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+
+from miclip.errors import InvalidInput, NotFound
+from miclip.names import ModelName, UnitName, parse_id, parse_model
+from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
+from miclip.v1 import activation_pb2 as pb
+from services.metrics import series
+from services.rpc import Call, Scope, Servicer, check_range, check_size, page_of, rpc
+from services.state.policy_cache import PolicyCache, View
+from services.wire import edits as wire
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from miclip.models.sae import SparseAutoencoder
+    from services.activation.batching import Row, RowOutput
+    from services.activation.hosting import Hosted, Hosting
+
+Request = pb.PredictRequest | pb.CaptureActivationsRequest
+
+_DEFAULT_TOP_K = 5
+_OUTCOMES = {value: name.removeprefix("STEERING_OUTCOME_").lower() for name, value in pb.SteeringOutcome.items()}
+
+
+class ActivationServicer(Servicer):
+    """Translates; the batching is in ``services.activation.batching``, the model in ``miclip.models``."""
+
+    application = "activation"
+    descriptor = pb.DESCRIPTOR.services_by_name["ActivationService"]
+
+    async def start(self) -> None:
+        """Load the models and start following the policies."""
+        self.policies = PolicyCache(self.store)
+        self.policies.start()
+        self.hosting = await asyncio.to_thread(_open_hosting)
+        await self.hosting.preload()
+        loops = (self.hosting.watch_gpus(), self.hosting.watch_drift())
+        self._background = [asyncio.create_task(loop) for loop in loops]
+
+    @rpc(Scope.READ)
+    async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+        """List the models of the catalogue."""
+        ids = await asyncio.to_thread(self.hosting.model_ids)
+        page, token = page_of(ids, request, self.settings.max_page_size)
+        models = [await self._model(await self.hosting.get(model)) for model in page]
+        return pb.ListModelsResponse(models=models, next_page_token=token)
+
+    @rpc(Scope.READ)
+    async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
+        """Describe one model, with the limits of this server."""
+        hosted = await self._hosted(request.name, "name")
+        model = await self._model(hosted)
+        model.labels.extend(hosted.target.labels)
+        return pb.GetModelResponse(model=model, limits=self._limits())
+
+    @rpc(Scope.READ)
+    async def Predict(self, request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
+        """Classify images, steered or not, with the unsteered answer beside it when asked for."""
+        hosted = await self._hosted(request.model, "model")
+        top_k = _top_k(request, _DEFAULT_TOP_K, self.settings.max_top_k)
+        edits, applied = await self._steered(request, hosted, call)
+        with hosted.batcher.announced():
+            images, seconds = await self._decode(request.images, hosted)
+        watched = hosted.drift.due() if call.external else ()
+        rows = _rows(images, edits, () if edits else watched)
+        baseline = request.include_baseline and edits != ()
+        outputs, times = await hosted.batcher.run([*rows, *_rows(images, (), watched)] if baseline else rows)
+        hosted.drift.observe(outputs)
+        check_finite(outputs, request)
+        seconds |= {"queue": times.queue, "forward": times.forward}
+        response = pb.PredictResponse(steering=applied, weights_sha256=hosted.target.weights_sha256)
+        for index in range(len(images)):
+            result = response.results.add()
+            result.predictions.extend(_predictions(outputs[index], hosted, top_k))
+            if request.include_baseline:
+                unsteered = outputs[index + len(images)] if baseline else outputs[index]
+                result.baseline.extend(_predictions(unsteered, hosted, top_k))
+        response.timings.extend(wire.timings(seconds))
+        return response
+
+    @rpc(Scope.READ)
+    async def CaptureActivations(
+        self, request: pb.CaptureActivationsRequest, call: Call
+    ) -> pb.CaptureActivationsResponse:
+        """Read pooled activations, all of a layer or the strongest."""
+        hosted = await self._hosted(request.model, "model")
+        target = hosted.target
+        check_size(request.layers, "layers", 1, len(target.layers))
+        layers = tuple(
+            wire.layer_of(name, target.name, target.layers, field=f"layers[{i}]")
+            for i, name in enumerate(request.layers)
+        )
+        _check_distinct(layers)
+        top_k = _top_k(request, 0, self.settings.max_top_k)
+        edits, applied = await self._steered(request, hosted, call)
+        with hosted.batcher.announced():
+            images, seconds = await self._decode(request.images, hosted)
+        outputs, times = await hosted.batcher.run(_rows(images, edits, layers))
+        check_finite(outputs, request)
+        seconds |= {"queue": times.queue, "forward": times.forward}
+        return pb.CaptureActivationsResponse(
+            results=[_activations(output, target.name, layers, top_k) for output in outputs],
+            steering=applied,
+            timings=wire.timings(seconds),
+            weights_sha256=target.weights_sha256,
+        )
+
+    async def _hosted(self, name: str, field: str) -> Hosted:
+        model = parse_model(name, field=field).model
+        try:
+            return await self.hosting.get(model)
+        except NotFound as error:
+            raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
+
+    async def _model(self, hosted: Hosted) -> pb.Model:
+        target = hosted.target
+        atlas_id, manifest = await self.hosting.atlas_of(hosted)
+        model = pb.Model(
+            name=str(ModelName(target.name)),
+            weights_sha256=target.weights_sha256,
+            input_size=target.input_size,
+            atlas=f"atlases/{atlas_id}" if atlas_id else "",
+            device=target.device.type,
+        )
+        for layer in target.layers.values():
+            entry = manifest.layer(layer.name) if manifest else None
+            sae = target.dictionaries.get(layer.name)
+            model.layers.add(
+                name=f"{model.name}/layers/{layer.name}",
+                kind=wire.LAYER_KINDS[layer.kind],
+                units=layer.units,
+                aligned=entry is not None,
+                default_embedding=wire.UNIT_EMBEDDINGS[entry.unit_embedding] if entry else None,
+                dictionary=_dictionary(sae) if sae else None,
+            )
+        return model
+
+    def _limits(self) -> pb.Limits:
+        values = {name: getattr(self.settings, name, None) for name in pb.Limits.DESCRIPTOR.fields_by_name}
+        for name in ("request_timeout", "max_watch", "watch_heartbeat"):
+            values[f"{name}_seconds"] = getattr(self.settings, f"{name}_s")
+        return pb.Limits(**values)
+
+    async def _steered(
+        self, request: Request, hosted: Hosted, call: Call
+    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+        """The same as ``_steering``, counted when a client asks."""
+        edits, applied = await self._steering(request, hosted, call)
+        if call.external:
+            series.STEERING_OUTCOMES.labels(hosted.target.name, _OUTCOMES[applied.outcome]).inc()
+        return edits, applied
+
+    async def _steering(
+        self, request: Request, hosted: Hosted, call: Call
+    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+        """The edits that this request gets, and what to say about them."""
+        kind = request.WhichOneof("steering")
+        if kind is None:
+            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
+        if kind == "edits":
+            return await self._inline(request, hosted, call)
+        policy_id = parse_id(request.policy, "policies", field="policy")
+        policy, view = await self.policies.policy(policy_id, hosted.target.name, field="policy")
+        validate_edits(policy.edits, hosted.target.layer_sizes, field="policy")
+        applied = pb.AppliedSteering(policy=request.policy, policy_version=policy.version, stale=view.stale)
+        if not policy.applies_to(call.request_id):
+            applied.outcome = pb.STEERING_OUTCOME_NOT_IN_SHARE
+            return (), applied
+        return _settle(policy.edits, hosted, view, applied)
+
+    async def _inline(
+        self, request: Request, hosted: Hosted, call: Call
+    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+        call.principal.require(Scope.STEER)
+        target, messages = hosted.target, request.edits.edits
+        relative = any(message.relative_to_max for message in messages)
+        maximum = await self.hosting.maxima(hosted) if relative else _no_maximum
+        edits = wire.to_edits(messages, target.name, target.layer_sizes, maximum, field="edits.edits")
+        if not edits:
+            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
+        if not call.external:  # previews measure edits also while steering is stopped
+            return _apply(edits, hosted, pb.AppliedSteering())
+        view = await self.policies.view()
+        return _settle(edits, hosted, view, pb.AppliedSteering(stale=view.stale))
+
+    async def _decode(self, images: Sequence[bytes], hosted: Hosted) -> tuple[list[Tensor], dict[str, float]]:
+        check_size(images, "images", 1, self.settings.max_images)
+        started = time.perf_counter()
+        decoded = await self.hosting.decode(images, hosted.target)
+        return decoded, {"decode": time.perf_counter() - started}
+
+
+def _open_hosting() -> Hosting:
+    from services.activation.hosting import Hosting  # torch and timm, which only the replica needs
+
+    return Hosting()
+
+
+def _no_maximum(_layer: str, _unit: int) -> float:
+    return 0.0
+
+
+def _settle(
+    edits: tuple[Edit, ...], hosted: Hosted, view: View, applied: pb.AppliedSteering
+) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+    if "" in view.state.stops or hosted.target.name in view.state.stops:
+        applied.outcome = pb.STEERING_OUTCOME_STOPPED
+        return (), applied
+    return _apply(edits, hosted, applied)
+
+
+def _apply(
+    edits: tuple[Edit, ...], hosted: Hosted, applied: pb.AppliedSteering
+) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
+    if not compile_edits([edits], hosted.target.layer_sizes):
+        applied.outcome = pb.STEERING_OUTCOME_NONE
+        return (), applied
+    applied.outcome = pb.STEERING_OUTCOME_APPLIED
+    applied.fingerprint = fingerprint(edits)
+    return edits, applied
+
+
+def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
+    """Refuse edits, each in its range, that together drive the model out of the range of its numbers."""
+    steering = request.WhichOneof("steering")
+    values = (value for output in outputs for value in (output.logits, *output.activations.values()))
+    if steering and not all(value.isfinite().all() for value in values):
+        text = f"{steering}: under these edits the model's outputs are not finite. Use smaller values, or fewer edits."
+        raise InvalidInput(text, field=steering, allowed="edits under which all outputs are finite")
+
+
+def _rows(images: Sequence[Tensor], edits: tuple[Edit, ...], capture: tuple[str, ...] = ()) -> list[Row]:
+    from services.activation.batching import Row
+
+    return [Row(image, edits, capture) for image in images]
+
+
+def _top_k(request: Request, default: int, limit: int) -> int:
+    return check_range(request.top_k, "top_k", 1, limit) if request.HasField("top_k") else default
+
+
+def _check_distinct(layers: tuple[str, ...]) -> None:
+    for index, layer in enumerate(layers):
+        if layer in layers[:index]:
+            field = f"layers[{index}]"
+            raise InvalidInput(f"{field}: layer {layer!r} is asked for twice.", field=field, allowed="each layer once")
+
+
+def _dictionary(sae: SparseAutoencoder) -> pb.Dictionary:
+    config = sae.config
+    return pb.Dictionary(sha256=sae.sha256, activation=str(config.activation), k=config.k, **sae.quality)
+
+
+def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Prediction]:
+    probabilities = output.logits.softmax(0)
+    best = output.logits.topk(min(top_k, len(output.logits))).indices.tolist()
+    labels = hosted.target.labels
+    return [
+        pb.Prediction(label=labels[i], index=i, logit=float(output.logits[i]), probability=float(probabilities[i]))
+        for i in best
+    ]
+
+
+def _activations(output: RowOutput, model: str, layers: tuple[str, ...], top_k: int) -> pb.ImageActivations:
+    return pb.ImageActivations(layers=[_layer(output.activations[name], model, name, top_k) for name in layers])
+
+
+def _layer(values: Tensor, model: str, layer: str, top_k: int) -> pb.LayerActivations:
+    name = f"models/{model}/layers/{layer}"
+    if not top_k:
+        return pb.LayerActivations(layer=name, values=values.tolist())
+    best: Any = values.topk(min(top_k, len(values)))
+    strongest = [
+        _unit(model, layer, unit, value)
+        for unit, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    return pb.LayerActivations(layer=name, strongest=strongest)
+
+
+def _unit(model: str, layer: str, unit: int, value: float) -> pb.UnitActivation:
+    return pb.UnitActivation(unit=str(UnitName(model, layer, unit)), value=value)
+
+
+app = serve.deployment(name="activation")(ActivationServicer).bind()

@@ -1,0 +1,163 @@
+"""Alignments and atlases between protos and values; what an alignment request may ask for."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from miclip.atlas import AtlasManifest
+from miclip.errors import InvalidInput
+from miclip.names import LayerName, ModelName
+from miclip.settings import Settings
+from miclip.v1 import aligner_pb2 as pb
+from services.aligner.jobs import AlignmentChoices, Job, JobSpec
+from services.aligner.worker import DEMO_PROBE_SET, probe_set_names
+from services.rpc import check_range
+from services.wire.edits import LAYER_KINDS, UNIT_EMBEDDINGS, layer_of, timestamp
+
+_MAX_STEPS: Final = 100_000
+_MAX_WEIGHT: Final = 100.0
+_LOWEST_TEMPERATURE: Final = 1e-3
+"""Far below it the loss is no float any more."""
+
+
+def new_spec(
+    request: pb.CreateAlignmentRequest, model: ModelName, layers: Sequence[str], config: Settings, key_id: str
+) -> JobSpec:
+    """Check a request and fill in its defaults.
+
+    Args:
+        request: The request.
+        model: Its model, which is known to exist.
+        layers: The layers that the model has.
+        config: Settings.
+        key_id: Id of the caller's API key.
+
+    Raises:
+        InvalidInput: a value is out of range, or the probe set is unknown.
+        NotFound: the model has no such layer.
+    """
+    probe_set = request.probe_set or DEMO_PROBE_SET
+    names = probe_set_names(config)
+    if probe_set not in names:
+        allowed = ", ".join(names)
+        raise InvalidInput(f"probe_set: {probe_set[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)
+    return JobSpec(
+        job_id=uuid.uuid4().hex[:16],
+        model=model.model,
+        probe_set=probe_set,
+        layers=_layers(request.layers, model, layers),
+        settings=_settings(request.settings),
+        activate=request.activate,
+        created_at=time.time(),
+        created_by=key_id,
+    )
+
+
+def _layers(names: Sequence[str], model: ModelName, known: Sequence[str]) -> tuple[str, ...]:
+    chosen: list[str] = []
+    for place, name in enumerate(names):
+        field = f"layers[{place}]"
+        layer = layer_of(name, model.model, dict.fromkeys(known), field=field)
+        if layer in chosen:
+            raise InvalidInput(f"{field} is given twice.", field=field, allowed="each layer once")
+        chosen.append(layer)
+    return tuple(name for name in known if name in chosen) if chosen else tuple(known)
+
+
+def _settings(given: pb.AlignmentSettings) -> AlignmentChoices:
+    from miclip.alignment import EncoderSettings
+
+    default = EncoderSettings()
+    steps = given.steps if given.HasField("steps") else default.steps
+    output_weight = given.output_weight if given.HasField("output_weight") else default.output_weight
+    input_weight = given.input_weight if given.HasField("input_weight") else default.input_weight
+    temperature = given.temperature if given.HasField("temperature") else default.temperature
+    check_range(steps, "settings.steps", 1, _MAX_STEPS)
+    for name, weight in (("output_weight", output_weight), ("input_weight", input_weight)):
+        _check_real(weight, f"settings.{name}", "0 to 100", 0 <= weight <= _MAX_WEIGHT)
+    _check_real(temperature, "settings.temperature", "0.001 to 1", _LOWEST_TEMPERATURE <= temperature <= 1)
+    if output_weight == input_weight == 0:
+        text = "settings.output_weight and settings.input_weight are both 0; one must be above."
+        raise InvalidInput(text, field="settings.output_weight", allowed="above 0 to 100")
+    return AlignmentChoices(
+        seed=given.seed,
+        steps=steps,
+        output_weight=output_weight,
+        input_weight=input_weight,
+        temperature=temperature,
+    )
+
+
+def _check_real(value: float, field: str, allowed: str, in_range: bool) -> None:
+    if not in_range:  # NaN is in no range
+        raise InvalidInput(f"{field} is {value:g}; allowed is {allowed}.", field=field, allowed=allowed)
+
+
+def alignment_message(job: Job) -> pb.Alignment:
+    """A job as its proto."""
+    spec, progress = job.spec, job.progress
+    message = pb.Alignment(
+        name=f"alignments/{spec.job_id}",
+        model=str(ModelName(spec.model)),
+        probe_set=spec.probe_set,
+        layers=[str(LayerName(spec.model, layer)) for layer in spec.layers],
+        settings=pb.AlignmentSettings(**spec.settings.model_dump()),
+        activate=spec.activate,
+        state=f"ALIGNMENT_STATE_{job.state}",
+        stage=progress.stage,
+        done=progress.done,
+        total=progress.total,
+        position=job.position,
+        atlas=f"atlases/{job.atlas}" if job.atlas else "",
+        error=job.error,
+        create_time=timestamp(spec.created_at),
+        update_time=timestamp(job.updated_at),
+    )
+    if progress.loss is not None and math.isfinite(progress.loss):
+        message.loss = progress.loss
+    if progress.eta_seconds is not None:
+        message.eta_seconds = progress.eta_seconds
+    return message
+
+
+def atlas_message(atlas_id: str, manifest: AtlasManifest, *, active: bool) -> pb.Atlas:
+    """An atlas as its proto."""
+    model, probe = manifest.model, manifest.probe
+    return pb.Atlas(
+        name=f"atlases/{atlas_id}",
+        model=str(ModelName(model)),
+        weights_sha256=manifest.weights_sha256,
+        clip_id=manifest.clip_id,
+        clip_dim=manifest.clip_dim,
+        probe_set=probe.set,
+        probe_images=probe.images,
+        probe_views=probe.views,
+        probe_sha256=probe.sha256,
+        settings=_atlas_settings(manifest),
+        layers=[
+            pb.AtlasLayer(
+                name=str(LayerName(model, layer.name)),
+                kind=LAYER_KINDS[layer.kind],
+                units=layer.units,
+                default_embedding=UNIT_EMBEDDINGS[layer.unit_embedding],
+                metrics=layer.metrics,
+            )
+            for layer in manifest.layers
+        ],
+        bytes=sum(file.bytes for file in manifest.files.values()),
+        active=active,
+        licence=manifest.licence,
+    )
+
+
+def _atlas_settings(manifest: AtlasManifest) -> pb.AlignmentSettings:
+    message = pb.AlignmentSettings()
+    for field in message.DESCRIPTOR.fields:
+        value = manifest.settings.get(field.name)
+        if isinstance(value, int | float):
+            setattr(message, field.name, value)
+    return message

@@ -1,0 +1,1 @@
+"""The exported series, and the process that adds them up."""

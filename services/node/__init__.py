@@ -1,0 +1,1 @@
+"""One machine's server: its process, control, configuration and files."""

@@ -1,0 +1,1 @@
+"""The retrieval service: concepts of units, units of concepts, and vocabularies."""

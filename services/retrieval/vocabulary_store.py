@@ -1,0 +1,161 @@
+"""Vocabularies in Redis: the concepts and their embeddings, shared by all replicas."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from miclip.errors import AlreadyExists, NotFound, Overloaded
+from miclip.retrieval import BUILTIN_VOCABULARIES, MODEL_LABELS, Vocabulary, builtin_concepts, concepts_sha256
+from miclip.v1 import retrieval_pb2 as pb
+from services.state.policy_store import connect, reachable
+from services.wire.edits import timestamp
+
+_INDEX: Final = "{miclip}:vocabularies"
+_ONE: Final = "{miclip}:vocabulary:"
+BUILTINS: Final = frozenset(BUILTIN_VOCABULARIES)
+"""Ids of the vocabularies that come with miclip."""
+
+# KEYS: index, vocabulary.  ARGV: id, record, concepts, embeddings, most vocabularies.
+_CREATE = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 'exists' end
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then return 'full' end
+redis.call('HSET', KEYS[2], 'concepts', ARGV[3], 'embeddings', ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 'ok'
+"""
+
+# KEYS: index, vocabulary.  ARGV: id, record it must have, new record, embeddings.
+_REEMBED = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], 'embeddings', ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+
+
+class VocabularyRecord(BaseModel):
+    """What is known of a vocabulary without its concepts; equal records mean equal concepts and embeddings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vocabulary_id: str
+    size: int
+    sha256: str
+    """Of the concepts."""
+    clip_id: str
+    """The CLIP model that embedded them."""
+    created_at: float
+    """Seconds since the epoch."""
+
+
+class VocabularyStore:
+    """The vocabularies that users keep; every method raises NotReady while Redis cannot be reached.
+
+    Args:
+        url: Of Redis.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url)
+        self._create_script = self._redis.register_script(_CREATE)
+        self._reembed_script = self._redis.register_script(_REEMBED)
+
+    async def records(self) -> list[VocabularyRecord]:
+        """All vocabularies in order of their ids."""
+        async with reachable():
+            values = await self._redis.hvals(_INDEX)
+        records = [VocabularyRecord.model_validate_json(value) for value in values]
+        return sorted(records, key=lambda record: record.vocabulary_id)
+
+    async def record(self, vocabulary_id: str) -> VocabularyRecord | None:
+        """One vocabulary's record; None when there is none."""
+        async with reachable():
+            value = await self._redis.hget(_INDEX, vocabulary_id)
+        return None if value is None else VocabularyRecord.model_validate_json(value)
+
+    async def create(self, vocabulary: Vocabulary, clip_id: str, limit: int) -> VocabularyRecord:
+        """Keep a vocabulary; raises AlreadyExists, or Overloaded beyond ``limit`` vocabularies."""
+        record = VocabularyRecord(
+            vocabulary_id=vocabulary.id,
+            size=len(vocabulary.concepts),
+            sha256=vocabulary.sha256,
+            clip_id=clip_id,
+            created_at=time.time(),
+        )
+        concepts, embeddings = json.dumps(vocabulary.concepts), _to_bytes(vocabulary.embeddings)
+        args = [vocabulary.id, record.model_dump_json(), concepts, embeddings, limit]
+        async with reachable():
+            outcome = await self._create_script(keys=[_INDEX, _ONE + vocabulary.id], args=args)
+        if outcome == b"exists":
+            raise already_exists(vocabulary.id)
+        if outcome == b"full":
+            raise Overloaded(
+                f"There are {limit} vocabularies already; delete one first.", allowed=f"{limit} vocabularies"
+            )
+        return record
+
+    async def load(self, record: VocabularyRecord) -> Vocabulary:
+        """Read concepts and embeddings; raises NotFound when the vocabulary was deleted meanwhile."""
+        async with reachable():
+            concepts, vectors = await self._redis.hmget(_ONE + record.vocabulary_id, ["concepts", "embeddings"])
+        if concepts is None or vectors is None:
+            raise no_vocabulary(record.vocabulary_id)
+        texts = tuple(json.loads(concepts))
+        return Vocabulary(record.vocabulary_id, texts, np.frombuffer(vectors, "<f4").reshape(len(texts), -1))
+
+    async def reembed(self, record: VocabularyRecord, vocabulary: Vocabulary, clip_id: str) -> VocabularyRecord:
+        """Exchange the embeddings for those of another CLIP model, unless the vocabulary changed since ``record``."""
+        new = record.model_copy(update={"clip_id": clip_id})
+        args = [vocabulary.id, record.model_dump_json(), new.model_dump_json(), _to_bytes(vocabulary.embeddings)]
+        async with reachable():
+            await self._reembed_script(keys=[_INDEX, _ONE + vocabulary.id], args=args)
+        return new
+
+    async def delete(self, vocabulary_id: str) -> None:
+        """Delete a vocabulary; raises NotFound."""
+        async with reachable(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(_INDEX, vocabulary_id).delete(_ONE + vocabulary_id)
+            deleted, _ = await pipe.execute()
+        if not deleted:
+            raise no_vocabulary(vocabulary_id)
+
+
+def builtin_message(vocabulary_id: str) -> pb.Vocabulary:
+    """A vocabulary that comes with miclip; reads its concepts, so call it in a thread."""
+    message = pb.Vocabulary(name=f"vocabularies/{vocabulary_id}", builtin=True)
+    if vocabulary_id != MODEL_LABELS:
+        concepts = builtin_concepts(vocabulary_id)
+        message.size, message.sha256 = len(concepts), concepts_sha256(concepts)
+    return message
+
+
+def vocabulary_message(record: VocabularyRecord) -> pb.Vocabulary:
+    """A vocabulary that a user keeps."""
+    return pb.Vocabulary(
+        name=f"vocabularies/{record.vocabulary_id}",
+        size=record.size,
+        sha256=record.sha256,
+        create_time=timestamp(record.created_at),
+    )
+
+
+def already_exists(vocabulary_id: str) -> AlreadyExists:
+    """The error for an id that is taken."""
+    text = f"vocabulary_id: vocabularies/{vocabulary_id} exists; choose another id, or delete it first."
+    return AlreadyExists(text, field="vocabulary_id", allowed="an id that is free")
+
+
+def no_vocabulary(vocabulary_id: str, field: str = "name") -> NotFound:
+    """The error for a vocabulary that there is not."""
+    text = f"{field}: there is no vocabularies/{vocabulary_id}; ListVocabularies shows what there is."
+    return NotFound(text, field=field)
+
+
+def _to_bytes(embeddings: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(embeddings, "<f4").tobytes()

@@ -1,0 +1,1 @@
+"""What the services share through Redis and the active atlases."""

@@ -1,0 +1,318 @@
+"""What the replicas share, in Redis: keys, policies and their change stream, and the kill switch.
+
+One code path for an embedded and a real server. Every write of a policy is one Lua script, so the value, its change
+entry and its audit entry appear together or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+from pydantic import BaseModel, ConfigDict
+from redis import exceptions as redis_errors
+
+from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
+from miclip.steering.policy import Policy
+from services.metrics import series
+from services.state.keys import KeyRecord
+
+# one hash tag, so that all keys share a slot of a Redis cluster
+_KEYS: Final = "{miclip}:keys"
+_POLICIES: Final = "{miclip}:policies"
+_STOPS: Final = "{miclip}:stops"
+_CHANGES: Final = "{miclip}:changes"
+_AUDIT: Final = "{miclip}:audit"
+
+_CHANGES_KEPT: Final = 10_000
+_AUDIT_KEPT: Final = 1_000_000
+_KEYS_PER_NAME: Final = 2
+_CONNECTIONS: Final = 32
+
+# KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expectation ('' = must not exist, '*' = any,
+# '=ETAG' = this one), most entries of the hash, audit entry.
+_WRITE = """
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[3] == '' then
+  if now then return 'exists' end
+  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
+else
+  if not now then return 'missing' end
+  if ARGV[3] ~= '*' and '=' .. cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
+end
+if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+local model = cjson.decode(ARGV[2] == '' and now or ARGV[2])['model']
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', %d, '*', 'id', ARGV[1], 'model', model)
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'entry', ARGV[5])
+return 'ok'
+""" % (_CHANGES_KEPT, _AUDIT_KEPT)
+
+
+class StoredPolicy(Policy):
+    """A policy with what it was asked for.
+
+    Attributes:
+        asked: The concept or the edits as they were sent: a ``Policy`` message with nothing else, as proto JSON.
+    """
+
+    asked: str = "{}"
+
+
+class Stop(BaseModel):
+    """That steering is stopped, of one model or of all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    stopped_at: float
+    """Seconds since the epoch."""
+    stopped_by: str
+    """Id of the API key."""
+
+
+@dataclass(frozen=True)
+class SteeringState:
+    """All policies and stops at one moment."""
+
+    policies: Mapping[str, StoredPolicy]
+    stops: Mapping[str, Stop]
+    """By model id; ``""`` is the stop of all models."""
+    cursor: str
+    """Position in the change stream, for ``wait_for_change``."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """That a policy was written or deleted, or (with an empty ``policy_id``) that steering was stopped or resumed."""
+
+    policy_id: str
+    model: str
+    """Id of the model; empty of the stop of all."""
+
+
+class Store:
+    """Asynchronous access to the shared state; every method raises NotReady while Redis cannot be reached.
+
+    Args:
+        url: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis: Any = connect(url)  # redis-py types a client for every reply it might give
+        self._write_script = self._redis.register_script(_WRITE)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        async with reachable():
+            await self._redis.ping()
+
+    # keys
+
+    async def keys(self) -> list[KeyRecord]:
+        """All live keys."""
+        async with reachable():
+            return [KeyRecord.model_validate_json(value) for value in await self._redis.hvals(_KEYS)]
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Make a key live; each name may have two, so that one can be rotated in before the other goes."""
+        held = [key for key in await self.keys() if key.name == record.name]
+        if len(held) >= _KEYS_PER_NAME:
+            raise AlreadyExists(f"{record.name} has {_KEYS_PER_NAME} live keys; remove one first.", field="name")
+        async with reachable():
+            await self._redis.hset(_KEYS, record.key_id, record.model_dump_json())
+
+    async def remove_key(self, key_id: str) -> None:
+        """End a key."""
+        async with reachable():
+            if not await self._redis.hdel(_KEYS, key_id):
+                raise NotFound("There is no key of that id.", field="key_id")
+
+    # policies
+
+    async def steering(self) -> SteeringState:
+        """All policies and stops, read at one moment."""
+        async with reachable(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hvals(_POLICIES).hgetall(_STOPS).xrevrange(_CHANGES, count=1)
+            values, stops, last = await pipe.execute()
+        policies = [StoredPolicy.from_json(value.decode()) for value in values]
+        return SteeringState(
+            policies={policy.policy_id: policy for policy in policies},
+            stops={model.decode(): Stop.model_validate_json(stop) for model, stop in stops.items()},
+            cursor=_cursor(last),
+        )
+
+    async def cursor(self) -> str:
+        """The newest position in the change stream; where it is that of a state, the state is the newest."""
+        async with reachable():
+            last = await self._redis.xrevrange(_CHANGES, count=1)
+        return _cursor(last)
+
+    async def policy(self, policy_id: str) -> StoredPolicy:
+        """One policy; raises NotFound."""
+        async with reachable():
+            value = await self._redis.hget(_POLICIES, policy_id)
+        if value is None:
+            raise _no_policy(policy_id)
+        return StoredPolicy.from_json(value.decode())
+
+    async def create_policy(self, policy: StoredPolicy, audit: Mapping[str, Any], limit: int) -> None:
+        """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
+        outcome = await self._write(policy.policy_id, policy.to_json(), "", audit, limit)
+        if outcome == "exists":
+            raise AlreadyExists(f"policies/{policy.policy_id} exists; choose another id.", field="policy_id")
+        if outcome == "full":
+            raise Overloaded(f"There are {limit} policies already; delete one first.", allowed=f"{limit} policies")
+
+    async def replace_policy(self, policy: StoredPolicy, expected_etag: str, audit: Mapping[str, Any]) -> None:
+        """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
+        _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), f"={expected_etag}", audit))
+
+    async def delete_policy(self, policy_id: str, expected_etag: str, audit: Mapping[str, Any]) -> None:
+        """Delete a policy; an empty ``expected_etag`` matches any."""
+        expectation = f"={expected_etag}" if expected_etag else "*"
+        _settle(policy_id, await self._write(policy_id, "", expectation, audit))
+
+    async def _write(
+        self, policy_id: str, value: str, expectation: str, audit: Mapping[str, Any], limit: int = 0
+    ) -> str:
+        async with reachable():
+            outcome = await self._write_script(
+                keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, expectation, limit, json.dumps(audit)]
+            )
+        return str(outcome.decode())
+
+    async def wait_for_change(self, cursor: str, timeout_s: float) -> bool:
+        """Wait for a change after ``cursor``; False when ``timeout_s`` (under 10) passed without one."""
+        async with reachable():
+            return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
+
+    async def touched(self, after: str, until: str) -> list[Touched] | None:
+        """What changed after one position of the change stream, up to another, each once and in order.
+
+        Returns:
+            None where the stream no longer knows the position ``after``: it is too old, or of another store.
+        """
+        if after == until:
+            return []
+        async with reachable():
+            entries = await self._redis.xrange(_CHANGES, min=after, max=until)
+        known = entries and entries[0][0].decode() == after and all(b"model" in fields for _, fields in entries)
+        if not known:
+            return None
+        found = [Touched(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
+        return list(dict.fromkeys(found))
+
+    # kill switch
+
+    async def set_stop(self, model: str, stop: Stop | None, audit: Mapping[str, Any]) -> None:
+        """Stop all steering of a model, or of all models (``""``); ``None`` resumes."""
+        async with reachable(), self._redis.pipeline(transaction=True) as pipe:
+            if stop is None:
+                pipe.hdel(_STOPS, model)
+            else:
+                pipe.hset(_STOPS, model, stop.model_dump_json())
+            pipe.xadd(_CHANGES, {"id": "", "model": model}, maxlen=_CHANGES_KEPT, approximate=True)
+            pipe.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
+            await pipe.execute()
+
+    async def record(self, audit: Mapping[str, Any]) -> None:
+        """Append to the audit stream what is not a change."""
+        async with reachable():
+            await self._redis.xadd(_AUDIT, {"entry": json.dumps(audit)}, maxlen=_AUDIT_KEPT, approximate=True)
+
+    async def audit(self, count: int = 100) -> list[dict[str, Any]]:
+        """The newest audit entries, newest first."""
+        async with reachable():
+            return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
+
+
+def _cursor(last: Sequence[tuple[bytes, object]]) -> str:
+    """Position of the newest entry of the change stream."""
+    return last[0][0].decode() if last else "0-0"
+
+
+def _settle(policy_id: str, outcome: str) -> None:
+    if outcome == "missing":
+        raise _no_policy(policy_id)
+    if outcome == "conflict":
+        raise Conflict(
+            f"etag: policies/{policy_id} changed since that etag was read. Get it again, reapply your change, send its "
+            "etag.",
+            field="etag",
+        )
+
+
+def _no_policy(policy_id: str) -> NotFound:
+    return NotFound(f"name: there is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
+
+
+class _TimedRedis(aioredis.Redis):
+    """Times commands; those that wait for news are left out."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        name = str(args[0]).lower().replace(" ", "_")
+        if name == "xread":
+            return await super().execute_command(*args, **options)
+        with _timed(name):
+            return await super().execute_command(*args, **options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _TimedPipeline:
+        return _TimedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _TimedPipeline(aioredis.client.Pipeline):
+    """Times the commands of a pipeline as one."""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _timed("pipeline"):
+            return await super().execute(raise_on_error)
+
+
+@contextmanager
+def _timed(command: str) -> Iterator[None]:
+    started, errors = time.perf_counter(), series.REDIS_ERRORS.labels(command)  # 0 until one fails
+    try:
+        yield
+    except redis_errors.NoScriptError:
+        raise  # a server that has not seen a script yet; redis-py sends it, and asks again
+    except Exception:
+        errors.inc()
+        raise
+    series.REDIS_SECONDS.labels(command).observe(time.perf_counter() - started)
+
+
+def connect(url: str, *, silence_s: float = 10) -> Any:
+    """A client that gives up on a server silent for so long; redis-py's own types mix its two kinds of client.
+
+    A rush of calls waits for its connections: redis-py's other pool calls the server unreachable beyond a hundred.
+    """
+    pool = aioredis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=silence_s,
+        socket_connect_timeout=2,
+        socket_timeout=silence_s,
+        health_check_interval=30,
+    )
+    return _TimedRedis.from_pool(pool)
+
+
+@asynccontextmanager
+async def reachable() -> AsyncIterator[None]:
+    """Turn what redis-py raises when the server is away into NotReady."""
+    try:
+        yield
+    except redis_errors.TimeoutError as error:  # a server that was held up does later what it was asked
+        text = "The state store does not answer; a change may have been made or not. Look, and try again."
+        raise NotReady(text) from error
+    except (redis_errors.ConnectionError, redis_errors.BusyLoadingError, OSError) as error:
+        raise NotReady("The state store cannot be reached; nothing was changed. Try again.") from error

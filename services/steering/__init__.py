@@ -1,0 +1,1 @@
+"""The steering service: policies, their receipts and the kill switch."""

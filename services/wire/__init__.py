@@ -1,0 +1,1 @@
+"""What several services read and write on the wire."""
