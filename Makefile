@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 # CPU builds of torch are a tenth of the CUDA ones: set TORCH_INDEX to the address of PyTorch's index of them.
 GPU         ?= $(if $(shell command -v nvidia-smi 2>/dev/null),1,0)
 TORCH_INDEX ?=
+# make test ONLY=unit takes a part of the tests; PYTEST_ARGS goes to pytest as it is
+ONLY        ?=
 PYTEST_ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -38,8 +40,8 @@ serve: $(STAMP) ## Start the four services in the background, then take a short 
 stop: $(STAMP) ## Stop what `make serve` started
 	@$(BIN)/miclip stop
 
-test: $(STAMP) ## Run the tests against the real system (PYTEST_ARGS="-m unit" for a part)
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not k8s and not metrics and not browser" $(PYTEST_ARGS)
+test: $(STAMP) ## Run the tests against the real system (ONLY=unit for a part)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "$(if $(ONLY),($(ONLY)) and )not k8s and not metrics and not browser" $(PYTEST_ARGS)
 
 test-k8s: $(STAMP) ## Check the Kubernetes manifests (needs kubectl)
 	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m k8s $(PYTEST_ARGS)

@@ -20,6 +20,15 @@ from grpc_status import rpc_status
 
 from miclip.settings import settings
 
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test by the folder it is in, so that ``-m unit`` means all of ``tests/unit``."""
+    for item in items:
+        item.add_marker(item.path.relative_to(TESTS).parts[0])
+
 
 @dataclass(frozen=True)
 class Server:

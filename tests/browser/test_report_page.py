@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 IMAGES = "[...document.images].map(image => [image.complete, image.naturalWidth, image.clientWidth, image.alt])"
 

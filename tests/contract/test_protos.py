@@ -13,8 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("activation", "aligner", "retrieval", "steering")
 
-pytestmark = pytest.mark.contract
-
 
 def check_stubs(root: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(root / "tools" / "generate_protos.py"), "--check"]

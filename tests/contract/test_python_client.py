@@ -18,8 +18,6 @@ from miclip.steering.edits import Edit, Op
 IMAGE = Path(miclip.demo.__file__).parent / "assets/images/twemoji/airplane.webp"
 MODEL = "emoji-resnet"
 
-pytestmark = pytest.mark.contract
-
 
 @pytest.fixture(scope="module")
 def client(server: Any) -> Iterator[MiclipClient]:

@@ -28,7 +28,7 @@ from miclip.images import decode_image
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
 from services.node.redis import EmbeddedRedis
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MODEL = "models/emoji-resnet"
 BROKEN = "emoji-vit"

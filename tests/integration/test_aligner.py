@@ -14,8 +14,6 @@ from miclip.names import UnitName
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 
 

@@ -19,8 +19,6 @@ from services.aligner.eta import Estimate
 from services.aligner.jobs import AlignmentChoices, Beat, JobSpec, JobState, JobStore, Progress
 from services.node.redis import EmbeddedRedis
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 QUEUED, RUNNING = pb.ALIGNMENT_STATE_QUEUED, pb.ALIGNMENT_STATE_RUNNING
 ENDED = (pb.ALIGNMENT_STATE_SUCCEEDED, pb.ALIGNMENT_STATE_FAILED, pb.ALIGNMENT_STATE_CANCELLED)

@@ -19,8 +19,6 @@ from miclip.atlas import packaged_root
 from miclip.v1 import aligner_pb2
 from miclip.v1 import retrieval_pb2 as pb
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 DESCRIBE = pb.DescribeUnitsRequest(units=[f"{MODEL}/layers/layer4/units/0"])
 

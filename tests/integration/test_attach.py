@@ -21,8 +21,6 @@ from miclip.models.target import TargetModel
 from miclip.settings import settings
 from miclip.steering.edits import Edit, Op
 
-pytestmark = pytest.mark.integration
-
 MODEL, VIT = "emoji-resnet", "emoji-vit"
 FEATURES = "layer4/dictionaries/topk-512"
 EDITS = {

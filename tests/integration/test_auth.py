@@ -14,8 +14,6 @@ import pytest
 from miclip.errors import AlreadyExists
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2, steering_pb2
 
-pytestmark = pytest.mark.integration
-
 ALIGN = {"CreateAlignment", "CancelAlignment", "ActivateAtlas", "CreateVocabulary", "DeleteVocabulary"}
 STEER = {"CreatePolicy", "UpdatePolicy", "DeletePolicy", "PreviewPolicy", "StopSteering", "ResumeSteering"}
 UNAUTHENTICATED = ("UNAUTHENTICATED", "UNAUTHENTICATED")

@@ -25,7 +25,7 @@ from miclip.v1 import activation_pb2
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_CONFIG = ROOT / "k8s" / "overlays" / "prod" / "serve-config.yaml"
 
-pytestmark = [pytest.mark.integration, pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 def small(config: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,6 @@ from tests.integration.bad_requests import (
     predict,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def bad_wholes() -> Iterator[tuple[str, Bad]]:
     yield "no op", Bad("activation/Predict", predict(edits=edits()), "edits.edits[0]")

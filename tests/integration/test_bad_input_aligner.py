@@ -11,8 +11,6 @@ import pytest
 
 from miclip.v1 import aligner_pb2 as pb
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 UNIT = f"{LAYER}/units/0"

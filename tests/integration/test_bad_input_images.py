@@ -24,8 +24,6 @@ from tests.integration.bad_requests import (
     trace,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def bomb() -> bytes:
     """Some kilobytes that announce and hold 300 million pixels."""

@@ -28,8 +28,6 @@ from tests.integration.bad_requests import (
     trace,
 )
 
-pytestmark = pytest.mark.integration
-
 TRAVERSAL = "models/../../etc/passwd"
 
 

@@ -26,8 +26,6 @@ from tests.integration.bad_requests import (
     trace,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def bad_numbers() -> Iterator[tuple[str, Bad]]:
     for top_k in (0, UINT32):

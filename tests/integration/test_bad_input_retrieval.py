@@ -10,8 +10,6 @@ import pytest
 
 from miclip.v1 import retrieval_pb2 as pb
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 UNIT = f"{LAYER}/units/0"

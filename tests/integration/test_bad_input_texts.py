@@ -21,8 +21,6 @@ from tests.integration.bad_requests import (
     trace,
 )
 
-pytestmark = pytest.mark.integration
-
 
 def bad_texts() -> Iterator[tuple[str, Bad]]:
     for name, text in (("1 MB", MEGABYTE), ("empty", ""), ("blank", "  "), ("control", "a\x00b"), ("C1", "a\x9b31m")):

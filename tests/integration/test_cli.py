@@ -18,8 +18,6 @@ from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.settings import settings
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(autouse=True)
 def connected(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

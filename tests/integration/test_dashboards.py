@@ -18,7 +18,7 @@ from services.metrics.series import LABELS
 from tools.monitoring.load import Load
 from tools.monitoring.read import RULES, Window, boards, queries
 
-pytestmark = [pytest.mark.integration, pytest.mark.metrics, pytest.mark.slow]
+pytestmark = [pytest.mark.metrics, pytest.mark.slow]
 
 GPU_ONLY = "miclip_gpu_memory_bytes"
 HAS_GPU = shutil.which("nvidia-smi") is not None

@@ -12,8 +12,6 @@ import pytest
 from services.aligner.embedding_cache import EmbeddingCache
 from services.node.redis import EmbeddedRedis
 
-pytestmark = pytest.mark.integration
-
 LIMIT = 10
 
 

@@ -22,8 +22,6 @@ from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
 
-pytestmark = pytest.mark.integration
-
 MODEL = "models/emoji-resnet"
 BASE = f"{MODEL}/layers/layer4"
 NAME = "layer4/dictionaries/topk-512"

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from miclip.v1 import activation_pb2
 from services.metrics.series import LABELS, SERIES, Series
 
-pytestmark = [pytest.mark.integration, pytest.mark.metrics, pytest.mark.slow]
+pytestmark = [pytest.mark.metrics, pytest.mark.slow]
 
 MODEL = "models/emoji-resnet"
 REQUEST_ID = "metrics-test-4711"

@@ -19,8 +19,6 @@ from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
 
-pytestmark = pytest.mark.integration
-
 MODELS = ("emoji-resnet", "emoji-vit")
 MIDDLE = {"emoji-resnet": "layer3", "emoji-vit": "blocks.2"}
 

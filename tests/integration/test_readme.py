@@ -10,8 +10,6 @@ import pytest
 
 from miclip.settings import settings
 
-pytestmark = pytest.mark.integration
-
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = ("README.md", "docs/features.md")
 EXAMPLES = [

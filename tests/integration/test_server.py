@@ -15,8 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from miclip.v1 import activation_pb2, retrieval_pb2
 
-pytestmark = pytest.mark.integration
-
 APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
 
 

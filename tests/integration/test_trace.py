@@ -20,8 +20,6 @@ from miclip.demo.assets import MODELS
 from miclip.settings import settings
 from miclip.v1 import activation_pb2, aligner_pb2
 
-pytestmark = pytest.mark.integration
-
 MODELS_TRACED = ("emoji-resnet", "emoji-vit")
 CONCEPTS = ("dog", "cat", "something with wheels")
 

@@ -14,8 +14,6 @@ from miclip.client import MiclipClient, make_policy
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import steering_pb2 as pb
 
-pytestmark = pytest.mark.integration
-
 MODEL = "emoji-resnet"
 KINDS = {
     kind: name.removeprefix("POLICY_CHANGE_KIND_").lower()

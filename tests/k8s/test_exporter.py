@@ -10,8 +10,6 @@ import pytest
 from miclip.settings import Settings
 from services.metrics.exporter import VARIABLE
 
-pytestmark = pytest.mark.k8s
-
 ANY = "0.0.0.0"
 
 

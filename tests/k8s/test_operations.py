@@ -15,8 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
 RULES = yaml.safe_load((ROOT / "k8s" / "rules" / "miclip.rules.yaml").read_text())
 
-pytestmark = pytest.mark.k8s
-
 
 def anchors(text: str) -> set[str]:
     """What a heading can be linked by."""

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.k8s
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

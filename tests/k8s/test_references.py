@@ -18,8 +18,6 @@ GUIDE = (ROOT / "docs" / "kubernetes.md").read_text()
 AGENT_PORTS = {52365, 40001}  # of Ray's agent, and any replica's: no container names them
 OUTSIDE_PORTS = {53, 443, 6443}  # DNS and API server
 
-pytestmark = pytest.mark.k8s
-
 
 def installed_secrets() -> dict[str, set[str]]:
     """Secrets that the commands of the guide make, with their keys."""

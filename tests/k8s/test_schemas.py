@@ -17,8 +17,6 @@ import yaml
 HERE = Path(__file__).parent
 KUBERNETES = ("1.31", "1.36")  # the oldest that we promise, and a new one
 
-pytestmark = pytest.mark.k8s
-
 
 def closed(schema: Any) -> Any:
     """Refuse unknown fields wherever a schema lists its properties."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.k8s
-
 
 def containers(manifests: Any) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Every container with its pod's security context, also the autoscaler that KubeRay adds to the head."""

@@ -20,8 +20,6 @@ NUMBERS = {
     "num_replicas", "autoscaling_config", "max_replicas_per_node", "graceful_shutdown_timeout_s", "ray_actor_options",
 }  # fmt: skip
 
-pytestmark = pytest.mark.k8s
-
 
 def generate(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(root / "tools" / "generate_k8s.py"), *arguments]

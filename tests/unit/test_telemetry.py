@@ -18,8 +18,6 @@ from miclip import telemetry
 from miclip.errors import InvalidInput
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 
 def switch(patch: pytest.MonkeyPatch, endpoint: str) -> None:
     patch.setenv("MICLIP_OTEL_ENDPOINT", endpoint)

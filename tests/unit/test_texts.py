@@ -7,8 +7,6 @@ import pytest
 from miclip.errors import InvalidInput
 from miclip.texts import check_text
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize("text", ["dog", "👨‍👩‍👧", "שלום", "می‌خواهم", "犬", "e\u0301", "x" * 10, " both ends "])
 def test_a_text_of_any_script_passes(text: str) -> None:

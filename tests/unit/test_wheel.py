@@ -7,10 +7,6 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-import pytest
-
-pytestmark = pytest.mark.unit
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -18,8 +18,6 @@ from miclip.models.target import TargetModel
 from miclip.retrieval import AtlasSearcher
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "white": (1, 1, 1)}
 PALETTE = torch.tensor(list(COLOURS.values())).float()
 

@@ -14,8 +14,6 @@ from miclip.atlas import Atlas, contrast, null_contrast
 from miclip.retrieval import AtlasSearcher, Vocabulary
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def searcher(recipe: Any, tmp_path: Any) -> AtlasSearcher:

@@ -26,8 +26,6 @@ from miclip.atlas import (
 )
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
 
-pytestmark = pytest.mark.unit
-
 
 def rename_to_hash(path: Path) -> Path:
     """Make a changed manifest self-consistent, as one who writes a wrong atlas on purpose would."""

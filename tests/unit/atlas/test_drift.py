@@ -10,8 +10,6 @@ import pytest
 from miclip.atlas import Atlas
 from miclip.atlas.drift import DriftMonitor
 
-pytestmark = pytest.mark.unit
-
 
 def rows(atlas: Atlas, layer: str = "mid") -> Any:
     return np.asarray(atlas.layer(layer).activations, np.float32)

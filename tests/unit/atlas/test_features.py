@@ -15,8 +15,6 @@ from miclip.atlas import SHARED, Atlas, compute_statistics, normalise, null_stat
 from miclip.errors import BadArtefact, NotAligned
 from miclip.retrieval import AtlasSearcher
 
-pytestmark = pytest.mark.unit
-
 LAYER, FEATURES = "mid/dictionaries/k3", 64
 
 

@@ -37,8 +37,6 @@ from miclip.v1 import (
     steering_pb2_grpc,
 )
 
-pytestmark = pytest.mark.unit
-
 MODEL = "models/toy"
 UNITS = 6
 

@@ -19,8 +19,6 @@ from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer
 from miclip.errors import AlreadyExists, InvalidInput
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -18,8 +18,6 @@ from miclip.cli.examples import example_image
 from miclip.cli.specs import full_layer
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -21,8 +21,6 @@ from miclip.dictionaries.checkpoint import Checkpoint
 from miclip.models.dictionaries import read_dictionaries
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 SMALL = ("--model", "emoji-resnet", "--layer", "layer3", "--features", "64", "--k", "4", "--batch", "64")
 
 

@@ -20,8 +20,6 @@ from miclip.cli.specs import (
 from miclip.errors import InvalidInput
 from miclip.names import UnitName
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize(
     "given_form", ["layer4/12", "emoji-resnet/layer4/12", "models/emoji-resnet/layers/layer4/units/12"]

@@ -17,8 +17,6 @@ from miclip.atlas import activate_atlas
 from miclip.cli.app import app
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 LOCALIZE = ("describe", "toy/mid/1", "toy/mid/2", "--local")
 
 

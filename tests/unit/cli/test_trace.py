@@ -14,8 +14,6 @@ from miclip.cli.examples import example_image
 from miclip.cli.plot import plot_trace
 from miclip.errors import InvalidInput
 
-pytestmark = pytest.mark.unit
-
 ROWS = {"a": [0.5, 0.1, 0.6], "b": [0.2, 0.3, 0.1], "c": [0.1, 0.4, 0.1]}
 
 

@@ -14,8 +14,6 @@ from miclip import errors
 from miclip.client import MiclipClient
 from miclip.v1 import steering_pb2 as pb
 
-pytestmark = pytest.mark.unit
-
 
 def stream(*tokens: str, ends: Any = None, heartbeat: float = 30.0) -> Any:
     """Answers with a heartbeat a token, then ends as told: a status, silence, or OK."""

@@ -16,8 +16,6 @@ from miclip.dictionaries.train import geometric_median
 from miclip.errors import InvalidInput
 from miclip.models.sae import Activation, Normalisation, SparseAutoencoder
 
-pytestmark = pytest.mark.unit
-
 D, TRUE = 24, 32
 
 

@@ -10,8 +10,6 @@ from miclip.models.attribution import attribute
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import LOGITS, TargetModel
 
-pytestmark = pytest.mark.unit
-
 
 def target(*after: nn.Module) -> TargetModel:
     """Three channels, pooled, then ``after``: units are the colours of the image."""

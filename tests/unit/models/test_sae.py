@@ -18,8 +18,6 @@ from miclip.models.sae_files import read_sae, write_sae
 from miclip.models.target import Layout, TargetModel
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 
-pytestmark = pytest.mark.unit
-
 D, F, SIZE = 6, 10, 8
 
 

@@ -26,8 +26,6 @@ from miclip.pictures.projection import label_clusters, project_units
 from miclip.pictures.spatial import overlay, unit_maps
 from miclip.retrieval import AtlasSearcher
 
-pytestmark = pytest.mark.unit
-
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40), (140, 40, 150), (20, 180, 180)]
 
 

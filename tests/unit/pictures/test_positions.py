@@ -13,8 +13,6 @@ from miclip.models.grid import to_grid
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
 
-pytestmark = pytest.mark.unit
-
 
 def target(module: nn.Module, *layers: str, size: int = 64) -> TargetModel:
     return TargetModel("x", module, labels=[f"class {k}" for k in range(5)], modules=layers,

@@ -13,8 +13,6 @@ from miclip.retrieval import AtlasSearcher, AttributionStore, gathering
 from miclip.retrieval.evidence import null_relevance
 from miclip.settings import settings
 
-pytestmark = pytest.mark.unit
-
 
 def relevance(atlas: Atlas, texts: Any, layer: str = "mid") -> Any:
     """s_j(c) of the default mix, in double precision: float64 [Q, N]."""

@@ -18,8 +18,6 @@ from miclip.errors import InvalidInput, NotAligned
 from miclip.evaluation.trace import layer_scores, takeover
 from miclip.retrieval import AtlasSearcher, mechanism_embeddings
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def two_units() -> Any:

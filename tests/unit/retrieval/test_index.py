@@ -17,8 +17,6 @@ from miclip.retrieval import VectorIndex
 from miclip.retrieval._cache import Cache
 from miclip.retrieval.index import FLAT_BELOW, GRAPH_BELOW, choose
 
-pytestmark = pytest.mark.unit
-
 
 def vectors(count: int, dim: int = 16, seed: int = 0) -> Any:
     return normalise(np.random.default_rng(seed).standard_normal((count, dim)))

@@ -12,8 +12,6 @@ from miclip.atlas import Atlas
 from miclip.errors import InvalidInput, NotAligned
 from miclip.retrieval import AtlasSearcher, Gathering, LocalizationMix, Vocabulary, model_labels
 
-pytestmark = pytest.mark.unit
-
 KINDS = ("filter", "pattern", "causal")
 MIXES = [
     LocalizationMix(),

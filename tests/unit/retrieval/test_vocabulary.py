@@ -20,8 +20,6 @@ from miclip.retrieval import (
     model_labels,
 )
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize(("name", "size"), [("emoji", 1436), ("imagenet", 998)])
 def test_builtin_vocabularies_are_valid(name: str, size: int) -> None:

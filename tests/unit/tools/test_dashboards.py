@@ -15,7 +15,7 @@ import yaml
 
 from services.metrics.series import LABELS, SERIES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BOARDS = sorted((ROOT / "k8s" / "dashboards").glob("*.json"))
 RECORDED = {
     rule["record"]: rule["expr"]
@@ -24,7 +24,7 @@ RECORDED = {
     if "record" in rule
 }
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
 
 def panels(board: Path) -> Iterator[dict[str, Any]]:

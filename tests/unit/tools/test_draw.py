@@ -12,7 +12,7 @@ from PIL import Image
 from tools.monitoring.draw import COLUMN, GAP, HEAD, ROW, Source, draw
 from tools.monitoring.read import boards, panels
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
 END = 1_700_000_000.0
 

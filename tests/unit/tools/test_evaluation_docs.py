@@ -12,7 +12,7 @@ import pytest
 from miclip.evaluation.intervention import Change
 from miclip.evaluation.summary import summarise, verdict
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "k8s" / "rules" / "miclip.rules.yaml"
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
 ACTIVATION = {"namespace": "m", "service": "activation"}
 NS = {"namespace": "m"}

@@ -6,7 +6,7 @@ import pytest
 
 from tools.monitoring.units import text_of
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,6 @@ from miclip.report.verdicts import outcome, sentence
 from miclip.report.words import signed
 from miclip.retrieval import Description, ScoredConcept
 
-pytestmark = pytest.mark.unit
-
 METHODS = ("random", "shuffled", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
 VOID = {"meta", "img", "br", "hr"}
 

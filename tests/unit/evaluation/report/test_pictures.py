@@ -22,7 +22,7 @@ from miclip.report.plane import plane
 from miclip.report.provenance import provenance
 from miclip.steering.edits import Edit, Op, compile_edits
 
-pytestmark = [pytest.mark.unit, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MODELS = ("emoji-resnet", "emoji-vit")
 LAYERS = {"emoji-resnet": "layer3", "emoji-vit": "blocks.2"}

@@ -16,8 +16,6 @@ from miclip.models.target import TargetModel
 from miclip.steering.edits import Edit, Op, compile_edits
 from services.activation.batching import Batcher, Row
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def model() -> TargetModel:

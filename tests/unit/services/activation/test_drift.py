@@ -13,7 +13,7 @@ from services.activation.batching import RowOutput
 from services.activation.drift import DriftWatch
 from services.metrics import series
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
 
 def outputs(atlas: Atlas, count: int, layer: str = "mid") -> list[RowOutput]:

@@ -13,8 +13,6 @@ from miclip.v1 import resources_pb2
 from services.activation.batching import RowOutput
 from services.activation.servicer import check_finite
 
-pytestmark = pytest.mark.unit
-
 FINE = RowOutput(torch.ones(2), {"layer4": torch.ones(3)})
 BEYOND = {
     "logits": RowOutput(torch.tensor([1.0, math.nan]), {}),

@@ -12,8 +12,6 @@ from miclip.errors import BadArtefact
 from miclip.v1 import activation_pb2
 from services.aligner.image_traces import capture, image_traces
 
-pytestmark = pytest.mark.unit
-
 
 class Activation:
     """Answers the first probe rows of the atlas."""

@@ -17,9 +17,9 @@ from services.aligner.worker import StepClock
 from services.metrics import series
 from services.metrics.exporter import Exporter
 
-pytestmark = [pytest.mark.unit, pytest.mark.metrics]
+pytestmark = pytest.mark.metrics
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 REPLICA = """
 import sys

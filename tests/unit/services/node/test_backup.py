@@ -16,8 +16,6 @@ from services.node.backup import load, save
 from services.node.redis import EmbeddedRedis
 from services.state.policy_store import Store
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:

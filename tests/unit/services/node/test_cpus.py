@@ -9,8 +9,6 @@ import pytest
 
 from services.node.cpus import available_cpus
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.fixture(autouse=True)
 def node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,6 @@ from miclip.errors import InvalidInput, NotReady
 from miclip.settings import Settings
 from services.node.process import _ensure_key
 
-pytestmark = pytest.mark.unit
-
 
 async def test_a_redis_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
     url = "redis://user:s3cret@127.0.0.1:1/0"

@@ -11,8 +11,6 @@ from miclip.errors import NotReady
 from miclip.settings import Settings
 from services.node.serve_config import read_serve_config, serve_config
 
-pytestmark = pytest.mark.unit
-
 
 @pytest.mark.parametrize("kind", ["Serve config", "RayService"])
 def test_a_file_differs_in_its_ports_alone(tmp_path: Path, kind: str) -> None:

@@ -24,8 +24,6 @@ from services.rpc.observe import JsonFormatter
 from services.rpc.register import Unreadable
 from services.state.keys import KeyRecord, Scope, new_key
 
-pytestmark = pytest.mark.unit
-
 KEY, RECORD = new_key("test", [Scope.READ])
 
 

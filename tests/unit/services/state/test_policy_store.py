@@ -20,8 +20,6 @@ from services.state.keys import ALL_SCOPES, new_key
 from services.state.policy_cache import PolicyCache
 from services.state.policy_store import Stop, Store, StoredPolicy
 
-pytestmark = pytest.mark.unit
-
 AUDIT = {"action": "test"}
 
 

@@ -9,8 +9,6 @@ from miclip.steering.edits import Edit, Op
 from miclip.v1 import activation_pb2
 from services.steering.receipts import Measured, _effect, _measured_layers, _norm_change, _random_edits, _specificity
 
-pytestmark = pytest.mark.unit
-
 
 def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
     before = Measured(np.full((4, 4), 0.25, np.float32), {})

@@ -26,8 +26,6 @@ from services.steering.changes import Position
 from services.steering.watch import PolicyWatch
 from tools.monitoring.promql import FAULTS
 
-pytestmark = pytest.mark.unit
-
 AUDIT = {"action": "test"}
 STOP = Stop(reason="r", stopped_at=1.0, stopped_by="k")
 CREATED, UPDATED, DELETED, EXPIRED, STOPPED, RESUMED = range(1, 7)

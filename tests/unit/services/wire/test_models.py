@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from miclip.v1 import activation_pb2
 from services.wire.models import layer_ids
-
-pytestmark = pytest.mark.unit
 
 
 def test_layers_of_neurons_and_of_features_keep_their_whole_names() -> None:
