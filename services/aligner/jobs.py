@@ -16,8 +16,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import NotFound, Overloaded
-from services.aligner import scripts
-from services.state.policy_store import connect, reachable
+from services.state.connection import connect, reachable, script
 
 _ALL: Final = "{miclip}:alignments"
 _OPEN: Final = "{miclip}:alignments:open"
@@ -124,10 +123,8 @@ class JobStore:
     def __init__(self, url: str, lease_s: float) -> None:
         self._redis = connect(url)
         self._lease_ms = int(lease_s * 1e3)
-        self._create, self._claim, self._beat, self._cancel, self._count = (
-            self._redis.register_script(text)
-            for text in (scripts.CREATE, scripts.CLAIM, scripts.BEAT, scripts.CANCEL, scripts.COUNT)
-        )
+        names = ("create_job", "claim_job", "beat_job", "cancel_job", "count_jobs")
+        self._create, self._claim, self._beat, self._cancel, self._count = (script(self._redis, name) for name in names)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -184,7 +181,11 @@ class JobStore:
             The job and the token of its lease.
         """
         token = uuid.uuid4().hex
-        args = [_JOB, _LEASE, token, self._lease_ms, max_running, attempts, time.time()]
+        lost = (
+            f"The worker was lost {attempts} times, perhaps because memory ran out. What it computed is kept: "
+            "create the alignment again and it continues."
+        )
+        args = [_JOB, _LEASE, token, self._lease_ms, max_running, attempts, time.time(), lost]
         async with reachable():
             claimed = await self._claim(keys=[_OPEN], args=args)
         return (await self.get(claimed.decode()), token) if claimed else None

@@ -100,7 +100,7 @@ async def test_a_job_whose_worker_is_lost_too_often_fails(jobs: JobStore) -> Non
     assert await jobs.claim(1, 2) is None
     job = await jobs.get("a")
     assert job.state is JobState.FAILED
-    assert "lost 2 times" in job.error and "goes on" in job.error
+    assert "lost 2 times" in job.error and "it continues" in job.error
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(jobs: JobStore) -> None:
