@@ -21,6 +21,7 @@ from miclip.alignment.labels import LayerProbe, judge_labels
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet, Progress
 from miclip.atlas import SCHEMA_VERSION, UnitEmbedding, compute_statistics, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
+from miclip.files import replacing
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.settings import settings
@@ -183,9 +184,8 @@ class _Run:
             probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
             progress=self._reporter(name, number),
         )  # fmt: skip
-        temporary = path.with_suffix(".tmp")
-        save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
         return encoder
 
     def _reporter(self, name: str, number: int) -> Callable[[int, int, float], None] | None:

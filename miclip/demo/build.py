@@ -30,6 +30,7 @@ from miclip.demo.render import encode_webp, render_style
 from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
 from miclip.demo.train_target import Drawings, Stage, top1, train_target
 from miclip.dictionaries import SaeRecipe, train_dictionary
+from miclip.files import replacing
 from miclip.models import _torchvision  # noqa: F401  (before timm)
 from miclip.models.clip import build_clip
 from miclip.models.dictionaries import dictionary_folder
@@ -292,6 +293,5 @@ def build(directory: Path, report: Report = lambda *_: None) -> dict[str, Any]:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)

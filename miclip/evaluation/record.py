@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from miclip.evaluation.intervention import Change
+from miclip.files import write_file
 
 Tick = Callable[[], None]
 
@@ -34,7 +35,5 @@ def recorded(
         return {scale: [Change(**change) for change in changes] for scale, changes in saved.items()}
     found = measure(tick)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({scale: [asdict(c) for c in changes] for scale, changes in found.items()}))
-    temporary.replace(path)
+    write_file(path, json.dumps({scale: [asdict(c) for c in changes] for scale, changes in found.items()}))
     return found

@@ -25,6 +25,7 @@ from miclip.atlas import (
     verify,
 )
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
+from miclip.files import publish_folder
 
 
 def rename_to_hash(path: Path) -> Path:
@@ -76,10 +77,22 @@ def test_writing_again_repairs_a_broken_copy(recipe: Any, path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miclip.atlas.write._sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("miclip.files.sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         recipe().write(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_may_write_the_same_atlas(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(folder: Path, target: Path) -> None:
+        monkeypatch.setattr("miclip.atlas.write.publish_folder", publish_folder)
+        recipe().write(tmp_path)
+        publish_folder(folder, target)
+
+    monkeypatch.setattr("miclip.atlas.write.publish_folder", meanwhile)
+    atlas_id = recipe().write(tmp_path)
+    verify(tmp_path / atlas_id)
+    assert [entry.name for entry in tmp_path.iterdir()] == [atlas_id]
 
 
 def test_arrays_are_read_only_views_of_the_file(path: Path) -> None:
