@@ -24,13 +24,11 @@ from miclip.images import check_image, decode_image
 from miclip.models.attribution import attribute
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
+from miclip.progress import Progress, Report, Stage, StageKind, silent
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 CHUNK = 64
 """Images per forward and backward pass, and between two records of progress."""
-
-Progress = Callable[[str, int, int, float | None], None]
-"""Called with stage, done, in all, and the loss where there is one."""
 
 
 class ProbeSet(Protocol):
@@ -144,7 +142,7 @@ class ActivationStore:
         mark = self.directory / "done.json"
         return int(json.loads(mark.read_text())["done"]) if mark.exists() else 0
 
-    def fill(self, progress: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def fill(self, report: Report = silent, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Record every image that is not recorded yet; returns early, keeping what is done, once ``cancelled``."""
         self.directory.mkdir(parents=True, exist_ok=True)
         total = len(self._probe.names)
@@ -159,8 +157,7 @@ class ActivationStore:
                 arrays[key][start:stop] = values
                 arrays[key].flush()
             self._mark(stop)
-            if progress:
-                progress("activations", stop, total, None)
+            report(Progress(Stage(StageKind.ACTIVATIONS), stop, total))
 
     def read(self) -> ProbeRecord:
         """Return the finished store, memory-mapped; raises InvalidInput when it is not finished."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from torch import Tensor
 from miclip.alignment.probe import CHUNK, ProbeSet
 from miclip.errors import InvalidInput
 from miclip.models.target import LOGITS, LayerKind, TargetModel
-
-Report = Callable[[int, int], None]
-"""Called with images done, and in all."""
+from miclip.progress import Progress, Report, Stage, StageKind, silent
 
 
 def activation_vectors(
@@ -26,7 +23,7 @@ def activation_vectors(
     probe: ProbeSet,
     *,
     class_token_only: bool = False,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Tensor:
     """Run the model over a probe set and return its activation vectors; goes on where an earlier run stopped.
 
@@ -62,7 +59,7 @@ def activation_vectors(
         kept[start:stop] = np.clip(values, -65504, 65504)
         kept.flush()
         mark.write_text(json.dumps({"done": stop}))
-        report(stop, total)
+        report(Progress(Stage(StageKind.ACTIVATIONS), stop, total))
     return torch.from_numpy(np.load(path, mmap_mode="r+", allow_pickle=False))
 
 
