@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,6 +24,7 @@ from miclip.files import replacing
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.progress import Progress, Report, Stage, StageKind, silent
+from miclip.row_store import key_of
 from miclip.settings import settings
 
 _SEEDS_APART = 1_000_003
@@ -173,8 +173,7 @@ class _Run:
         _stop_if(self.cancelled)
         chosen = replace(self.config.encoder, seed=self.config.encoder.seed + _SEEDS_APART * number)
         hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (probe.texts, probe.sources)]
-        key = hashlib.sha256(json.dumps([dataclasses.asdict(chosen), name, *hashes]).encode()).hexdigest()
-        path = self.store / f"encoder-{key[:32]}.safetensors"
+        path = self.store / f"encoder-{key_of([dataclasses.asdict(chosen), name, *hashes])}.safetensors"
         if path.exists():
             saved = load_file(path)
             return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 
 import torch
@@ -19,6 +17,7 @@ from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.models.weights import state_sha256
 from miclip.progress import Report, silent
+from miclip.row_store import key_of
 
 _HELD_OUT = 10  # one image in so many is measured on, not trained on
 MEASURED = 2048
@@ -61,7 +60,7 @@ def train_dictionary(
     recipe = recipe.resolved(vectors.shape[-1])
     training = vectors[~held].flatten(0, 1)
     inputs = [model.weights_sha256, probe.sha256, layer, dataclasses.asdict(recipe)]
-    mark = store / f"sae-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
+    mark = store / f"sae-{key_of(inputs)}.safetensors"
     config, tensors = train_sae(training, recipe, checkpoint=mark, device=str(model.device), report=report)
     chosen = torch.nonzero(held).flatten()[:MEASURED]
     sae = SparseAutoencoder(dictionary, layer, config, _served(tensors))

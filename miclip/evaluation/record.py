@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import Any
 
 from miclip.evaluation.intervention import Change
 from miclip.files import write_file
+from miclip.row_store import key_of
 
 Tick = Callable[[], None]
 
@@ -27,7 +27,7 @@ def recorded(
         tick: Called after every query.
         measure: Called with ``tick`` where there is no record.
     """
-    path = folder / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.json"
+    path = folder / f"{key_of(inputs)}.json"
     if path.exists():
         for _ in range(count):
             tick()
