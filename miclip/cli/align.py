@@ -90,7 +90,7 @@ def _here(
     try:
         with progress_bar() as report:
             atlas = align_model(
-                target, load_clip(), probe, _config(layers, chosen), store=settings().data_dir / "stores",
+                target, load_clip(), probe, _config(layers, chosen), store=settings().activations_dir,
                 atlas_root=atlas_root(), report=report,
             )  # fmt: skip
     except KeyboardInterrupt:

@@ -84,7 +84,7 @@ def _align(spec: JobSpec, config: Settings, reporter: Reporter) -> str:
         load_clip(config.device),
         load_probe_set(spec.probe_set, config),
         AlignmentConfig(layers=spec.layers, encoder=EncoderSettings(**spec.settings.model_dump())),
-        store=config.data_dir / "activations",
+        store=config.activations_dir,
         atlas_root=atlas_root(),
         report=reporter,
         cancelled=lambda: reporter.stopping,
