@@ -101,7 +101,7 @@ class RowStore:
         """
         if (done := self.done) < self._total:
             raise InvalidInput(f"The activation store holds {done} of {self._total} images; fill it first.")
-        return np.load(self._path(name), mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(self._path(name), mmap_mode="c", allow_pickle=False)
 
     def _array(self, name: str, rows: NDArray[Any], *, fresh: bool) -> np.memmap[Any, Any]:
         if not fresh:

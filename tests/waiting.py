@@ -10,17 +10,20 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, *, every_s: float = 0.05) -> T:
+def wait_until(
+    condition: Callable[[], T], timeout_s: float = 10.0, *, every_s: float = 0.05, why: Callable[[], str] = lambda: ""
+) -> T:
     """Return the first value of ``condition`` that is true; an AssertionError says that there was none in time.
 
     Args:
-        condition: Asked again and again; at least once.
+        condition: Asked again and again, at least once.
         timeout_s: Longest wait in seconds.
         every_s: Seconds between two questions.
+        why: Gives what the error says besides, such as the end of a log.
     """
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+        assert time.monotonic() < deadline, f"not so within {timeout_s} s {why()}"
         time.sleep(every_s)
     return value
 
@@ -32,7 +35,8 @@ async def wait_until_async(
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
-        value = await value if isinstance(value, Awaitable) else value
+        if isinstance(value, Awaitable):
+            value = await value
         if value:
             return value
         assert time.monotonic() < deadline, f"not so within {timeout_s} s"
