@@ -27,7 +27,6 @@ from miclip.cli.answers import (
 )
 from miclip.cli.specs import UnitSteer
 from miclip.errors import InvalidInput, NotAligned
-from miclip.evaluation.trace import layer_scores
 from miclip.images import decode_image
 from miclip.names import UnitName
 from miclip.retrieval import (
@@ -43,6 +42,7 @@ from miclip.retrieval import (
 )
 from miclip.retrieval import Description as Found
 from miclip.retrieval import Evidence as FoundEvidence
+from miclip.retrieval.image_trace import layer_scores
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint, validate_edits
 
 if TYPE_CHECKING:

@@ -106,7 +106,7 @@ def ask(service: Backend, model: str, image: str, data: bytes, expected: str, ag
 
 def takeovers(against: Sequence[str], layers: Sequence[LayerScores]) -> list[Takeover]:
     """Where each wrong concept takes over; the layers' scores begin with the expected concept's."""
-    from miclip.evaluation.trace import takeover
+    from miclip.retrieval.image_trace import takeover
 
     scores = np.array([layer["scores"] for layer in layers])
     places = [takeover(scores, 0, column) for column in range(1, len(against) + 1)]

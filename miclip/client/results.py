@@ -170,7 +170,7 @@ class TraceResult:
     """Full names of the aligned layers, from the input to the logits."""
     concepts: tuple[str, ...]
     scores: Floats
-    """Cosines, float32 ``[images, layers, concepts]``; see ``miclip.evaluation.trace.takeover``."""
+    """Cosines, float32 ``[images, layers, concepts]``; see ``miclip.retrieval.image_trace.takeover``."""
     predictions: tuple[tuple[Prediction, ...], ...]
     """The strongest labels of every image without steering, best first."""
     provenance: Provenance

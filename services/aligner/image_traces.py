@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, centre_texts
 from miclip.errors import BadArtefact
-from miclip.evaluation.trace import layer_scores
 from miclip.names import LayerName, ModelName
+from miclip.retrieval.image_trace import layer_scores
 from miclip.v1 import activation_pb2
 from miclip.v1 import aligner_pb2 as pb
 from services.rpc import Peer

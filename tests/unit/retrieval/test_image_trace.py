@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 
 from miclip.atlas import Atlas, normalise
 from miclip.errors import InvalidInput, NotAligned
-from miclip.evaluation.trace import layer_scores, takeover
 from miclip.retrieval import AtlasSearcher, mechanism_embeddings
+from miclip.retrieval.image_trace import layer_scores, takeover
 
 
 @pytest.fixture
@@ -100,5 +100,5 @@ def test_what_the_atlas_does_not_cover_is_refused(atlas: Atlas) -> None:
 
 def test_a_trace_needs_no_torch() -> None:
     """Neither the aligner's start nor a command that asks a server waits for it."""
-    code = "import sys, miclip.evaluation.trace, miclip.cli.trace; sys.exit('torch' in sys.modules)"
+    code = "import sys, miclip.retrieval.image_trace, miclip.cli.trace; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
