@@ -18,13 +18,13 @@ from miclip.atlas.manifest import (
     SHARED_TENSORS,
     AtlasManifest,
     LayerEntry,
-    UnitEmbedding,
     from_bytes,
     shared_file,
     short,
 )
 from miclip.atlas.tensors import TensorFile, map_verified
 from miclip.errors import BadArtefact, NotAligned
+from miclip.kinds import UnitEmbedding
 
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]

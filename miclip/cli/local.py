@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from miclip.atlas import UnitEmbedding, find_atlas
+from miclip.atlas import find_atlas
 from miclip.catalogue import check_known, load_clip, load_target
 from miclip.cli.answers import (
     Applied,
@@ -28,21 +28,21 @@ from miclip.cli.answers import (
 from miclip.cli.specs import UnitSteer
 from miclip.errors import InvalidInput, NotAligned
 from miclip.images import decode_image
+from miclip.kinds import LocalizationMethod, UnitEmbedding
 from miclip.names import UnitName
-from miclip.retrieval import (
+from miclip.retrieval.image_trace import layer_scores
+from miclip.retrieval.results import Description as Found
+from miclip.retrieval.results import Evidence as FoundEvidence
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import (
     MODEL_LABELS,
-    AtlasSearcher,
     EmbedTexts,
-    LocalizationMethod,
     Vocabulary,
     builtin_concepts,
     check_concept,
     check_concepts,
     embed_vocabulary,
 )
-from miclip.retrieval import Description as Found
-from miclip.retrieval import Evidence as FoundEvidence
-from miclip.retrieval.image_trace import layer_scores
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint, validate_edits
 
 if TYPE_CHECKING:

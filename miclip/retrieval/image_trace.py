@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas import Atlas
 from miclip.errors import InvalidInput
-from miclip.retrieval import encode_activations
+from miclip.retrieval.attribution import encode_activations
 
 
 def layer_scores(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import LayerAtlas, UnitEmbedding, contrast
-from miclip.retrieval.results import Description, Ranking, ScoredConcept
+from miclip.atlas import LayerAtlas, contrast
+from miclip.kinds import Ranking, UnitEmbedding
+from miclip.retrieval.results import Description, ScoredConcept
 from miclip.retrieval.vocabulary import Vocabulary
 from miclip.settings import settings
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from miclip.atlas import UnitEmbedding
-
-Ranking = Literal["causal_score", "cosine"]
-"""What a unit's concepts are ranked by."""
+from miclip.kinds import Ranking, UnitEmbedding
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas, UnitEmbedding, centre_texts, null_statistics
+from miclip.atlas import Atlas, centre_texts, null_statistics
 from miclip.errors import InvalidInput
+from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
 from miclip.retrieval._cache import Cache
 from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, relevance_vectors
 from miclip.retrieval.evidence import judge_evidence, null_relevance
@@ -21,18 +21,12 @@ from miclip.retrieval.results import (
     Localization,
     LocalizationMix,
     LocatedUnit,
-    Ranking,
     TopImage,
     UnitRecord,
     UnitStatistics,
 )
 from miclip.retrieval.vocabulary import Vocabulary, model_labels
 from miclip.settings import settings
-
-LocalizationMethod = Literal["attribution", "filter", "pattern", "causal"]
-"""How ``localize`` ranks units: by the attribution store, or by the cosine of one of the unit embeddings."""
-Modality = Literal["text", "image"]
-"""Kind of a query's embedding; either is centred by the mean of its own kind."""
 
 _VOCABULARIES_KEPT = 8
 _NULLS_KEPT = 256

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from miclip.errors import InvalidInput
+from miclip.kinds import LocalizationMethod, Ranking
 from miclip.names import LayerName, UnitName, parse_layer
-from miclip.retrieval import (
+from miclip.retrieval.results import (
     Description,
     Evidence,
     Localization,
-    LocalizationMethod,
     LocatedUnit,
-    Ranking,
     ScoredConcept,
     UnitRecord,
     UnitStatistics,

@@ -11,16 +11,11 @@ from ray import serve
 
 from miclip.atlas import Atlas, locate_atlas
 from miclip.errors import InvalidInput
+from miclip.kinds import Modality
 from miclip.names import check_id, parse_id, parse_layer, parse_model, parse_unit
-from miclip.retrieval import (
-    MODEL_LABELS,
-    AtlasSearcher,
-    Description,
-    Localization,
-    Modality,
-    Vocabulary,
-    check_concepts,
-)
+from miclip.retrieval.results import Description, Localization
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, check_concepts
 from miclip.v1 import retrieval_pb2 as pb
 from services.metrics import series
 from services.retrieval import messages

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, normalise
 from miclip.errors import NotReady
-from miclip.retrieval import MODEL_LABELS, Vocabulary, builtin_concepts
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_concepts
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2
 from services.retrieval.vocabulary_store import BUILTINS, VocabularyStore, no_vocabulary

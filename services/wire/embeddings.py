@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas, UnitEmbedding
+from miclip.atlas import Atlas
 from miclip.errors import InvalidInput
+from miclip.kinds import UnitEmbedding
 from miclip.names import LayerName
 from miclip.v1 import resources_pb2 as pb
 

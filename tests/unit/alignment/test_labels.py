@@ -11,7 +11,8 @@ import pytest
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.labels import FOLDS, LayerProbe, calibrate, driven_classes, fold_images, judge_labels, label_units
 from miclip.atlas import Atlas, contrast, null_contrast
-from miclip.retrieval import AtlasSearcher, Vocabulary
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import Vocabulary
 from miclip.settings import settings
 
 

@@ -9,8 +9,9 @@ import pytest
 from scipy.special import softmax
 
 from miclip.atlas import Atlas
-from miclip.retrieval import AtlasSearcher, AttributionStore, gathering
+from miclip.retrieval.attribution import AttributionStore
 from miclip.retrieval.evidence import null_relevance
+from miclip.retrieval.search import AtlasSearcher, gathering
 from miclip.settings import settings
 
 

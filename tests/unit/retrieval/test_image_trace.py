@@ -15,8 +15,9 @@ from hypothesis.extra.numpy import arrays
 
 from miclip.atlas import Atlas, normalise
 from miclip.errors import InvalidInput, NotAligned
-from miclip.retrieval import AtlasSearcher, mechanism_embeddings
+from miclip.retrieval.attribution import mechanism_embeddings
 from miclip.retrieval.image_trace import layer_scores, takeover
+from miclip.retrieval.search import AtlasSearcher
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from miclip.report.markup import Html, el
 from miclip.report.result import places
 from miclip.report.verdicts import outcome, sentence
 from miclip.report.words import signed
-from miclip.retrieval import Description, ScoredConcept
+from miclip.retrieval.results import Description, ScoredConcept
 
 METHODS = ("random", "shuffled", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
 VOID = {"meta", "img", "br", "hr"}
