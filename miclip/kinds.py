@@ -12,5 +12,3 @@ Modality = Literal["text", "image"]
 """Kind of a query's embedding; either is centred by the mean of its own kind."""
 Ranking = Literal["causal_score", "cosine"]
 """What a unit's concepts are ranked by."""
-SteeringOutcome = Literal["none", "applied", "stopped", "not_in_share"]
-"""What became of the steering that a request asked for; ``stopped`` is the kill switch."""

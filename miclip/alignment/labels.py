@@ -18,10 +18,9 @@ from miclip.alignment.encoder import NeuronEncoder
 from miclip.alignment.features import feature_embeddings
 from miclip.atlas import centre_texts, contrast, normalise, null_contrast
 from miclip.kinds import UnitEmbedding
-from miclip.retrieval.attribution import AttributionStore, mix_relevance
+from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance
 from miclip.retrieval.labels import ABSTAIN_CONTRAST
 from miclip.retrieval.results import LocalizationMix
-from miclip.retrieval.search import gathering
 from miclip.settings import settings
 
 Float32 = NDArray[np.float32]

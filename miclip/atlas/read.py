@@ -224,6 +224,11 @@ class Atlas:
         self.atlas_id, self.manifest, self.probe_images = atlas_id, manifest, images
         self._shared, self._layers = shared, layers
 
+    @property
+    def name(self) -> str:
+        """``atlases/{sha256}``."""
+        return f"atlases/{self.atlas_id}"
+
     @classmethod
     def open(cls, root: Path, atlas_id: str, *, model_weights_sha256: str | None = None) -> Atlas:
         """Open and verify the atlas ``atlas_id`` below ``root``.
