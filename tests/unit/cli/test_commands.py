@@ -12,11 +12,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.atlas import activate_atlas
-from miclip.cli import align, evaluate, predict
+from miclip.cli import align, evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer
 from miclip.errors import AlreadyExists, InvalidInput
+from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
 from miclip.names import UnitName
 from miclip.retrieval.results import Localization, LocalizeResult, LocatedUnit, Provenance
 from miclip.settings import settings
@@ -209,12 +210,12 @@ def test_a_policy_and_edits_together_are_refused() -> None:
 
 
 def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -> None:
-    labels = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("a", 0.6), ("b", 0.3), ("c", 0.1))]
-    steered = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("c", 0.7), ("a", 0.2), ("b", 0.1))]
-    applied = {"outcome": "applied", "policy": "", "fingerprint": "f"}
-    answer: Any = {"baseline": labels, "steered": steered, "applied": applied}
+    labels = tuple(Prediction(name, at, 0.0, p) for at, (name, p) in enumerate((("a", 0.6), ("b", 0.3), ("c", 0.1))))
+    steered = (Prediction("c", 2, 0.0, 0.7), Prediction("a", 0, 0.0, 0.2), Prediction("b", 1, 0.0, 0.1))
+    image, applied = ImagePrediction(steered, labels), AppliedSteering("applied", fingerprint="f")
     edits = [Edit("l", 0, Op.SCALE, 2.0)]
-    value = predict.as_value("m", "x.png", {"edits": edits, "policy": ""}, answer, top_k=1)
+    result = PredictResult((image,), applied, {}, "")
+    value = output.plain(predict.predicted("m", "x.png", {"edits": edits, "policy": ""}, result, top_k=1))
     assert [label["label"] for label in value["baseline"] + value["steered"]] == ["a", "c"]
     assert math.isclose(value["steered"][0]["change"], 0.6)
     assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0, "reconstruct": False}]
@@ -222,9 +223,8 @@ def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -
 
 
 def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    label = {"label": "[bold]x[/]", "logit": 0.0, "probability": 0.5}
-    applied = {"outcome": "none", "policy": "", "fingerprint": ""}
-    predict.show({"model": "m", "image": "a[b].png", "edits": [], "baseline": [label], "applied": applied})
+    label = Prediction("[bold]x[/]", 0, 0.0, 0.5)
+    predict.show(predict.Predicted("m", "a[b].png", [], (label,), (), AppliedSteering("none")))
     shown = capsys.readouterr().out
     assert "[bold]x[/]" in shown
     assert "a[b].png" in shown
