@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from miclip.names import UnitName, parse_layer
 
 if TYPE_CHECKING:  # gRPC, NumPy and what is made of them are imported when they are needed, so that --help is quick
-    from miclip.client.activation import AnyEdit
     from miclip.client.plan import Image
     from miclip.models.predictions import PredictResult
     from miclip.retrieval.results import DescribeResult, LocalizeResult, TraceResult
+    from miclip.steering.edits import Edit
     from miclip.v1.activation_pb2 import Model
 
 
@@ -49,7 +49,7 @@ class Backend(Protocol):
         *,
         model: str,
         policy: str = ...,
-        edits: Sequence[AnyEdit] | None = ...,
+        edits: Sequence[Edit] | None = ...,
         include_baseline: bool = ...,
         top_k: int | None = ...,
     ) -> PredictResult:

@@ -35,7 +35,6 @@ from miclip.v1 import activation_pb2, resources_pb2
 from miclip.wire.common import write_kind
 
 if TYPE_CHECKING:
-    from miclip.client.activation import AnyEdit
     from miclip.models.clip import Clip
     from miclip.models.target import TargetModel
 
@@ -108,7 +107,7 @@ class LocalBackend:
         *,
         model: str,
         policy: str = "",
-        edits: Sequence[AnyEdit] | None = None,
+        edits: Sequence[Edit] | None = None,
         include_baseline: bool = False,
         top_k: int | None = None,
     ) -> PredictResult:
@@ -116,16 +115,19 @@ class LocalBackend:
         if policy:
             raise InvalidInput("--steer: policies live in a server; leave out --local to use one.", field="--steer")
         target = load_target(model)
-        steered = [edit for edit in edits or () if isinstance(edit, Edit)]
+        steered = list(edits or ())
         validate_edits(steered, target.layer_sizes, field="--steer")
         inputs = _inputs(target, images)
-        rows = [steered] * len(inputs) + [[]] * len(inputs)
+        rows = [steered] * len(inputs)
+        if include_baseline:
+            rows, inputs = rows + [[]] * len(inputs), torch.cat([inputs, inputs])
         batch = compile_edits(rows, target.layer_sizes)
-        logits = target.forward(torch.cat([inputs, inputs]), edits=batch).logits.cpu().numpy()
+        logits = target.forward(inputs, edits=batch).logits.cpu().numpy()
         answers = [top_predictions(row, target.labels, top_k or DEFAULT_TOP_K) for row in logits]
-        baselines = answers[len(inputs) :] if include_baseline else [()] * len(inputs)
+        half = len(rows) // 2
+        sides = zip(answers[:half], answers[half:], strict=True) if include_baseline else zip(answers, strict=True)
         return PredictResult(
-            images=tuple(map(ImagePrediction, answers[: len(inputs)], baselines)),
+            images=tuple(ImagePrediction(*side) for side in sides),
             steering=AppliedSteering("applied", fingerprint=fingerprint(steered)) if batch else AppliedSteering("none"),
             timings={},
             weights_sha256=target.weights_sha256,
