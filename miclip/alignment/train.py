@@ -18,9 +18,10 @@ from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encod
 from miclip.alignment.features import sparse_tensors
 from miclip.alignment.labels import LayerProbe, judge_labels
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
-from miclip.atlas import SCHEMA_VERSION, UnitEmbedding, compute_statistics, null_statistics, write_atlas
+from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
 from miclip.files import replacing
+from miclip.kinds import UnitEmbedding
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.progress import Progress, Report, Stage, StageKind, silent

@@ -8,13 +8,12 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from miclip.cli import output
-from miclip.cli.answers import Evidence
-from miclip.cli.remote import evidence_value
 from miclip.cli.specs import short_layer, short_unit
-from miclip.client.retrieval import as_evidence
 from miclip.names import parse_layer, parse_unit
+from miclip.retrieval.results import Evidence
 from miclip.v1.resources_pb2 import Edit
 from miclip.v1.steering_pb2 import ConceptSteering, Policy, PreviewPolicyResponse, Receipt, SteeringStop
+from miclip.wire.common import read_evidence
 
 _SIGNS = {"scale": "×", "add": "+", "clamp": "="}
 
@@ -49,7 +48,7 @@ def edit_value(edit: Edit) -> dict[str, Any]:
 
 def evidence_of(message: ConceptSteering | PreviewPolicyResponse) -> Evidence | None:
     """Return how far the units of a policy's concept are to be trusted; None where that is not known."""
-    return evidence_value(as_evidence(message.evidence)) if message.HasField("evidence") else None
+    return read_evidence(message.evidence) if message.HasField("evidence") else None
 
 
 def edits_text(edits: Sequence[dict[str, Any]], limit: int = 8) -> str:

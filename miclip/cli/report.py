@@ -88,7 +88,7 @@ def _exhibit(name: str, clip: Any) -> Exhibit:
     from miclip.demo.queries import demo_queries
     from miclip.pictures.probe import ProbeImages
     from miclip.report import Exhibit
-    from miclip.retrieval import AtlasSearcher
+    from miclip.retrieval.search import AtlasSearcher
 
     model, images = load_target(name), held_out()
     atlas = find_atlas(name, model_weights_sha256=model.weights_sha256)

@@ -13,7 +13,6 @@ from miclip.cli.evidence import warn
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
 from miclip.cli.predict import UnitCount, read_image, resolve
-from miclip.cli.remote import RemoteBackend, edit_message
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
 from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
@@ -160,13 +159,12 @@ def _policy(
     wanted = [parse_steer(value) for value in steer]
     if any(isinstance(one, PolicySteer) for one in wanted):
         raise InvalidInput("STEER: name concepts or units here, not a policy.", field="STEER")
-    service = RemoteBackend(connected)
     if len(wanted) == 1 and isinstance(wanted[0], ConceptSteer):
-        where = search_layers(service, model, layers)
+        where = search_layers(connected, model, layers)
         concept = wanted[0]
         return make_policy(
             model=model, concept=concept.concept, scale=concept.factor, top_k=top_k, layers=where, method=method,
             reconstruct=reconstruct,
         )  # fmt: skip
-    edits = resolve(service, model, wanted, layers, top_k, method, reconstruct)["edits"]
-    return make_policy(model=model, edits=[edit_message(model, edit) for edit in edits])
+    edits = resolve(connected, model, wanted, layers, top_k, method, reconstruct)["edits"]
+    return make_policy(model=model, edits=edits)

@@ -14,33 +14,41 @@ from miclip.client.asynchronous import AsyncMiclipClient
 from miclip.client.blocking import MiclipClient
 from miclip.client.connection import Options
 from miclip.client.health import APPLICATIONS
-from miclip.client.results import (
-    AppliedSteering,
-    CaptureResult,
-    Concept,
+from miclip.client.steering import make_policy
+from miclip.client.watch import PolicyStream
+from miclip.models.predictions import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
+from miclip.retrieval.results import (
     DescribeResult,
+    Description,
     Embeddings,
-    ImagePrediction,
+    Evidence,
+    ImageTrace,
+    LabelShare,
+    LayerTrace,
     Localization,
     LocalizeResult,
     LocatedUnit,
-    Prediction,
-    PredictResult,
+    Provenance,
+    ScoredConcept,
+    TopImage,
     TraceResult,
-    UnitDescription,
+    UnitRecord,
+    UnitStatistics,
 )
-from miclip.client.steering import make_policy
-from miclip.client.watch import PolicyStream
 
 __all__ = [
     "APPLICATIONS",
     "AppliedSteering",
     "AsyncMiclipClient",
     "CaptureResult",
-    "Concept",
     "DescribeResult",
+    "Description",
     "Embeddings",
+    "Evidence",
     "ImagePrediction",
+    "ImageTrace",
+    "LabelShare",
+    "LayerTrace",
     "Localization",
     "LocalizeResult",
     "LocatedUnit",
@@ -49,7 +57,11 @@ __all__ = [
     "PolicyStream",
     "PredictResult",
     "Prediction",
+    "Provenance",
+    "ScoredConcept",
+    "TopImage",
     "TraceResult",
-    "UnitDescription",
+    "UnitRecord",
+    "UnitStatistics",
     "make_policy",
 ]

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import AlreadyExists, NotFound, Overloaded
-from miclip.retrieval import BUILTIN_VOCABULARIES, MODEL_LABELS, Vocabulary, builtin_concepts, concepts_sha256
+from miclip.retrieval.vocabulary import (
+    BUILTIN_VOCABULARIES,
+    MODEL_LABELS,
+    Vocabulary,
+    builtin_concepts,
+    concepts_sha256,
+)
 from miclip.v1 import retrieval_pb2 as pb
 from services.state.connection import connect, reachable, script
 from services.wire.edits import timestamp

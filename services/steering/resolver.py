@@ -17,10 +17,10 @@ from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
 from services.rpc import Peer, check_range, check_text
 from services.wire import edits as wire
+from services.wire.top_k import requested_top_k
 
 _MAX_TTL_S = 365 * 24 * 3600
 _MAX_NORM = 1000.0
-_DEFAULT_TOP_K = 5
 
 
 class Resolver:
@@ -77,7 +77,7 @@ class Resolver:
         bound = self._settings.max_strength
         scale = _number(concept.scale, f"{field}.scale", -bound, bound)
         limit = min(self._settings.max_edits, self._settings.max_top_k)
-        top_k = check_range(concept.top_k, f"{field}.top_k", 1, limit) if concept.HasField("top_k") else _DEFAULT_TOP_K
+        top_k = requested_top_k(concept, limit, field=f"{field}.top_k")
         request = retrieval_pb2.LocalizeConceptsRequest(
             model=model, texts=[text], layers=concept.layers, top_k=top_k, method=concept.method
         )

@@ -93,7 +93,7 @@ def test_a_wrong_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_logit_is_described_by_its_own_label() -> None:
     (answer,) = value_of("describe", "logits/1", "--top-k", "1")
-    assert answer["unit"] == "models/emoji-resnet/layers/logits/units/1"
+    assert answer["name"] == "models/emoji-resnet/layers/logits/units/1"
     assert answer["concepts"][0]["concept"] == "dog"
 
 
@@ -116,7 +116,7 @@ def test_a_concept_that_no_image_shows_is_doubted_beside_the_answer_and_a_label_
 
 
 def _names(answer: dict[str, Any]) -> list[Any]:
-    return [answer.get("unit"), [(one.get("concept"), one.get("unit")) for one in _entries(answer)]]
+    return [answer.get("name"), [(one.get("concept"), one.get("name")) for one in _entries(answer)]]
 
 
 def _entries(answer: dict[str, Any]) -> list[dict[str, Any]]:

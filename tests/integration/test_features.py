@@ -225,9 +225,9 @@ def test_the_client_takes_plain_names_of_dictionaries(server: Any, dog: bytes) -
     with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.api_key) as client:
         assert client.capture([dog], model="emoji-resnet", layers=[NAME]).activations[LAYER].shape == (1, FEATURES)
         described = client.describe(layer=LAYER, top_k=1).descriptions
-        assert [one.unit for one in described] == [f"{LAYER}/features/{unit}" for unit in range(FEATURES)]
+        assert [str(one.name) for one in described] == [f"{LAYER}/features/{unit}" for unit in range(FEATURES)]
         (found,) = client.localize("dog", model="emoji-resnet", layers=[NAME]).localizations
-        assert all(one.unit.startswith(LAYER) for one in found.units)
+        assert all(one.layer == NAME for one in found.units)
         edits = [Edit(NAME, strongest(dog, 1)[0], Op.SCALE, 0.0, reconstruct=True)]
         steered = client.predict([dog], model="emoji-resnet", edits=edits)
         assert steered.steering.fingerprint == fingerprint(edits)
