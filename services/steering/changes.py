@@ -13,7 +13,7 @@ from functools import cached_property
 from miclip.errors import InvalidInput
 from miclip.names import check_id
 from miclip.v1 import steering_pb2 as pb
-from services.state.policy_store import SteeringState, Stop, StoredPolicy, Touched
+from services.state.policy_store import Change, SteeringState, Stop, StoredPolicy
 from services.steering.messages import policy_message, stop_message, stop_messages
 
 PART_BYTES = 2**20
@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"(\d{1,20}-\d{1,20}) (\d{1,11}\.\d{3}) (.{0,128})", re.ASCI
 
 
 @dataclass(frozen=True)
-class Living:
+class InForce:
     """What is in force at one moment.
 
     Attributes:
@@ -38,7 +38,7 @@ class Living:
     state: SteeringState
 
     @classmethod
-    def of(cls, state: SteeringState, model: str, now: datetime) -> Living:
+    def of(cls, state: SteeringState, model: str, now: datetime) -> InForce:
         """What is in force of ``model`` (empty: of all)."""
         own = {key: one for key, one in state.policies.items() if model in ("", one.model)}
         expired = {key: one for key, one in own.items() if one.expired(now)}
@@ -92,7 +92,7 @@ class Position:
         return cls(cursor, float(at), check_id(model, field="resume_token") if model else "")
 
 
-def between(before: Living, after: Living) -> list[pb.PolicyChange]:
+def between(before: InForce, after: InForce) -> list[pb.PolicyChange]:
     """The changes that make ``after`` of ``before``: what stops first, what resumes last."""
     stopped = [_stop_change(model, stop) for model, stop in after.stops.items() if before.stops.get(model) != stop]
     gone = [_gone(key, one.model, after) for key, one in before.policies.items() if key not in after.policies]
@@ -100,16 +100,16 @@ def between(before: Living, after: Living) -> list[pb.PolicyChange]:
     return [*stopped, *gone, *_written(before, after), *resumed]
 
 
-def since(touched: Sequence[Touched], last: float, now: Living) -> list[pb.PolicyChange]:
+def since(changes: Sequence[Change], last: float, now: InForce) -> list[pb.PolicyChange]:
     """The changes behind a position: of each policy and stop what it is now.
 
     Args:
-        touched: What was written, deleted, stopped or resumed.
+        changes: What was written, deleted, stopped or resumed.
         last: Seconds since the epoch; what expired later is told.
         now: What is in force.
     """
-    stops = [_stop_change(one.model, now.stops.get(one.model)) for one in touched if not one.policy_id]
-    policies = {one.policy_id: one.model for one in touched if one.policy_id}
+    stops = [_stop_change(one.model, now.stops.get(one.model)) for one in changes if not one.policy_id]
+    policies = {one.policy_id: one.model for one in changes if one.policy_id}
     then = datetime.fromtimestamp(last, UTC)
     ended = {key: one.model for key, one in now.expired.items() if one.expires_at and one.expires_at > then}
     return stops + [_now(key, model, now) for key, model in {**policies, **ended}.items()]
@@ -122,7 +122,7 @@ def _stop_change(model: str, stop: Stop | None) -> pb.PolicyChange:
     return pb.PolicyChange(kind=kind, model=name, stop=None if stop is None else stop_message(model, stop))
 
 
-def _written(before: Living, after: Living) -> Iterator[pb.PolicyChange]:
+def _written(before: InForce, after: InForce) -> Iterator[pb.PolicyChange]:
     for key, policy in sorted(after.policies.items(), key=lambda item: item[1].updated_at):
         known = before.policies.get(key)
         if known is None or known.etag != policy.etag:
@@ -135,12 +135,12 @@ def _write_change(policy: StoredPolicy, *, new: bool) -> pb.PolicyChange:
     return pb.PolicyChange(kind=kind, name=message.name, model=message.model, policy=message)
 
 
-def _gone(policy_id: str, model: str, now: Living) -> pb.PolicyChange:
+def _gone(policy_id: str, model: str, now: InForce) -> pb.PolicyChange:
     expired = policy_id in now.expired
     kind = pb.POLICY_CHANGE_KIND_EXPIRED if expired else pb.POLICY_CHANGE_KIND_DELETED
     return pb.PolicyChange(kind=kind, name=f"policies/{policy_id}", model=f"models/{model}")
 
 
-def _now(policy_id: str, model: str, now: Living) -> pb.PolicyChange:
+def _now(policy_id: str, model: str, now: InForce) -> pb.PolicyChange:
     policy = now.policies.get(policy_id)
     return _gone(policy_id, model, now) if policy is None else _write_change(policy, new=policy.version == 1)

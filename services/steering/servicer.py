@@ -42,9 +42,9 @@ class SteeringServicer(Servicer):
             max_images=self.settings.max_images,
             max_texts=self.settings.max_texts,
         )
-        policies = PolicyCache(self.store, self.application)
-        policies.start()
-        self.watch = PolicyWatch(policies, self.store, self.settings)
+        self.policies = PolicyCache(self.store, self.application)
+        self.policies.start()
+        self.watch = PolicyWatch(self.policies, self.store, self.settings)
         self._background = asyncio.create_task(self.watch.end_with_the_replica())
 
     @rpc(Scope.STEER)
@@ -55,7 +55,7 @@ class SteeringServicer(Servicer):
         fields = await self._fields(request.policy)
         policy = StoredPolicy(policy_id=new_id, created_by=call.principal.key_id, **fields)
         await self._check_norm(policy)
-        await self._bury(new_id)
+        await self._delete_if_expired(new_id)
         await self.store.create_policy(policy, _audit("create", call, policy), self.settings.max_policies)
         series.POLICY_CHANGES.labels("create").inc()
         return pb.CreatePolicyResponse(policy=policy_message(policy))
@@ -69,7 +69,7 @@ class SteeringServicer(Servicer):
     async def ListPolicies(self, request: pb.ListPoliciesRequest, call: Call) -> pb.ListPoliciesResponse:
         """List policies, of one model or all."""
         model = parse_model(request.model, field="model").model if request.model else ""
-        state = await self.store.steering()
+        state = (await self.policies.newest()).state
         live = [p for _, p in sorted(state.policies.items()) if not p.expired() and model in ("", p.model)]
         page, token = page_of(live, request, self.settings.max_page_size)
         return pb.ListPoliciesResponse(
@@ -140,7 +140,7 @@ class SteeringServicer(Servicer):
         stop = Stop(reason=reason, stopped_at=time.time(), stopped_by=call.principal.key_id)
         await self.store.set_stop(model, stop, _audit("stop", call) | {"model": model, "reason": reason})
         series.POLICY_CHANGES.labels("stop").inc()
-        return pb.StopSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
+        return pb.StopSteeringResponse(stops=stop_messages(await self.store.stops()))
 
     @rpc(Scope.STEER)
     async def ResumeSteering(self, request: pb.ResumeSteeringRequest, call: Call) -> pb.ResumeSteeringResponse:
@@ -148,7 +148,7 @@ class SteeringServicer(Servicer):
         model, reason = await self._scope(request.model), self._reason(request.reason)
         await self.store.set_stop(model, None, _audit("resume", call) | {"model": model, "reason": reason})
         series.POLICY_CHANGES.labels("resume").inc()
-        return pb.ResumeSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
+        return pb.ResumeSteeringResponse(stops=stop_messages(await self.store.stops()))
 
     @rpc(Scope.READ)
     async def WatchPolicies(
@@ -175,12 +175,13 @@ class SteeringServicer(Servicer):
             raise NotFound(f"{field}: {name} has expired.", field=field)
         return policy
 
-    async def _bury(self, expired_id: str) -> None:
+    async def _delete_if_expired(self, policy_id: str) -> None:
         """Delete an expired policy, so that its id is free again."""
-        policy = (await self.store.steering()).policies.get(expired_id)
-        if policy is not None and policy.expired():
-            entry = {"action": "expire", "at": time.time(), "policy": expired_id}
-            await self.store.delete_policy(expired_id, policy.etag, entry)
+        with contextlib.suppress(NotFound):
+            policy = await self.store.policy(policy_id)
+            if policy.expired():
+                entry = {"action": "expire", "at": time.time(), "policy": policy_id}
+                await self.store.delete_policy(policy_id, policy.etag, entry)
 
     async def _check_norm(self, policy: StoredPolicy) -> None:
         if not policy.norm_limit:

@@ -19,7 +19,7 @@ from miclip.v1 import steering_pb2 as pb
 from services.metrics import series
 from services.state.policy_cache import PolicyCache, View
 from services.state.policy_store import Store
-from services.steering.changes import Living, Position, between, since
+from services.steering.changes import InForce, Position, between, since
 from services.steering.draining import draining
 from services.wire import edits as wire
 
@@ -42,8 +42,8 @@ class PolicyWatch:
         self._policies, self._store, self._settings = policies, store, settings
         self._watchers, self._closed = 0, False
         self._asking = asyncio.Semaphore(_ASKING)
-        self._living: dict[str, Living] = {}
-        self._steps: dict[str, tuple[Living, Living, list[pb.PolicyChange]]] = {}
+        self._in_force_by_model: dict[str, InForce] = {}
+        self._steps: dict[str, tuple[InForce, InForce, list[pb.PolicyChange]]] = {}
         series.POLICY_WATCHERS.labels("steering").set(0)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class PolicyWatch:
                     yield message
 
     async def _follow(
-        self, model: str, view: View, told: Living, last: datetime
+        self, model: str, view: View, told: InForce, last: datetime
     ) -> AsyncGenerator[pb.WatchPoliciesResponse, None]:
         # not all at the same moment, when many were opened at the same moment
         end = time.monotonic() + self._settings.max_watch_s * random.uniform(0.9, 1.0)
@@ -98,8 +98,8 @@ class PolicyWatch:
                 raise GoingAway("This replica is about to go; resume the stream, which another will answer.")
             was_stale, before, now = view.stale, _position(view, model, last), datetime.now(UTC)
             view = await self._policies.view()
-            living = self._in_force(view, model, now)
-            changes = self._step(model, told, living)
+            in_force = self._in_force(view, model, now)
+            changes = self._step(model, told, in_force)
             for message in self._changes(changes, view, before, _position(view, model, now)):
                 yield message
             silent = time.monotonic() - spoke >= self._settings.watch_heartbeat_s
@@ -107,20 +107,20 @@ class PolicyWatch:
                 yield self._message(view, heartbeat=pb.PolicyHeartbeat(), position=_position(view, model, now))
             if changes or silent or view.stale != was_stale:
                 spoke = time.monotonic()
-            told, last = living, now
+            told, last = in_force, now
 
-    def _in_force(self, view: View, model: str, now: datetime) -> Living:
+    def _in_force(self, view: View, model: str, now: datetime) -> InForce:
         """What is in force now."""
-        held = self._living.get(model)
+        held = self._in_force_by_model.get(model)
         if held is not None and held.state is view.state and (held.next_end is None or now < held.next_end):
             return held
-        if len(self._living) >= _SHARED:  # clients name models as they like
-            self._living.clear()
+        if len(self._in_force_by_model) >= _SHARED:  # clients name models as they like
+            self._in_force_by_model.clear()
             self._steps.clear()
-        self._living[model] = made = Living.of(view.state, model, now)
+        self._in_force_by_model[model] = made = InForce.of(view.state, model, now)
         return made
 
-    def _step(self, model: str, before: Living, after: Living) -> list[pb.PolicyChange]:
+    def _step(self, model: str, before: InForce, after: InForce) -> list[pb.PolicyChange]:
         """The changes from one to the other."""
         if before is after:
             return []
@@ -130,16 +130,16 @@ class PolicyWatch:
         return known[2]
 
     async def _missed(
-        self, position: Position | None, view: View, model: str, told: Living
+        self, position: Position | None, view: View, model: str, told: InForce
     ) -> list[pb.PolicyChange] | None:
         """What a resumed stream has not told; None where it must start anew."""
         if position is None or position.model != model:
             return None
         async with self._asking:
-            touched = await self._store.touched(position.cursor, view.state.cursor)
-        if touched is None:
+            changes = await self._store.changes(position.cursor, view.state.cursor)
+        if changes is None:
             return None
-        own = [one for one in touched if model in ("", one.model) or not (one.policy_id or one.model)]
+        own = [one for one in changes if model in ("", one.model) or not (one.policy_id or one.model)]
         return since(own, position.at, told)
 
     def _changes(

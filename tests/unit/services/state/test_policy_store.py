@@ -169,14 +169,15 @@ async def test_a_replica_keeps_its_policies_without_redis_says_so_and_recovers()
         await store.create_policy(policy(), AUDIT, 10)
         cache = PolicyCache(store)
         cache.start()
-        found, view = await cache.policy("p", "m", field="policy")
+        found, view = await cache.find("p")
+        assert found is not None
         assert (found.version, view.stale) == (1, False)
         first.close()
         await until(lambda: stale(cache))
-        found, view = await cache.policy("p", "m", field="policy")
+        found, view = await cache.find("p")
+        assert found is not None
         assert (found.version, view.stale) == (1, True)
-        with pytest.raises(NotReady):
-            await cache.policy("unheard-of", "m", field="policy")
+        assert (await cache.find("unheard-of"))[0] is None
         with EmbeddedRedis(Path(folder), Path(folder) / "data"):  # its data outlived it
             await until(lambda: fresh(cache))
             await store.replace_policy(found.changed(description="new"), found.etag, AUDIT)
@@ -194,7 +195,8 @@ async def fresh(cache: PolicyCache) -> bool:
 
 
 async def version(cache: PolicyCache, wanted: int) -> bool:
-    return (await cache.policy("p", "m", field="policy"))[0].version == wanted
+    policy, _ = await cache.find("p")
+    return policy is not None and policy.version == wanted
 
 
 async def until(condition: Any, seconds: float = 10) -> None:
