@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from miclip.errors import BadArtefact, InvalidInput, MiclipError, NotFound
+from miclip.errors import BadArtefact, MiclipError
 from miclip.names import parse_layer
-from miclip.steering.edits import Edit, Op, compile_edits
+from miclip.steering.compiled import CompiledPolicy, check_fit, compile_policy
+from miclip.steering.edits import Edit, Op
 from miclip.steering.policy import Policy
 from miclip.v1 import resources_pb2
 from miclip.v1 import steering_pb2 as pb
@@ -18,34 +20,19 @@ _GONE = (pb.POLICY_CHANGE_KIND_DELETED, pb.POLICY_CHANGE_KIND_EXPIRED)
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A policy as a forward pass needs it.
-
-    Attributes:
-        policy: The policy.
-        fingerprint: Of its edits; empty where they change nothing.
-        problem: Why this model cannot be edited so; None where it can.
-    """
-
-    policy: Policy
-    fingerprint: str
-    problem: MiclipError | None
-
-
-@dataclass(frozen=True)
 class State:
     """Policies and stops at one moment; replaced as a whole, so that a forward pass sees one of them.
 
     Attributes:
-        rules: By the name of the policy, ``policies/{id}``.
+        policies: Compiled for the attached model, by the name of the policy, ``policies/{id}``.
         stops: Ids of the models whose steering is stopped; ``""`` is all of them.
     """
 
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    policies: Mapping[str, CompiledPolicy] = field(default_factory=dict)
     stops: frozenset[str] = frozenset()
 
 
-class Known:
+class FollowedPolicies:
     """Follows the messages of one stream and the ones that resume it; written by one thread, read by any.
 
     Args:
@@ -80,40 +67,35 @@ class Known:
 
     def _take_part(self, part: pb.PolicySnapshot) -> None:
         before = State(stops=frozenset(map(_model, part.stops))) if part.first or self._parts is None else self._parts
-        self._parts = State({**before.rules, **self._rules(part.policies)}, before.stops)
+        self._parts = State({**before.policies, **self._compiled(part.policies)}, before.stops)
         if part.last:
             self.state, self._parts, self.whole = self._parts, None, True
 
     def _changed(self, change: pb.PolicyChange) -> State:
-        rules, stops, model = dict(self.state.rules), self.state.stops, change.model.removeprefix("models/")
+        policies, stops, model = dict(self.state.policies), self.state.stops, change.model.removeprefix("models/")
         if change.kind in _GONE:
-            rules.pop(change.name, None)
+            policies.pop(change.name, None)
         elif change.HasField("policy"):
-            rules |= self._rules([change.policy])
+            policies |= self._compiled([change.policy])
         elif change.kind == pb.POLICY_CHANGE_KIND_STOPPED:
             stops |= {model}
         elif change.kind == pb.POLICY_CHANGE_KIND_RESUMED:
             stops -= {model}
-        return State(rules, stops)
+        return State(policies, stops)
 
-    def _rules(self, messages: Iterable[pb.Policy]) -> dict[str, Rule]:
-        return {message.name: self._rule(_policy(message)) for message in messages}
+    def _compiled(self, messages: Iterable[pb.Policy]) -> dict[str, CompiledPolicy]:
+        return {
+            message.name: compile_policy(_policy(message), self._sizes, check=partial(_check, message.name))
+            for message in messages
+        }
 
-    def _rule(self, policy: Policy) -> Rule:
-        name, problem = f"policies/{policy.policy_id}", next(filter(None, map(self._problem, policy.edits)), None)
-        if problem is not None:
-            return Rule(policy, "", NotFound(f"{name}: {problem}", field="policy"))
-        made = compile_edits([policy.edits], self._sizes)
-        if not all(bool(one.gain.isfinite().all() and one.bias.isfinite().all()) for one in made.layers.values()):
-            text = f"{name}: together, its edits of a unit amount to what is no number."
-            return Rule(policy, "", InvalidInput(text, field="policy"))
-        return Rule(policy, policy.fingerprint if made else "", None)
 
-    def _problem(self, edit: Edit) -> str:
-        units = self._sizes.get(edit.layer)
-        if units is None:
-            return f"the attached model has no layer {edit.layer!r}; it has {', '.join(self._sizes)}."
-        return "" if edit.unit < units else f"{edit.layer!r} has {units} units, no unit {edit.unit}."
+def _check(name: str, edits: Sequence[Edit], layer_sizes: Mapping[str, int]) -> None:
+    """Check edits as ``check_fit`` does, and say which policy makes them."""
+    try:
+        check_fit(edits, layer_sizes)
+    except MiclipError as error:
+        raise type(error)(f"{name}: {error.message}", field=error.field) from None
 
 
 def _policy(message: pb.Policy) -> Policy:
