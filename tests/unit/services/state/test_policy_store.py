@@ -207,3 +207,39 @@ async def until(condition: Any, seconds: float = 10) -> None:
 
 def test_all_scopes_are_the_default() -> None:
     assert set(new_key("n")[1].scopes) == set(ALL_SCOPES)
+
+
+async def test_a_change_of_one_policy_reads_that_policy_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        await store.create_policy(policy(name), AUDIT, 10)
+    before = await store.steering()
+    parsed: list[str] = []
+    from_json = StoredPolicy.from_json.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[StoredPolicy], text: bytes) -> StoredPolicy:
+        made: StoredPolicy = from_json(cls, text)
+        parsed.append(made.policy_id)
+        return made
+
+    monkeypatch.setattr(StoredPolicy, "from_json", classmethod(counted))
+    changed = before.policies["b"].changed(description="new")
+    await store.replace_policy(changed, before.policies["b"].etag, AUDIT)
+    await store.delete_policy("c", "", AUDIT)
+    await store.set_stop("m", Stop(reason="r", stopped_at=1.0, stopped_by="k"), AUDIT)
+    after = await store.steering_since(before)
+    assert parsed == ["b"]
+    assert after.policies["a"] is before.policies["a"]
+    assert after == await store.steering()
+    assert await store.steering_since(after) == after
+
+
+@pytest.mark.parametrize("lost", ["trimmed", "empty"])
+async def test_where_the_stream_no_longer_knows_the_position_all_is_read(store: Store, lost: str) -> None:
+    await store.create_policy(policy("a"), AUDIT, 10)
+    before = await store.steering()
+    await store.create_policy(policy("b"), AUDIT, 10)
+    if lost == "trimmed":
+        await store._redis.xtrim("{miclip}:changes", maxlen=1, approximate=False)
+    else:
+        await store._redis.delete("{miclip}:changes")
+    assert (await store.steering_since(before)).policies.keys() == {"a", "b"}
