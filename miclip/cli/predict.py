@@ -161,7 +161,7 @@ def _reconstructed(edits: Sequence[UnitSteer]) -> list[UnitSteer]:
 
 def _caption(value: dict[str, Any]) -> str:
     applied = value["applied"]
-    what = applied["policy"] or edits_text(value["edits"])
+    what = applied["policy"] or edits_text([UnitSteer(**edit) for edit in value["edits"]])
     how = "" if applied["outcome"] == "applied" else f" · not applied: {applied['outcome'].replace('_', ' ')}"
     return f"steered by {what}{how}"
 

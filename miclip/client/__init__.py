@@ -29,8 +29,10 @@ from miclip.client.results import (
     TraceResult,
     UnitDescription,
 )
-from miclip.client.steering import make_policy
 from miclip.client.watch import PolicyStream
+from miclip.steering.policy import ConceptSteering, Policy, RequestedEdit, make_policy
+from miclip.steering.receipt import Receipt
+from miclip.steering.stop import Stop
 
 __all__ = [
     "APPLICATIONS",
@@ -38,6 +40,7 @@ __all__ = [
     "AsyncMiclipClient",
     "CaptureResult",
     "Concept",
+    "ConceptSteering",
     "DescribeResult",
     "Embeddings",
     "ImagePrediction",
@@ -46,9 +49,13 @@ __all__ = [
     "LocatedUnit",
     "MiclipClient",
     "Options",
+    "Policy",
     "PolicyStream",
     "PredictResult",
     "Prediction",
+    "Receipt",
+    "RequestedEdit",
+    "Stop",
     "TraceResult",
     "UnitDescription",
     "make_policy",

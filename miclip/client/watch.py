@@ -15,7 +15,8 @@ from miclip.client.connection import Call, Options, Stubs
 from miclip.client.failure import to_stream_error
 from miclip.client.steering import watch_request
 from miclip.errors import MiclipError, NotReady
-from miclip.v1.steering_pb2 import WatchPoliciesResponse
+from miclip.steering.watching import WatchMessage
+from miclip.wire.policies import read_watch_message
 
 SILENCES = 3
 """Heartbeats that are missed before a stream counts as dead."""
@@ -24,7 +25,7 @@ _ENDED = "The server ended the stream."
 _SILENT = "The stream fell silent."
 
 
-class PolicyStream(Iterator[WatchPoliciesResponse]):
+class PolicyStream(Iterator[WatchMessage]):
     """Messages of WatchPolicies, as ``MiclipClient.watch_policies`` returns them; a context manager.
 
     Each ``next`` waits for a message. ``close``, from any thread, ends the stream, and the iteration with it.
@@ -42,7 +43,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> WatchPoliciesResponse:
+    def __next__(self) -> WatchMessage:
         return next(self._messages)
 
     def __enter__(self) -> Self:
@@ -56,7 +57,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
         self._closed.set()
         self._cancel()
 
-    def _run(self) -> Generator[WatchPoliciesResponse]:
+    def _run(self) -> Generator[WatchMessage]:
         call: Call | None = None
         while not self._closed.is_set():
             rpc = watch_request(self._model, self.resume_token)
@@ -69,7 +70,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
                     silence.pause()
                     call.progressed()
                     self.resume_token = message.resume_token or self.resume_token
-                    yield message
+                    yield read_watch_message(message)
                     silence.start(SILENCES * message.heartbeat_seconds)
                 error: MiclipError = NotReady(_ENDED)
             except grpc.RpcError as failure:
@@ -84,7 +85,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
 
 async def follow(
     stubs: Stubs, options: Options, model: str, resume_token: str, timeout_s: float | None
-) -> AsyncGenerator[WatchPoliciesResponse, None]:
+) -> AsyncGenerator[WatchMessage, None]:
     """The same for asyncio; closed as every asynchronous generator is."""
     call, silence = None, _FIRST_S
     while True:
@@ -95,7 +96,7 @@ async def follow(
             while (message := await asyncio.wait_for(stream.read(), silence)) is not grpc.aio.EOF:
                 call.progressed()
                 resume_token, silence = message.resume_token or resume_token, SILENCES * message.heartbeat_seconds
-                yield message
+                yield read_watch_message(message)
             error: MiclipError = NotReady(_ENDED)
         except TimeoutError:
             error = NotReady(_SILENT)

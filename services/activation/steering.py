@@ -18,7 +18,6 @@ from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
 from services.rpc import Call, Scope
 from services.state.policy_cache import PolicyCache
-from services.state.policy_store import StoredPolicy
 from services.wire import edits as wire
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class RequestSteering:
         view = await self._policies.view()
         return decide_inline(edits, digest, view.state.stops, SteeredRequest(target.name, stale=view.stale))
 
-    async def _compiled(self, policy: StoredPolicy, target: TargetModel) -> CompiledPolicy:
+    async def _compiled(self, policy: Policy, target: TargetModel) -> CompiledPolicy:
         if policy.model != target.name:
             return CompiledPolicy(policy)  # never applied, whatever its edits are
         sizes, check = target.layer_sizes, partial(validate_edits, field="policy")

@@ -14,7 +14,7 @@ from miclip.errors import MiclipError
 from miclip.steering.compiled import CompiledPolicy
 from miclip.steering.policy import Policy
 from services.metrics import series
-from services.state.policy_store import SteeringState, Store, StoredPolicy
+from services.state.policy_store import SteeringState, Store
 
 _BLOCK_S = 5.0
 _RETRY_S = 0.5
@@ -88,7 +88,7 @@ class PolicyCache:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def find(self, policy_id: str) -> tuple[StoredPolicy | None, View]:
+    async def find(self, policy_id: str) -> tuple[Policy | None, View]:
         """A policy, expired or not; None where there is none. Raises NotReady."""
         view = await self.view()
         if policy_id not in view.state.policies and not view.stale:
@@ -97,9 +97,7 @@ class PolicyCache:
             view = await self.view()
         return view.state.policies.get(policy_id), view
 
-    async def compiled(
-        self, policy: StoredPolicy, key: str, make: Callable[[Policy], CompiledPolicy]
-    ) -> CompiledPolicy:
+    async def compiled(self, policy: Policy, key: str, make: Callable[[Policy], CompiledPolicy]) -> CompiledPolicy:
         """What a version of a policy was compiled to, made in a thread by the first request that needs it.
 
         Args:

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
-
 from miclip.errors import AlreadyExists, Conflict, NotFound, Overloaded
+from miclip.steering.changes import Written
 from miclip.steering.policy import Policy
+from miclip.steering.stop import Stop
 from services.state.connection import connect, reachable, script
 from services.state.keys import KeyRecord
 
@@ -31,46 +31,15 @@ _AUDIT_KEPT: Final = 1_000_000
 _KEYS_PER_NAME: Final = 2
 
 
-class StoredPolicy(Policy):
-    """A policy with what it was asked for.
-
-    Attributes:
-        asked: The concept or the edits as they were sent: a ``Policy`` message with nothing else, as proto JSON.
-    """
-
-    asked: str = "{}"
-
-
-class Stop(BaseModel):
-    """That steering is stopped, of one model or of all."""
-
-    model_config = ConfigDict(frozen=True)
-
-    reason: str
-    stopped_at: float
-    """Seconds since the epoch."""
-    stopped_by: str
-    """Id of the API key."""
-
-
 @dataclass(frozen=True)
 class SteeringState:
     """All policies and stops at one moment."""
 
-    policies: Mapping[str, StoredPolicy]
+    policies: Mapping[str, Policy]
     stops: Mapping[str, Stop]
     """By model id; ``""`` is the stop of all models."""
     cursor: str
     """Position in the change stream, for ``wait_for_change``."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """That a policy was written or deleted, or (with an empty ``policy_id``) that steering was stopped or resumed."""
-
-    policy_id: str
-    model: str
-    """Id of the model; empty of the stop of all."""
 
 
 class Store:
@@ -136,7 +105,7 @@ class Store:
         for policy_id, value in _pairs(written):
             policies.pop(policy_id.decode(), None)
             if value is not None:
-                policies[policy_id.decode()] = StoredPolicy.from_json(value)
+                policies[policy_id.decode()] = Policy.from_json(value)
         return SteeringState(policies, _stops(_pairs(stops)), cursor.decode())
 
     async def stops(self) -> Mapping[str, Stop]:
@@ -151,15 +120,15 @@ class Store:
             last = await self._redis.xrevrange(_CHANGES, count=1)
         return _cursor(last)
 
-    async def policy(self, policy_id: str) -> StoredPolicy:
+    async def policy(self, policy_id: str) -> Policy:
         """One policy; raises NotFound."""
         async with reachable():
             value = await self._redis.hget(_POLICIES, policy_id)
         if value is None:
             raise _no_policy(policy_id)
-        return StoredPolicy.from_json(value.decode())
+        return Policy.from_json(value.decode())
 
-    async def create_policy(self, policy: StoredPolicy, audit: Mapping[str, Any], limit: int) -> None:
+    async def create_policy(self, policy: Policy, audit: Mapping[str, Any], limit: int) -> None:
         """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
         outcome = await self._write(policy.policy_id, policy.to_json(), "", audit, limit)
         if outcome == "exists":
@@ -167,7 +136,7 @@ class Store:
         if outcome == "full":
             raise Overloaded(f"There are {limit} policies already; delete one first.", allowed=f"{limit} policies")
 
-    async def replace_policy(self, policy: StoredPolicy, expected_etag: str, audit: Mapping[str, Any]) -> None:
+    async def replace_policy(self, policy: Policy, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
         _raise_refused(
             policy.policy_id, await self._write(policy.policy_id, policy.to_json(), f"={expected_etag}", audit)
@@ -193,7 +162,7 @@ class Store:
         async with reachable():
             return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
 
-    async def changes(self, after: str, until: str) -> list[Change] | None:
+    async def written(self, after: str, until: str) -> list[Written] | None:
         """What changed after one position of the change stream, up to another, each once and in order.
 
         Returns:
@@ -206,8 +175,8 @@ class Store:
         known = entries and entries[0][0].decode() == after and all(b"model" in fields for _, fields in entries)
         if not known:
             return None
-        changes = [Change(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
-        return list(dict.fromkeys(changes))
+        written = [Written(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
+        return list(dict.fromkeys(written))
 
     # kill switch
 
@@ -233,8 +202,8 @@ class Store:
             return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
 
 
-def _parsed(values: Sequence[bytes]) -> list[StoredPolicy]:
-    return [StoredPolicy.from_json(value) for value in values]
+def _parsed(values: Sequence[bytes]) -> list[Policy]:
+    return [Policy.from_json(value) for value in values]
 
 
 def _stops(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, Stop]:

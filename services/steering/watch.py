@@ -15,13 +15,16 @@ from datetime import UTC, datetime
 
 from miclip.errors import GoingAway, Overloaded
 from miclip.settings import Settings
+from miclip.steering.changes import InForce, between, since
 from miclip.v1 import steering_pb2 as pb
+from miclip.wire.policies import write_change
+from miclip.wire.times import write_time
 from services.metrics import series
 from services.state.policy_cache import PolicyCache, View
-from services.state.policy_store import Store
-from services.steering.changes import InForce, Position, between, since
+from services.state.policy_store import SteeringState, Store
 from services.steering.draining import draining
-from services.wire import edits as wire
+from services.steering.position import Position
+from services.steering.snapshot import snapshot_parts
 
 _SHARED = 64
 _ASKING = 8  # of Redis at a time, however many streams are resumed together
@@ -42,7 +45,8 @@ class PolicyWatch:
         self._policies, self._store, self._settings = policies, store, settings
         self._watchers, self._closed = 0, False
         self._asking = asyncio.Semaphore(_ASKING)
-        self._in_force_by_model: dict[str, InForce] = {}
+        self._states: dict[str, tuple[SteeringState, InForce]] = {}
+        self._snapshots: dict[str, tuple[InForce, list[pb.PolicySnapshot]]] = {}
         self._steps: dict[str, tuple[InForce, InForce, list[pb.PolicyChange]]] = {}
         series.POLICY_WATCHERS.labels("steering").set(0)
 
@@ -75,7 +79,7 @@ class PolicyWatch:
             view, now = await self._policies.newest(), datetime.now(UTC)
             told = self._in_force(view, model, now)
             missed = await self._missed(position, view, model, told)
-            for part in told.snapshot if missed is None else ():
+            for part in self._snapshot(model, told) if missed is None else ():
                 yield self._message(view, snapshot=part, position=_position(view, model, now) if part.last else None)
             for message in self._changes(missed or [], view, position, _position(view, model, now)):
                 yield message
@@ -111,14 +115,23 @@ class PolicyWatch:
 
     def _in_force(self, view: View, model: str, now: datetime) -> InForce:
         """What is in force now."""
-        held = self._in_force_by_model.get(model)
-        if held is not None and held.state is view.state and (held.next_end is None or now < held.next_end):
-            return held
-        if len(self._in_force_by_model) >= _SHARED:  # clients name models as they like
-            self._in_force_by_model.clear()
+        state, in_force = self._states.get(model, (None, None))
+        if state is view.state and in_force and (in_force.next_end is None or now < in_force.next_end):
+            return in_force
+        if len(self._states) >= _SHARED:  # clients name models as they like
+            self._states.clear()
+            self._snapshots.clear()
             self._steps.clear()
-        self._in_force_by_model[model] = made = InForce.of(view.state, model, now)
-        return made
+        in_force = InForce.of(view.state.policies, view.state.stops, model, now)
+        self._states[model] = view.state, in_force
+        return in_force
+
+    def _snapshot(self, model: str, in_force: InForce) -> list[pb.PolicySnapshot]:
+        """All of it as messages."""
+        known = self._snapshots.get(model)
+        if known is None or known[0] is not in_force:
+            self._snapshots[model] = known = (in_force, snapshot_parts(in_force))
+        return known[1]
 
     def _step(self, model: str, before: InForce, after: InForce) -> list[pb.PolicyChange]:
         """The changes from one to the other."""
@@ -126,7 +139,7 @@ class PolicyWatch:
             return []
         known = self._steps.get(model)
         if known is None or known[0] is not before or known[1] is not after:
-            self._steps[model] = known = (before, after, between(before, after))
+            self._steps[model] = known = (before, after, [*map(write_change, between(before, after))])
         return known[2]
 
     async def _missed(
@@ -136,11 +149,11 @@ class PolicyWatch:
         if position is None or position.model != model:
             return None
         async with self._asking:
-            changes = await self._store.changes(position.cursor, view.state.cursor)
-        if changes is None:
+            written = await self._store.written(position.cursor, view.state.cursor)
+        if written is None:
             return None
-        own = [one for one in changes if model in ("", one.model) or not (one.policy_id or one.model)]
-        return since(own, position.at, told)
+        own = [one for one in written if model in ("", one.model) or not (one.policy_id or one.model)]
+        return [*map(write_change, since(own, position.at, told))]
 
     def _changes(
         self, changes: list[pb.PolicyChange], view: View, before: Position | None, after: Position
@@ -165,7 +178,7 @@ class PolicyWatch:
             resume_token=position.token() if position else "",
             heartbeat_seconds=self._settings.watch_heartbeat_s,
             stale=view.stale,
-            send_time=wire.timestamp(time.time()),
+            send_time=write_time(time.time()),
         )
 
     @contextlib.contextmanager

@@ -141,8 +141,7 @@ def test_what_happens_at_the_server_takes_effect_here_within_seconds(
         assert met(0, "not_found")
         made = client.create_policy(name.removeprefix("policies/"), make_policy(model=MODEL, edits=EDITS["neurons"]))
         soon(lambda: met(1, "applied"))
-        made.ttl_seconds = 3600
-        client.update_policy(made)
+        client.update_policy(made.replaced(ttl_seconds=3600))
         soon(lambda: met(2, "applied"))
         try:
             client.stop_steering("a test", model=MODEL)

@@ -22,7 +22,7 @@ REQUEST = SteeredRequest("m", "request-1")
 
 
 def compiled(edits: tuple[Edit, ...] = DOUBLE, **fields: object) -> CompiledPolicy:
-    values = {"policy_id": "p", "model": "m", "edits": edits, "version": 3, "updated_at": NOW} | fields
+    values = {"policy_id": "p", "model": "m", "edits": edits, "version": 3, "update_time": NOW} | fields
     return compile_policy(Policy.model_validate(values), SIZES, check=check_fit)
 
 

@@ -19,6 +19,7 @@ from miclip.models.target import TargetModel
 from miclip.steering import compiled, edits
 from miclip.steering.decision import Outcome
 from miclip.steering.edits import Edit, Op
+from miclip.steering.policy import Policy
 from miclip.v1 import resources_pb2
 from services.activation import steering
 from services.activation.batching import Batcher, Row
@@ -28,7 +29,7 @@ from services.rpc.auth import Principal
 from services.rpc.servicer import Call
 from services.state.keys import ALL_SCOPES
 from services.state.policy_cache import PolicyCache
-from services.state.policy_store import Store, StoredPolicy
+from services.state.policy_store import Store
 
 AUDIT = {"action": "test"}
 NAME = "policies/p"
@@ -87,8 +88,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return made
 
 
-def policy(unit: int = 1, model: str = "toy", **fields: Any) -> StoredPolicy:
-    return StoredPolicy(policy_id="p", model=model, edits=(Edit("1", unit, Op.SCALE, 0.0),), **fields)
+def policy(unit: int = 1, model: str = "toy", **fields: Any) -> Policy:
+    return Policy(policy_id="p", model=model, edits=(Edit("1", unit, Op.SCALE, 0.0),), **fields)
 
 
 def call(request_id: str = "r") -> Call:

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from redis import exceptions as redis_errors
 
 from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
 from miclip.steering.edits import Edit, Op
+from miclip.steering.policy import ConceptSteering, Policy
+from miclip.steering.stop import Stop
 from services.metrics import series
 from services.node.redis import EmbeddedRedis
 from services.state.keys import ALL_SCOPES, new_key
 from services.state.policy_cache import PolicyCache
-from services.state.policy_store import Stop, Store, StoredPolicy
+from services.state.policy_store import Store
 
 AUDIT = {"action": "test"}
 
@@ -40,12 +43,12 @@ async def store(redis: EmbeddedRedis) -> Any:
     await made.close()
 
 
-def policy(name: str = "p", **fields: Any) -> StoredPolicy:
-    return StoredPolicy(policy_id=name, model="m", edits=(Edit("layer4", 1, Op.SCALE, 0.0),), **fields)
+def policy(name: str = "p", **fields: Any) -> Policy:
+    return Policy(policy_id=name, model="m", edits=(Edit("layer4", 1, Op.SCALE, 0.0),), **fields)
 
 
 async def test_a_policy_comes_back_as_it_was_stored(store: Store) -> None:
-    stored = policy(ttl_seconds=5, traffic_share=0.25, asked='{"edits": {}}', concept="dog")
+    stored = policy(ttl_seconds=5, traffic_share=0.25, concept=ConceptSteering(text="dog", scale=2.0))
     await store.create_policy(stored, AUDIT, 10)
     assert await store.policy("p") == stored
     assert (await store.steering()).policies == {"p": stored}
@@ -111,7 +114,7 @@ async def test_every_write_is_in_the_audit_stream_and_no_refused_one(store: Stor
     await store.create_policy(stored, {"n": 1}, 10)
     with pytest.raises(Conflict):
         await store.replace_policy(stored.changed(), "wrong", {"n": 2})
-    await store.set_stop("", Stop(reason="r", stopped_at=1.0, stopped_by="k"), {"n": 3})
+    await store.set_stop("", Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k"), {"n": 3})
     await store.record({"n": 4})
     assert [entry["n"] for entry in await store.audit()] == [4, 3, 1]
 
@@ -134,7 +137,7 @@ async def test_a_waiting_replica_hears_of_a_change_at_once(store: Store) -> None
 
 
 async def test_stops_are_per_model_and_for_all(store: Store) -> None:
-    stop = Stop(reason="r", stopped_at=1.0, stopped_by="k")
+    stop = Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k")
     await store.set_stop("m", stop, AUDIT)
     await store.set_stop("", stop, AUDIT)
     assert (await store.steering()).stops == {"m": stop, "": stop}
@@ -214,18 +217,18 @@ async def test_a_change_of_one_policy_reads_that_policy_alone(store: Store, monk
         await store.create_policy(policy(name), AUDIT, 10)
     before = await store.steering()
     parsed: list[str] = []
-    from_json = StoredPolicy.from_json.__func__  # type: ignore[attr-defined]
+    from_json = Policy.from_json.__func__  # type: ignore[attr-defined]
 
-    def counted(cls: type[StoredPolicy], text: bytes) -> StoredPolicy:
-        made: StoredPolicy = from_json(cls, text)
+    def counted(cls: type[Policy], text: bytes) -> Policy:
+        made: Policy = from_json(cls, text)
         parsed.append(made.policy_id)
         return made
 
-    monkeypatch.setattr(StoredPolicy, "from_json", classmethod(counted))
+    monkeypatch.setattr(Policy, "from_json", classmethod(counted))
     changed = before.policies["b"].changed(description="new")
     await store.replace_policy(changed, before.policies["b"].etag, AUDIT)
     await store.delete_policy("c", "", AUDIT)
-    await store.set_stop("m", Stop(reason="r", stopped_at=1.0, stopped_by="k"), AUDIT)
+    await store.set_stop("m", Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k"), AUDIT)
     after = await store.steering_since(before)
     assert parsed == ["b"]
     assert after.policies["a"] is before.policies["a"]
