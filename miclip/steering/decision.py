@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -117,14 +117,12 @@ def is_stopped(stops: Container[str], model: str) -> bool:
 
 def _outcome(compiled: CompiledPolicy, stops: Container[str], request: SteeredRequest, now: datetime) -> Outcome:
     policy = compiled.policy
-    if policy.expired(now):
-        return Outcome.EXPIRED
-    if policy.model != request.model:
-        return Outcome.OTHER_MODEL
-    if not policy.applies_to(request.request_id):
-        return Outcome.NOT_IN_SHARE
-    if is_stopped(stops, request.model):
-        return Outcome.STOPPED
-    if compiled.problem is not None:
-        return Outcome.UNFIT
-    return Outcome.APPLIED if compiled.edits else Outcome.NONE
+    rules: tuple[tuple[Outcome, Callable[[], bool]], ...] = (
+        (Outcome.EXPIRED, lambda: policy.expired(now)),
+        (Outcome.OTHER_MODEL, lambda: policy.model != request.model),
+        (Outcome.NOT_IN_SHARE, lambda: not policy.applies_to(request.request_id)),
+        (Outcome.STOPPED, lambda: is_stopped(stops, request.model)),
+        (Outcome.UNFIT, lambda: compiled.problem is not None),
+        (Outcome.NONE, lambda: not compiled.edits),
+    )
+    return next((outcome for outcome, holds in rules if holds()), Outcome.APPLIED)
