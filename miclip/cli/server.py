@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miclip.cli import output
+from miclip.cli import output, policies
 from miclip.cli.connect import client
 from miclip.cli.examples import example_image, short
-from miclip.cli.policies import policy_value, stop_value
 from miclip.cli.versions import version
 from miclip.errors import AlreadyExists, NotReady, Unreachable
 from miclip.names import parse_layer
@@ -151,8 +150,8 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
     if ready:
         value["models"] = [_model_value(model) for model in connected.list_models()]
         with suppress(NotReady):  # while Redis cannot be reached the services go on with what they knew
-            value["policies"] = [policy_value(policy) for policy in connected.list_policies()]
-            value["stops"] = [stop_value(stop) for stop in connected.list_stops()]
+            value["policies"] = policies.as_json(connected.list_policies())
+            value["stops"] = policies.as_json(connected.list_stops())
     elif not any(answer == "SERVING" for answer in services.values()):
         raise Unreachable(f"The server at {connected.options.endpoint} does not answer.")
     return value
@@ -194,7 +193,7 @@ def _show_status(value: dict[str, Any]) -> None:
     if value["stops"] is None:
         say("\n[yellow]Policies: unknown, for the state store (Redis) cannot be reached.[/]")
         return
-    say(f"\nPolicies: {', '.join(output.text(p['policy']) for p in value['policies']) or 'none'}")
+    say(f"\nPolicies: {', '.join(output.text(p['policy_id']) for p in value['policies']) or 'none'}")
     for stop_ in value["stops"]:
         where = stop_["model"] or "all models"
         say(f"[yellow]Steering of {output.text(where)} is stopped:[/] {output.text(stop_['reason'])}")

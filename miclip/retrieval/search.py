@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, centre_texts, null_statistics
 from miclip.errors import InvalidInput
+from miclip.evidence import Evidence
 from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
 from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
@@ -19,7 +20,6 @@ from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
     DEFAULT_TOP_K,
     Description,
-    Evidence,
     Localization,
     LocalizationMix,
     LocatedUnit,

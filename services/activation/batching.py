@@ -17,7 +17,7 @@ from torch import Tensor
 
 from miclip import telemetry
 from miclip.models.target import TargetModel
-from miclip.steering.edits import Edit, compile_edits
+from miclip.steering.edits import NO_EDITS, CompiledEdits, assemble
 from services.metrics import series
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Row:
 
     Attributes:
         image: float32 ``[3, S, S]``, preprocessed.
-        edits: Validated edits; empty for none.
+        edits: Compiled for the model, on its device; empty for none.
         capture: Layers to read.
     """
 
     image: Tensor
-    edits: tuple[Edit, ...] = ()
+    edits: CompiledEdits = NO_EDITS
     capture: tuple[str, ...] = ()
 
 
@@ -176,7 +176,7 @@ class Batcher:
     def _compute(self, rows: Sequence[Row]) -> list[RowOutput]:
         images = torch.stack([row.image for row in rows])
         with series.stage(_SERVICE, "compile"):
-            edits = compile_edits([row.edits for row in rows], self.model.layer_sizes)
+            edits = assemble([row.edits for row in rows], self.model.layer_sizes)
         capture = tuple(dict.fromkeys(layer for row in rows for layer in row.capture))
         with series.stage(_SERVICE, "forward"):
             output = self.model.forward(images, capture, edits)

@@ -11,16 +11,17 @@ from ray import serve
 
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.predictions import top_predictions
-from miclip.names import ModelName, UnitName, parse_id, parse_model
-from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
+from miclip.names import ModelName, UnitName, parse_model
+from miclip.steering.decision import NOT_STEERED, Decision
+from miclip.steering.edits import NO_EDITS, CompiledEdits
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.activation import write_predictions
 from miclip.wire.common import write_kind, write_timings
+from services.activation.steering import Request, RequestSteering, message_of
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, page_of, rpc
-from services.state.policy_cache import PolicyCache, View
-from services.wire import edits as wire
+from services.state.policy_cache import PolicyCache
 from services.wire.layers import layers_of
 from services.wire.top_k import requested_top_k
 
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from services.activation.batching import Row, RowOutput
     from services.activation.hosting import Hosted, Hosting
 
-Request = pb.PredictRequest | pb.CaptureActivationsRequest
-
-_OUTCOMES = {value: name.removeprefix("STEERING_OUTCOME_").lower() for name, value in pb.SteeringOutcome.items()}
-
 
 class ActivationServicer(Servicer):
     """Translates; the batching is in ``services.activation.batching``, the model in ``miclip.models``."""
@@ -44,8 +41,9 @@ class ActivationServicer(Servicer):
 
     async def start(self) -> None:
         """Load the models and start following the policies."""
-        self.policies = PolicyCache(self.store)
-        self.policies.start()
+        policies = PolicyCache(self.store)
+        policies.start()
+        self.steering = RequestSteering(policies)
         self.hosting = await asyncio.to_thread(_open_hosting)
         await self.hosting.preload()
         loops = (self.hosting.watch_gpus(), self.hosting.watch_drift())
@@ -72,16 +70,17 @@ class ActivationServicer(Servicer):
         """Classify images, steered or not, with the unsteered answer beside it when asked for."""
         hosted = await self._hosted(request.model, "model")
         top_k = requested_top_k(request, self.settings.max_top_k)
-        edits, applied = await self._steered(request, hosted, call)
+        decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
         watched = hosted.drift.due() if call.external else ()
-        rows = _rows(images, edits, () if edits else watched)
-        baseline = request.include_baseline and edits != ()
-        outputs, times = await hosted.batcher.run([*rows, *_rows(images, (), watched)] if baseline else rows)
+        rows = _rows(images, decision.edits, () if decision.edits else watched)
+        baseline = request.include_baseline and bool(decision.edits)
+        outputs, times = await hosted.batcher.run([*rows, *_rows(images, NO_EDITS, watched)] if baseline else rows)
         hosted.drift.observe(outputs)
         check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
+        applied = message_of(decision, request.policy)
         response = pb.PredictResponse(steering=applied, weights_sha256=hosted.target.weights_sha256)
         for index in range(len(images)):
             result = response.results.add()
@@ -102,15 +101,15 @@ class ActivationServicer(Servicer):
         check_size(request.layers, "layers", 1, len(target.layers))
         layers = layers_of(request.layers, target.name, target.layers)
         top_k = requested_top_k(request, self.settings.max_top_k, default=0)
-        edits, applied = await self._steered(request, hosted, call)
+        decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
-        outputs, times = await hosted.batcher.run(_rows(images, edits, layers))
+        outputs, times = await hosted.batcher.run(_rows(images, decision.edits, layers))
         check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
         return pb.CaptureActivationsResponse(
             results=[_activations(output, target.name, layers, top_k) for output in outputs],
-            steering=applied,
+            steering=message_of(decision, request.policy),
             timings=write_timings(seconds),
             weights_sha256=target.weights_sha256,
         )
@@ -151,47 +150,23 @@ class ActivationServicer(Servicer):
             values[f"{name}_seconds"] = getattr(self.settings, f"{name}_s")
         return pb.Limits(**values)
 
-    async def _steered(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        """The same as ``_steering``, counted when a client asks."""
-        edits, applied = await self._steering(request, hosted, call)
+    async def _steered(self, request: Request, hosted: Hosted, call: Call) -> Decision:
+        """What steering the request gets, counted when a client asks."""
+        decision = await self._decision(request, hosted, call)
         if call.external:
-            series.STEERING_OUTCOMES.labels(hosted.target.name, _OUTCOMES[applied.outcome]).inc()
-        return edits, applied
+            series.STEERING_OUTCOMES.labels(hosted.target.name, decision.outcome.value).inc()
+        return decision
 
-    async def _steering(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        """The edits that this request gets, and what to say about them."""
+    async def _decision(self, request: Request, hosted: Hosted, call: Call) -> Decision:
         kind = request.WhichOneof("steering")
         if kind is None:
-            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
-        if kind == "edits":
-            return await self._inline(request, hosted, call)
-        policy_id = parse_id(request.policy, "policies", field="policy")
-        policy, view = await self.policies.policy(policy_id, hosted.target.name, field="policy")
-        validate_edits(policy.edits, hosted.target.layer_sizes, field="policy")
-        applied = pb.AppliedSteering(policy=request.policy, policy_version=policy.version, stale=view.stale)
-        if not policy.applies_to(call.request_id):
-            applied.outcome = pb.STEERING_OUTCOME_NOT_IN_SHARE
-            return (), applied
-        return _settle(policy.edits, hosted, view, applied)
-
-    async def _inline(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        call.principal.require(Scope.STEER)
-        target, messages = hosted.target, request.edits.edits
+            return NOT_STEERED
+        if kind == "policy":
+            return await self.steering.by_policy(request.policy, hosted.target, call)
+        messages = request.edits.edits
         relative = any(message.relative_to_max for message in messages)
         maximum = await self.hosting.maxima(hosted) if relative else _no_maximum
-        edits = wire.to_edits(messages, target.name, target.layer_sizes, maximum, field="edits.edits")
-        if not edits:
-            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
-        if not call.external:  # previews measure edits also while steering is stopped
-            return _apply(edits, hosted, pb.AppliedSteering())
-        view = await self.policies.view()
-        return _settle(edits, hosted, view, pb.AppliedSteering(stale=view.stale))
+        return await self.steering.inline(messages, hosted.target, maximum, call)
 
     async def _decode(self, images: Sequence[bytes], hosted: Hosted) -> tuple[list[Tensor], dict[str, float]]:
         check_size(images, "images", 1, self.settings.max_images)
@@ -210,26 +185,6 @@ def _no_maximum(_layer: str, _unit: int) -> float:
     return 0.0
 
 
-def _settle(
-    edits: tuple[Edit, ...], hosted: Hosted, view: View, applied: pb.AppliedSteering
-) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-    if "" in view.state.stops or hosted.target.name in view.state.stops:
-        applied.outcome = pb.STEERING_OUTCOME_STOPPED
-        return (), applied
-    return _apply(edits, hosted, applied)
-
-
-def _apply(
-    edits: tuple[Edit, ...], hosted: Hosted, applied: pb.AppliedSteering
-) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-    if not compile_edits([edits], hosted.target.layer_sizes):
-        applied.outcome = pb.STEERING_OUTCOME_NONE
-        return (), applied
-    applied.outcome = pb.STEERING_OUTCOME_APPLIED
-    applied.fingerprint = fingerprint(edits)
-    return edits, applied
-
-
 def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
     """Refuse edits, each in its range, that together drive the model out of the range of its numbers."""
     steering = request.WhichOneof("steering")
@@ -239,7 +194,7 @@ def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
         raise InvalidInput(text, field=steering, allowed="edits under which all outputs are finite")
 
 
-def _rows(images: Sequence[Tensor], edits: tuple[Edit, ...], capture: tuple[str, ...] = ()) -> list[Row]:
+def _rows(images: Sequence[Tensor], edits: CompiledEdits, capture: tuple[str, ...] = ()) -> list[Row]:
     from services.activation.batching import Row
 
     return [Row(image, edits, capture) for image in images]
