@@ -3,12 +3,12 @@
 A model is a key of the catalogue, never a path from a request. There are three sources; the first that knows an id
 wins:
 
-* the demo's models, which come with the package;
+* the models of the bundles (``miclip.bundles``), by default those that come with the package;
 * models imported into ``settings().data_dir / "models"`` (``Catalogue.import_model``);
 * the JSON file ``settings().catalogue``: ``{"models": {ID: {"source": "timm/resnet50", "weights": FILE, "labels":
   FILE, "layers": [PATH, …]}}}``. Weights are a safetensors file or ``"hub"``; labels and layers may be left out.
 
-Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the folder of the demo's models or in
+Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the bundle's folder of models or in
 ``settings().data_dir / "models"`` whichever source the model has, and are loaded with it.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from miclip.bundles import Bundle, bundles
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
 from miclip.models.clip import Clip, build_clip, load_open_clip
 from miclip.models.dictionaries import DictionaryManifest, read_dictionaries
@@ -31,11 +32,6 @@ from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.names import check_id
 from miclip.settings import settings
-
-DEMO_MODELS = Path(__file__).parent / "demo" / "assets" / "models"
-"""The models that come with the package."""
-DEMO_CLIP = "emoji-clip"
-"""Id of the CLIP that comes with the package."""
 
 
 class Entry(BaseModel):
@@ -60,7 +56,7 @@ class Catalogue:
     """The models that may be loaded.
 
     Args:
-        demo: Folder of the demo's models; the packaged one by default.
+        bundled: Bundles; those of ``settings().bundles`` by default.
         imported: Folder of imported models; under ``settings().data_dir`` by default.
         file: Catalogue file; ``settings().catalogue`` by default.
 
@@ -69,13 +65,16 @@ class Catalogue:
         InvalidInput: it holds an id that is no resource id.
     """
 
-    def __init__(self, demo: Path = DEMO_MODELS, imported: Path | None = None, file: Path | None = None) -> None:
+    def __init__(
+        self, bundled: Sequence[Bundle] | None = None, imported: Path | None = None, file: Path | None = None
+    ) -> None:
+        self._bundles = bundles() if bundled is None else tuple(bundled)
         self._imported = imported or settings().data_dir / "models"
-        self._folders = (demo, self._imported)
+        self._folders = (*(bundle.models for bundle in self._bundles), self._imported)
         self._entries = _read_entries(file or settings().catalogue)
 
     def model_ids(self) -> list[str]:
-        """Return the ids of all models: the demo's first, each source sorted."""
+        """Return the ids of all models: the bundles' first, each source sorted."""
         found = [path.stem for folder in self._folders for path in sorted(folder.glob("*.json")) if _is_target(path)]
         return list(dict.fromkeys([*found, *sorted(self._entries)]))
 
@@ -102,21 +101,24 @@ class Catalogue:
             raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
 
     def dictionaries(self, model: str) -> list[tuple[DictionaryManifest, SparseAutoencoder]]:
-        """Return the dictionaries of a model: the packaged ones first, each by id; raises BadArtefact."""
+        """Return the dictionaries of a model: the bundles' first, each by id; raises BadArtefact."""
         return [pair for folder in self._folders for pair in read_dictionaries(folder, model)]
 
     def load_clip(self, device: str | None = None) -> Clip:
-        """Load the CLIP of the shared space: ``settings().clip``, or the demo's when that is empty.
+        """Load the CLIP of the shared space: ``settings().clip``, or the first bundle's when that is empty.
 
         Raises:
-            BadArtefact: the demo's files are missing or broken.
-            InvalidInput: ``settings().clip`` or its weights cannot be used.
+            BadArtefact: the bundle's files are missing or broken.
+            InvalidInput: ``settings().clip`` or its weights cannot be used; or it is empty, and no bundle has a CLIP.
         """
         where = pick_device(device)
         if settings().clip:
             return load_open_clip(settings().clip, settings().clip_weights, where)
-        spec = read_spec(self._folders[0], DEMO_CLIP, ClipSpec)
-        state = read_state(self._folders[0], DEMO_CLIP, spec)
+        bundle = next((bundle for bundle in self._bundles if bundle.manifest.clip), None)
+        if bundle is None:
+            raise InvalidInput("No bundle has a CLIP. Set MICLIP_CLIP and MICLIP_CLIP_WEIGHTS.", field="MICLIP_CLIP")
+        spec = read_spec(bundle.models, bundle.manifest.clip, ClipSpec)
+        state = read_state(bundle.models, bundle.manifest.clip, spec)
         return build_clip(spec.config, spec.preprocessing, state, text_sha256=spec.text_sha256, device=where)
 
     def import_model(

@@ -28,11 +28,11 @@ from miclip.retrieval.results import (
 )
 from miclip.retrieval.search import AtlasSearcher, LocalizationMethod, Modality, gathering
 from miclip.retrieval.vocabulary import (
-    BUILTIN_VOCABULARIES,
     MODEL_LABELS,
     EmbedTexts,
     Vocabulary,
     builtin_concepts,
+    builtin_vocabularies,
     check_concept,
     check_concepts,
     concepts_sha256,
@@ -42,7 +42,6 @@ from miclip.retrieval.vocabulary import (
 
 __all__ = [
     "ABSTAIN_CONTRAST",
-    "BUILTIN_VOCABULARIES",
     "MODEL_LABELS",
     "AtlasSearcher",
     "AttributionStore",
@@ -64,6 +63,7 @@ __all__ = [
     "VectorIndex",
     "Vocabulary",
     "builtin_concepts",
+    "builtin_vocabularies",
     "check_concept",
     "check_concepts",
     "concepts_sha256",

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from miclip.atlas import Atlas, AtlasManifest, find_atlas
 from miclip.atlas.store import active_atlas_id
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.bundles import bundle_of_model
+from miclip.catalogue import Catalogue
 from miclip.errors import BadArtefact, NotAligned
 from miclip.images import decode_image
 from miclip.models.target import TargetModel
@@ -61,9 +62,9 @@ class Hosting:
         return sorted(self._catalogue.model_ids())
 
     async def preload(self) -> None:
-        """Load the models that come with the package; the others are loaded when first asked for."""
+        """Load the models of the bundles; the others are loaded when first asked for."""
         for model in self.model_ids():
-            if (DEMO_MODELS / f"{model}.json").is_file():
+            if bundle_of_model(model):
                 await self.get(model)
 
     async def get(self, model: str) -> Hosted:

@@ -14,7 +14,7 @@ from miclip.names import LayerName, ModelName
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2 as pb
 from services.aligner.jobs import AlignmentChoices, Job, JobSpec
-from services.aligner.worker import DEMO_PROBE_SET, probe_set_names
+from services.aligner.worker import probe_set_names
 from services.rpc import check_range
 from services.wire.edits import LAYER_KINDS, UNIT_EMBEDDINGS, layer_of, timestamp
 
@@ -40,8 +40,8 @@ def new_spec(
         InvalidInput: a value is out of range, or the probe set is unknown.
         NotFound: the model has no such layer.
     """
-    probe_set = request.probe_set or DEMO_PROBE_SET
     names = probe_set_names(config)
+    probe_set = request.probe_set or "".join(names[:1])
     if probe_set not in names:
         allowed = ", ".join(names)
         raise InvalidInput(f"probe_set: {probe_set[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)

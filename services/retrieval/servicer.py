@@ -19,6 +19,7 @@ from miclip.retrieval import (
     Localization,
     Modality,
     Vocabulary,
+    builtin_vocabularies,
     check_concepts,
 )
 from miclip.v1 import retrieval_pb2 as pb
@@ -26,7 +27,6 @@ from services.metrics import series
 from services.retrieval import messages
 from services.retrieval.vocabulary_resolver import Words
 from services.retrieval.vocabulary_store import (
-    BUILTINS,
     VocabularyStore,
     already_exists,
     builtin_message,
@@ -158,7 +158,7 @@ class RetrievalServicer(Servicer):
         """Embed and keep a vocabulary."""
         vocabulary_id = check_id(request.vocabulary_id, field="vocabulary_id")
         concepts = await asyncio.to_thread(check_concepts, request.concepts)
-        if vocabulary_id in BUILTINS or await self.vocabularies.record(vocabulary_id) is not None:
+        if vocabulary_id in builtin_vocabularies() or await self.vocabularies.record(vocabulary_id) is not None:
             raise already_exists(vocabulary_id)
         vocabulary, clip_id = await self.words.of_concepts(concepts, vocabulary_id)
         record = await self.vocabularies.create(vocabulary, clip_id, self.settings.max_vocabularies)
@@ -168,10 +168,10 @@ class RetrievalServicer(Servicer):
     async def ListVocabularies(self, request: pb.ListVocabulariesRequest, call: Call) -> pb.ListVocabulariesResponse:
         """List vocabularies, those that come with miclip among them."""
         kept = {record.vocabulary_id: record for record in await self.vocabularies.records()}
-        ids = sorted({*kept, *BUILTINS})
-        page, token = page_of(ids, request, self.settings.max_page_size)
+        builtin = builtin_vocabularies()
+        page, token = page_of(sorted({*kept, *builtin}), request, self.settings.max_page_size)
         found = [
-            await asyncio.to_thread(builtin_message, key) if key in BUILTINS else vocabulary_message(kept[key])
+            await asyncio.to_thread(builtin_message, key) if key in builtin else vocabulary_message(kept[key])
             for key in page
         ]
         return pb.ListVocabulariesResponse(vocabularies=found, next_page_token=token)
@@ -180,7 +180,7 @@ class RetrievalServicer(Servicer):
     async def DeleteVocabulary(self, request: pb.DeleteVocabularyRequest, call: Call) -> pb.DeleteVocabularyResponse:
         """Delete a vocabulary that a user made."""
         vocabulary_id = parse_id(request.name, "vocabularies")
-        if vocabulary_id in BUILTINS:
+        if vocabulary_id in builtin_vocabularies():
             text = f"name: vocabularies/{vocabulary_id} comes with miclip and cannot be deleted."
             raise InvalidInput(text, field="name", allowed="a vocabulary that CreateVocabulary made")
         await self.vocabularies.delete(vocabulary_id)

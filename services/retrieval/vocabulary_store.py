@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import AlreadyExists, NotFound, Overloaded
-from miclip.retrieval import BUILTIN_VOCABULARIES, MODEL_LABELS, Vocabulary, builtin_concepts, concepts_sha256
+from miclip.retrieval import MODEL_LABELS, Vocabulary, builtin_concepts, concepts_sha256
 from miclip.v1 import retrieval_pb2 as pb
 from services.state.policy_store import connect, reachable
 from services.wire.edits import timestamp
 
 _INDEX: Final = "{miclip}:vocabularies"
 _ONE: Final = "{miclip}:vocabulary:"
-BUILTINS: Final = frozenset(BUILTIN_VOCABULARIES)
-"""Ids of the vocabularies that come with miclip."""
 
 # KEYS: index, vocabulary.  ARGV: id, record, concepts, embeddings, most vocabularies.
 _CREATE = """

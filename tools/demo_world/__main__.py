@@ -1,33 +1,41 @@
-"""``miclip demo``: the bundled world."""
+"""Rebuild the demo's bundle: ``python -m tools.demo_world`` in the root of the repository.
+
+Renders the drawings, trains CLIP and two target models, aligns them, and writes ``miclip/demo/assets``. Needs the extra
+``build``, npm and its registry; takes an hour on two cores. After Ctrl-C the same command continues.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from miclip.cli import output
 from miclip.cli.progress import progress_bar
-
-app = typer.Typer(cls=output.Commands, no_args_is_help=True, help="The bundled models, images and atlases.")
-
-Directory = Annotated[Path, typer.Option("--directory", help="Keeps packages, pixels and checkpoints of the build.")]
+from miclip.errors import MiclipError
 
 
-@app.command()
-def build(directory: Directory = Path(".demo-build"), as_json: output.Json = False) -> None:
-    """Rebuild the bundled world: render the drawings, train CLIP and two targets, align them, write the assets.
+def main() -> int:
+    """Build, and print the figures of the result as JSON."""
+    from tools.demo_world.build import build
 
-    Needs the extra `build` and the npm registry; takes an hour on two cores. Ctrl-C keeps what is done.
-    """
-    from miclip.demo.build import build as run
-
+    parser = argparse.ArgumentParser(prog="python -m tools.demo_world", description=__doc__)
+    parser.add_argument(
+        "--directory", type=Path, default=Path(".demo-build"), help="Keeps packages, pixels and checkpoints."
+    )
+    directory: Path = parser.parse_args().directory
     try:
         with progress_bar() as report:
-            manifest = run(directory, report)
+            manifest = build(directory, report)
     except KeyboardInterrupt:
-        output.note("Stopped. The same command goes on where it stopped.")
-        raise typer.Exit(130) from None
-    output.emit(manifest, as_json, lambda: output.out.print(json.dumps(manifest, indent=1), markup=False))
+        print("Stopped. Run the same command to continue.", file=sys.stderr)
+        return 130
+    except MiclipError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    print(json.dumps(manifest, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,44 +1,18 @@
-"""The demo world's words and pictures: emoji concepts, drawing styles, classes.
+"""The demo world's concepts: every emoji with its name, group, keywords and drawings.
 
 Everything is read from published packages: names, groups and keywords from
-``emojibase-data`` (MIT), drawings from the Iconify packages of the styles below.
+``emojibase-data`` (MIT), drawings from the Iconify packages of the styles.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-TRAIN_STYLES = ("noto", "fluent-emoji-flat", "fluent-emoji", "emojione", "noto-v1")
-VALIDATION_STYLE = "fxemoji"
-HELD_OUT_STYLE = "twemoji"
-STYLES = (*TRAIN_STYLES, VALIDATION_STYLE, HELD_OUT_STYLE)
-
-# Single namable things drawn in all seven styles; near-duplicates ("dog face" beside "dog") are left out, so
-# that a mistake of a target model is a mistake and not a matter of naming.
-CLASSES = (
-    "monkey", "dog", "wolf", "cat", "tiger", "horse", "cow", "pig", "goat", "camel", "elephant", "mouse",
-    "bear", "koala", "panda", "rooster", "penguin", "frog", "crocodile", "turtle", "snake", "whale", "dolphin",
-    "tropical fish", "octopus", "snail", "ant", "honeybee", "lady beetle", "spider",
-    "rose", "sunflower", "tulip", "palm tree", "cactus", "maple leaf", "mushroom",
-    "grapes", "watermelon", "lemon", "banana", "pineapple", "red apple", "pear", "peach", "cherries",
-    "strawberry", "tomato", "bread", "hamburger", "french fries", "sushi", "ice cream", "doughnut", "cookie",
-    "birthday cake", "chocolate bar", "lollipop", "baby bottle", "hot beverage", "wine glass", "cocktail glass",
-    "beer mug",
-    "volcano", "ferris wheel", "castle", "church", "fountain", "tent", "locomotive", "bus", "ambulance",
-    "fire engine", "police car", "tractor", "motorcycle", "bicycle", "anchor", "sailboat", "airplane",
-    "helicopter", "rocket",
-    "watch", "alarm clock", "thermometer", "umbrella", "snowflake", "rainbow", "fire", "balloon",
-    "jack-o-lantern", "Christmas tree", "trophy", "soccer ball", "baseball", "american football", "glasses",
-    "sunglasses", "necktie", "jeans", "dress", "backpack", "crown", "top hat", "lipstick", "gem stone", "bell",
-    "microphone", "headphone", "saxophone", "trumpet", "guitar", "violin", "television", "camera", "candle",
-    "light bulb", "envelope", "pencil", "paperclip", "key", "hammer", "wrench", "microscope", "telescope",
-    "syringe", "toilet", "moai",
-)  # fmt: skip
+from miclip.demo.concepts import STYLES, TRAIN_STYLES, slugify
 
 _EXCLUDED_GROUPS = (None, 2, 9)  # emojibase groups: none, components (skin tones), flags
 _VARIANT = re.compile(r"\b(man|woman|men|women)\b|skin tone")
@@ -61,12 +35,6 @@ class Concept:
     group: str
     keywords: tuple[str, ...]
     icons: dict[str, str]
-
-
-def slugify(name: str) -> str:
-    """Return ``name`` in lower-case ASCII with hyphens, as icon sets spell it."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower().replace("'", "")
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
 def load_concepts(packages: Path) -> list[Concept]:

@@ -20,34 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from miclip.demo.assets import ASSETS
 from miclip.demo.concepts import CLASSES
-from miclip.demo.wordnet import Nouns
-from miclip.evaluation.queries import Query
+from miclip.demo.queries import KINDS
+from tools.demo_world.wordnet import Nouns
 
-QUERIES = ASSETS / "queries.json"
-NOUNS = ASSETS / "vocabularies" / "nouns.txt"
-KINDS = ("synonyms", "keywords", "categories")
 SHORTCODES = ("iamcal", "emojibase", "joypixels", "github")
 MAJORITY = 0.5
 
 _WORDS = re.compile(r"[a-z]{3,}([ -][a-z]+)*")
 _ADJECTIVES = {"marine", "prepared", "asian", "sweet", "ground", "water", "air", "religious", "geographic"}
-
-
-def demo_queries() -> dict[str, tuple[Query, ...]]:
-    """Return the shipped queries by kind; classes are indices into ``CLASSES``."""
-    index = {name: label for label, name in enumerate(CLASSES)}
-    saved = json.loads(QUERIES.read_text(encoding="utf-8"))
-    return {
-        kind: tuple(Query(text, tuple(index[name] for name in names)) for text, names in saved[kind].items())
-        for kind in KINDS
-    }
-
-
-def common_nouns() -> tuple[str, ...]:
-    """Return the shipped vocabulary of common English nouns."""
-    return tuple(NOUNS.read_text(encoding="utf-8").splitlines())
 
 
 def build_nouns(packages: Path) -> list[str]:
