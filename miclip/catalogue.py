@@ -14,9 +14,11 @@ Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the bundle's f
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,8 +26,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from miclip.bundles import Bundle, bundles
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
+from miclip.models.card import ModelCard, make_card, read_card, write_card
 from miclip.models.clip import Clip, build_clip, load_open_clip
-from miclip.models.dictionaries import DictionaryManifest, read_dictionaries
+from miclip.models.dictionaries import MANIFEST as DICTIONARY_MANIFEST
+from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, read_dictionaries
 from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
 from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
 from miclip.models.sae import SparseAutoencoder
@@ -72,6 +76,7 @@ class Catalogue:
         self._imported = imported or settings().data_dir / "models"
         self._folders = (*(bundle.models for bundle in self._bundles), self._imported)
         self._entries = _read_entries(file or settings().catalogue)
+        self._cards: dict[str, ModelCard] = {}
 
     def model_ids(self) -> list[str]:
         """Return the ids of all models: the bundles' first, each source sorted."""
@@ -91,6 +96,34 @@ class Catalogue:
         """
         self.check_known(model)
         return self._with_dictionaries(self._load(model, pick_device(device)))
+
+    def card(self, model: str) -> ModelCard:
+        """Return what is known of a model without loading it.
+
+        The card lies beside the imported models. One that is missing, or was made from other files, is made anew: that
+        loads the model once, into the memory of the CPU.
+
+        Raises:
+            NotFound: no such model.
+            BadArtefact: its files are missing, broken, or do not belong together.
+        """
+        self.check_known(model)
+        source = self._source_sha256(model)
+        kept = self._cards.get(model)
+        card = kept if kept and kept.source_sha256 == source else read_card(self._card_path(model), source)
+        if card is None:
+            return self.save_card(self.load_target(model, "cpu"))
+        self._cards[model] = card
+        return card
+
+    def save_card(self, target: TargetModel) -> ModelCard:
+        """Write down what a loaded model of this catalogue is; returns its card."""
+        card = make_card(target, self._source_sha256(target.name))
+        if card != self._cards.get(target.name):
+            self._cards[target.name] = card
+            with suppress(OSError):  # a data directory that is read-only; the card is kept in memory
+                write_card(self._card_path(target.name), card)
+        return card
 
     def check_known(self, model: str) -> None:
         """Raise NotFound, with the models that there are, unless ``model`` is one."""
@@ -146,7 +179,25 @@ class Catalogue:
         spec, module = load_foreign(source, weights, labels=labels, layers=layers)
         target = as_target(model, spec, module)
         write_model(self._imported, model, spec, module.state_dict())
+        self.save_card(target)
         return target
+
+    def _card_path(self, model: str) -> Path:
+        return self._imported.parent / "cards" / f"{model}.json"
+
+    def _source_sha256(self, model: str) -> str:
+        """Hash what says which weights, labels, layers and dictionaries a model has; reads no weights."""
+        digest = hashlib.sha256()
+        specs = [folder / f"{model}.json" for folder in self._folders]
+        spec = next((path for path in specs if path.is_file()), None)
+        if spec is not None:
+            digest.update(spec.read_bytes())
+        elif model in self._entries:
+            digest.update(_entry_state(self._entries[model]).encode())
+        for folder in self._folders:
+            for path in sorted(dictionary_folder(folder, model).glob(f"*/{DICTIONARY_MANIFEST}")):
+                digest.update(path.parent.name.encode() + path.read_bytes())
+        return digest.hexdigest()
 
     def _load(self, model: str, device: str) -> TargetModel:
         for folder in self._folders:
@@ -227,6 +278,12 @@ def _read_entries(file: Path | None) -> dict[str, Entry]:
     for name in entries:
         check_id(name, field="models")
     return entries
+
+
+def _entry_state(entry: Entry) -> str:
+    files = [Path(entry.weights), *([entry.labels] if entry.labels else [])]
+    states = [file.stat() for file in files if file.is_file()]
+    return json.dumps([entry.model_dump(mode="json"), [(state.st_size, state.st_mtime_ns) for state in states]])
 
 
 def _is_target(path: Path) -> bool:

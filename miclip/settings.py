@@ -121,6 +121,12 @@ class Settings(BaseSettings):
     """Longest time of a stream of WatchPolicies in seconds; clients then resume it, maybe at another replica."""
     watch_heartbeat_s: float = Field(default=5.0, ge=0.1)
     """Longest silence of a stream of WatchPolicies in seconds."""
+    max_loaded_models: int = Field(default=16, ge=0)
+    """Target models that an activation replica keeps loaded; the least recently used leaves for another. 0 is no
+    limit."""
+    model_bytes: int = Field(default=0, ge=0)
+    """Bytes on the device that the loaded target models of a replica may take together; 0 is no limit but the
+    device's memory. Inputs and activations of a batch come on top."""
     max_batch: int = Field(default=32, ge=1)
     """Images in one forward pass of the activation service."""
     batch_wait_s: float = Field(default=0.005, ge=0)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from miclip.bundles import Bundle, BundleManifest, bundle_of_model, bundled_probe_sets, bundles
 from miclip.bundles.manifest import MANIFEST
@@ -253,3 +254,50 @@ def test_a_broken_manifest_of_a_bundle_is_refused(tmp_path: Path, content: str) 
     (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(BadArtefact, match="MICLIP_BUNDLES"):
         Bundle(tmp_path).manifest  # noqa: B018
+
+
+def test_an_import_writes_the_card_that_answers_without_loading(
+    catalogue: Catalogue, resnet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = catalogue.import_model("mine", "timm/test_resnet", resnet, labels=LABELS)
+    assert [path.name for path in (tmp_path / "cards").iterdir()] == ["mine.json"]
+    later = Catalogue([], tmp_path / "imported")
+    monkeypatch.setattr(later, "load_target", lambda *_: pytest.fail("the model was loaded"))
+    card = later.card("mine")
+    assert (card.labels, card.weights_sha256) == (LABELS, imported.weights_sha256)
+    assert {layer.name: layer.units for layer in card.layers} == imported.layer_sizes
+    with pytest.raises(NotFound):
+        later.card("other")
+
+
+def test_a_card_knows_the_dictionaries_and_is_stale_once_they_change(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(DEMO.folder, folder, ignore=shutil.ignore_patterns("images", "atlases"))
+    first = Catalogue([Bundle(folder)], tmp_path / "imported").card("emoji-resnet")
+    features = {layer.name: layer.dictionary for layer in first.layers if layer.kind == "features"}
+    assert len(features) == 2
+    assert all(card and len(card.sha256) == 64 and card.quality for card in features.values())
+    shutil.rmtree(folder / "models" / "emoji-resnet.dictionaries" / "topk-256")
+    second = Catalogue([Bundle(folder)], tmp_path / "imported").card("emoji-resnet")
+    assert len(second.layers) == len(first.layers) - 1
+    assert second.bytes < first.bytes
+
+
+def test_where_no_card_can_be_written_it_is_kept_in_memory(
+    demo: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cards").write_text("a file where the folder should be")
+    catalogue = Catalogue([demo], tmp_path / "imported")
+    card = catalogue.card("emoji-vit")
+    monkeypatch.setattr(catalogue, "load_target", lambda *_: pytest.fail("the model was loaded again"))
+    assert catalogue.card("emoji-vit") == card
+
+
+def test_the_card_of_a_filed_model_is_stale_once_its_weights_change(demo: Bundle, resnet: str, tmp_path: Path) -> None:
+    weights, entry = Path(resnet).with_suffix(".safetensors"), {"source": "timm/test_resnet"}
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    entry |= {"weights": str(weights), "labels": str(tmp_path / "labels.txt")}
+    file = file_with(tmp_path, {"models": {"filed": entry}})
+    first = Catalogue([demo], tmp_path / "imported", file).card("filed")
+    save_file({name: tensor * 2 for name, tensor in load_file(weights).items()}, weights)
+    assert Catalogue([demo], tmp_path / "imported", file).card("filed").weights_sha256 != first.weights_sha256
