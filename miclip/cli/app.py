@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from miclip.cli import demo, key, output, picture, sae, steer
+from miclip.cli import key, output, picture, sae, steer
 from miclip.cli.align import align
 from miclip.cli.describe import describe
 from miclip.cli.evaluate import evaluate
@@ -40,7 +40,6 @@ app.add_typer(key.app, name="key", rich_help_panel="The server")
 app.add_typer(steer.app, name="steer", rich_help_panel="Ask")
 app.add_typer(picture.app, name="picture", rich_help_panel="Ask")
 app.add_typer(sae.app, name="sae", rich_help_panel="Make and measure")
-app.add_typer(demo.app, name="demo", rich_help_panel="Make and measure")
 
 
 def _print_version(wanted: bool) -> None:

@@ -72,10 +72,10 @@ def write_report(result: Mapping[str, Any], out: Path, option: str) -> dict[str,
 
 def exhibits(result: Mapping[str, Any]) -> list[Exhibit]:
     """Return what the pictures of a result's targets are made from; a target that is not of the demo has none."""
-    from miclip.catalogue import DEMO_MODELS, Catalogue, load_clip
+    from miclip.bundles import bundle_of_model
+    from miclip.catalogue import load_clip
 
-    demo = {path.stem for path in DEMO_MODELS.glob("*.json")} & set(Catalogue(DEMO_MODELS).model_ids())
-    names = [name for name in result["targets"] if name in demo]
+    names = [name for name in result["targets"] if bundle_of_model(name)]
     clip = load_clip() if names else None
     return [_exhibit(name, clip) for name in names]
 

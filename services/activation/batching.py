@@ -94,6 +94,15 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"forward-{self.model.name}")
         self._joined = asyncio.Event()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._queue and not self._coming and (self._worker is None or self._worker.done())
+
+    def close(self) -> None:
+        """End the thread, once what runs in it has ended; the batcher takes no more rows."""
+        self._thread.shutdown(wait=False)
+
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
         """Tell that a request is being decoded, so that a batch waits for it for a moment."""

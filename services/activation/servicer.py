@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -21,6 +22,7 @@ from miclip.wire.common import write_kind, write_timings
 from services.activation.steering import Request, RequestSteering, message_of
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, page_of, rpc
+from services.state.active_atlases import ActiveAtlases
 from services.state.policy_cache import PolicyCache
 from services.wire.layers import layers_of
 from services.wire.top_k import requested_top_k
@@ -28,7 +30,7 @@ from services.wire.top_k import requested_top_k
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from miclip.models.sae import SparseAutoencoder
+    from miclip.models.card import DictionaryCard, ModelCard
     from services.activation.batching import Row, RowOutput
     from services.activation.hosting import Hosted, Hosting
 
@@ -44,31 +46,35 @@ class ActivationServicer(Servicer):
         policies = PolicyCache(self.store)
         policies.start()
         self.steering = RequestSteering(policies)
-        self.hosting = await asyncio.to_thread(_open_hosting)
+        self.hosting = await asyncio.to_thread(_open_hosting, self.settings.redis_url)
         await self.hosting.preload()
         loops = (self.hosting.watch_gpus(), self.hosting.watch_drift())
         self._background = [asyncio.create_task(loop) for loop in loops]
 
     @rpc(Scope.READ)
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
-        """List the models of the catalogue."""
+        """List the models of the catalogue by their cards; loads none of them."""
         ids = await asyncio.to_thread(self.hosting.model_ids)
         page, token = page_of(ids, request, self.settings.max_page_size)
-        models = [await self._model(await self.hosting.get(model)) for model in page]
+        models = [await self._model(await self.hosting.card(model)) for model in page]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
     @rpc(Scope.READ)
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """Describe one model, with the limits of this server."""
-        hosted = await self._hosted(request.name, "name")
-        model = await self._model(hosted)
-        model.labels.extend(hosted.target.labels)
+        with _blaming("name"):
+            card = await self.hosting.card(parse_model(request.name, field="name").model)
+        model = await self._model(card)
+        model.labels.extend(card.labels)
         return pb.GetModelResponse(model=model, limits=self._limits())
 
     @rpc(Scope.READ)
     async def Predict(self, request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
         """Classify images, steered or not, with the unsteered answer beside it when asked for."""
-        hosted = await self._hosted(request.model, "model")
+        async with self._using(request.model) as hosted:
+            return await self._predict(request, hosted, call)
+
+    async def _predict(self, request: pb.PredictRequest, hosted: Hosted, call: Call) -> pb.PredictResponse:
         top_k = requested_top_k(request, self.settings.max_top_k)
         decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
@@ -96,7 +102,12 @@ class ActivationServicer(Servicer):
         self, request: pb.CaptureActivationsRequest, call: Call
     ) -> pb.CaptureActivationsResponse:
         """Read pooled activations, all of a layer or the strongest."""
-        hosted = await self._hosted(request.model, "model")
+        async with self._using(request.model) as hosted:
+            return await self._capture(request, hosted, call)
+
+    async def _capture(
+        self, request: pb.CaptureActivationsRequest, hosted: Hosted, call: Call
+    ) -> pb.CaptureActivationsResponse:
         target = hosted.target
         check_size(request.layers, "layers", 1, len(target.layers))
         layers = layers_of(request.layers, target.name, target.layers)
@@ -114,33 +125,33 @@ class ActivationServicer(Servicer):
             weights_sha256=target.weights_sha256,
         )
 
-    async def _hosted(self, name: str, field: str) -> Hosted:
-        model = parse_model(name, field=field).model
-        try:
-            return await self.hosting.get(model)
-        except NotFound as error:
-            raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
+    @contextlib.asynccontextmanager
+    async def _using(self, name: str) -> AsyncIterator[Hosted]:
+        """Hold the model of a request until the block ends; raises what ``Hosting.use`` raises."""
+        model = parse_model(name, field="model").model
+        async with contextlib.AsyncExitStack() as stack:
+            with _blaming("model"):
+                hosted = await stack.enter_async_context(self.hosting.use(model))
+            yield hosted
 
-    async def _model(self, hosted: Hosted) -> pb.Model:
-        target = hosted.target
-        atlas_id, manifest = await self.hosting.atlas_of(hosted)
+    async def _model(self, card: ModelCard) -> pb.Model:
+        atlas_id, manifest = await self.hosting.atlas_of(card)
         model = pb.Model(
-            name=str(ModelName(target.name)),
-            weights_sha256=target.weights_sha256,
-            input_size=target.input_size,
+            name=str(ModelName(card.model)),
+            weights_sha256=card.weights_sha256,
+            input_size=card.input_size,
             atlas=f"atlases/{atlas_id}" if atlas_id else "",
-            device=target.device.type,
+            device=self.hosting.device,
         )
-        for layer in target.layers.values():
+        for layer in card.layers:
             entry = manifest.layer(layer.name) if manifest else None
-            sae = target.dictionaries.get(layer.name)
             model.layers.add(
                 name=f"{model.name}/layers/{layer.name}",
                 kind=write_kind(resources_pb2.LayerKind, layer.kind),
                 units=layer.units,
                 aligned=entry is not None,
                 default_embedding=write_kind(resources_pb2.UnitEmbedding, entry.unit_embedding) if entry else None,
-                dictionary=_dictionary(sae) if sae else None,
+                dictionary=_dictionary(layer.dictionary) if layer.dictionary else None,
             )
         return model
 
@@ -175,10 +186,10 @@ class ActivationServicer(Servicer):
         return decoded, {"decode": time.perf_counter() - started}
 
 
-def _open_hosting() -> Hosting:
+def _open_hosting(redis_url: str) -> Hosting:
     from services.activation.hosting import Hosting  # torch and timm, which only the replica needs
 
-    return Hosting()
+    return Hosting(ActiveAtlases(redis_url))
 
 
 def _no_maximum(_layer: str, _unit: int) -> float:
@@ -200,9 +211,17 @@ def _rows(images: Sequence[Tensor], edits: CompiledEdits, capture: tuple[str, ..
     return [Row(image, edits, capture) for image in images]
 
 
-def _dictionary(sae: SparseAutoencoder) -> pb.Dictionary:
-    config = sae.config
-    return pb.Dictionary(sha256=sae.sha256, activation=str(config.activation), k=config.k, **sae.quality)
+def _dictionary(card: DictionaryCard) -> pb.Dictionary:
+    return pb.Dictionary(sha256=card.sha256, activation=card.activation, k=card.k, **card.quality)
+
+
+@contextlib.contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Name the field of the request that names the model, where there is no such model."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
 
 
 def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Prediction]:

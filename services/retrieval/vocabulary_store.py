@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import AlreadyExists, NotFound, Overloaded
 from miclip.retrieval.vocabulary import (
-    BUILTIN_VOCABULARIES,
     MODEL_LABELS,
     Vocabulary,
     builtin_concepts,
@@ -24,8 +23,6 @@ from services.wire.edits import timestamp
 
 _INDEX: Final = "{miclip}:vocabularies"
 _ONE: Final = "{miclip}:vocabulary:"
-BUILTINS: Final = frozenset(BUILTIN_VOCABULARIES)
-"""Ids of the vocabularies that come with miclip."""
 
 
 class VocabularyRecord(BaseModel):

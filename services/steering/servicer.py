@@ -22,7 +22,7 @@ from miclip.wire.receipts import write_receipt
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
 from services.state.policy_cache import PolicyCache
-from services.steering.probes import DemoProbes, GivenProbes, Probes
+from services.steering.probes import GivenProbes, Probes, known_probes
 from services.steering.receipts import Measurer
 from services.steering.resolver import Resolver, policy_id
 from services.steering.watch import PolicyWatch
@@ -123,7 +123,9 @@ class SteeringServicer(Servicer):
             fields = await self._fields(request.policy)
             policy = Policy(policy_id="preview", **fields)
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        probes: Probes = GivenProbes(request.images) if request.images else DemoProbes(model.labels)
+        probes: Probes = GivenProbes(request.images)
+        if not request.images:
+            probes = await asyncio.to_thread(known_probes, model, self.settings, "images")
         concept = policy.concept.text.strip() if policy.concept else ""
         with series.stage(self.application, "measure"):
             receipt = await self.measurer.receipt(
@@ -192,7 +194,8 @@ class SteeringServicer(Servicer):
         if not policy.norm_limit:
             return
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        change = await self.measurer.norm_change(model, policy.edits, DemoProbes(model.labels))
+        probes = await asyncio.to_thread(known_probes, model, self.settings, "policy.norm_limit")
+        change = await self.measurer.norm_change(model, policy.edits, probes)
         if not change <= policy.norm_limit:  # also refuses NaN
             text = (
                 f"policy.norm_limit is {policy.norm_limit:g}, but the edits change a layer by {change:.3g} times its "

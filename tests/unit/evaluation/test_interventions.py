@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.evaluation import baselines
 from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.evaluation.methods import last_weight
@@ -17,12 +16,13 @@ from miclip.evaluation.record import recorded
 from miclip.evaluation.resume import layer_output, resume_from
 from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.small import small_resnet, small_vit
 from miclip.models.target import TargetModel
 
 
 @pytest.mark.parametrize(
     ("build", "layer"),
-    [(emoji_resnet, "layer3"), (emoji_resnet, "layer4"), (emoji_vit, "blocks.1"), (emoji_vit, "norm")],
+    [(small_resnet, "layer3"), (small_resnet, "layer4"), (small_vit, "blocks.1"), (small_vit, "norm")],
 )
 def test_the_resumed_network_gives_the_whole_networks_logits(build, layer: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
@@ -185,7 +185,7 @@ def test_a_planted_concept_is_found_by_the_baseline(method) -> None:  # type: ig
 
 
 def test_the_last_weight_is_that_of_the_logits_and_of_no_other_width() -> None:
-    network = emoji_resnet(7)
+    network = small_resnet(7)
     found = last_weight(network, 7, 256)
     assert found is not None
     assert np.array_equal(found, network.fc.weight.detach().numpy())

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.catalogue import Catalogue
 from miclip.cli import evaluation_tables
+from miclip.demo.assets import DEMO
 from miclip.demo.concepts import TRAIN_STYLES
 from miclip.demo.probe import StyleViews, held_out
 from miclip.demo.queries import demo_queries
@@ -29,7 +30,7 @@ SETTINGS = EvaluationSettings(
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str], Path]:
-    catalogue, store = Catalogue(DEMO_MODELS), tmp_path_factory.mktemp("evaluation")
+    catalogue, store = Catalogue([DEMO]), tmp_path_factory.mktemp("evaluation")
     images = held_out()
     subject = Subject(
         catalogue.load_target("emoji-resnet", "cpu"), "layer4", "layer3", images, images.labels, demo_queries()

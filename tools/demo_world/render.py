@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from miclip.demo.concepts import Concept
+from tools.demo_world.concepts import Concept
 
 SIZE = 96
 """Edge of the stored images in pixels."""

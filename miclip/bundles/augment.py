@@ -121,11 +121,6 @@ def _uniform(count: int, generator: torch.Generator) -> Uniform:
     return uniform
 
 
-def training_views(size: int) -> Augment:
-    """The wide augmentation of training."""
-    return Augment(size, erase=0.25)
-
-
 def evaluation_views(size: int) -> Augment:
     """The moderate, fixed augmentation of probe sets and evaluation."""
     return Augment(size, rotation=12.0, scale=(0.85, 1.2), shift=0.1, colour=0.2)

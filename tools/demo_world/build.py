@@ -1,4 +1,4 @@
-"""``miclip demo build``: the whole demo world from published packages, in resumable steps.
+"""``python -m tools.demo_world``: the whole demo world from published packages, in resumable steps.
 
 Every step leaves its result in the build directory and is skipped when that is there, so an interrupted build goes on.
 """
@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,30 @@ from torch import Tensor, nn
 
 from miclip import progress
 from miclip.alignment import AlignmentConfig, align_model
+from miclip.bundles import Bundle, BundleImages, BundleManifest, ImageSet
+from miclip.bundles.augment import evaluation_views
+from miclip.bundles.manifest import MANIFEST
 from miclip.catalogue import Catalogue
 from miclip.demo import assets
-from miclip.demo.architectures import IMAGE_SIZE
-from miclip.demo.augment import evaluation_views
-from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, load_concepts
-from miclip.demo.fetch import fetch_packages, imagenet_lite0_weights
+from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, dictionary_probe, held_out
-from miclip.demo.queries import build_nouns, build_queries
-from miclip.demo.render import encode_webp, render_style
-from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
-from miclip.demo.train_target import Drawings, Stage, top1, train_target
 from miclip.dictionaries import SaeRecipe, train_dictionary
 from miclip.files import replacing
 from miclip.models import _torchvision  # noqa: F401  (before timm)
 from miclip.models.clip import build_clip
 from miclip.models.dictionaries import dictionary_folder
-from miclip.models.files import TargetSpec, clip_state, demo_clip_spec, write_model
+from miclip.models.families import build_module
+from miclip.models.files import TargetSpec, clip_state, write_model
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import Layout
 from miclip.progress import Progress, Report, StageKind, about, silent
+from tools.demo_world.clip_spec import demo_clip_spec
+from tools.demo_world.concepts import Concept, load_concepts
+from tools.demo_world.fetch import fetch_packages, imagenet_lite0_weights
+from tools.demo_world.queries import build_nouns, build_queries
+from tools.demo_world.render import encode_webp, render_style
+from tools.demo_world.train_clip import paraphrases, retrieval_accuracy, train_image_tower
+from tools.demo_world.train_target import IMAGE_SIZE, Drawings, Stage, top1, train_target
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class TargetRecipe:
     """How a demo target model is built and trained."""
 
     architecture: str
+    parameters: dict[str, Any]
     layers: tuple[str, ...]
     stages: tuple[Stage, ...]
     teacher: str = ""
@@ -52,10 +58,12 @@ class TargetRecipe:
 
 TARGETS = {
     "emoji-resnet": TargetRecipe(
-        "emoji_resnet", ("layer1", "layer2", "layer3", "layer4"), (Stage(600_000, 2e-3), Stage(150_000, 1e-3))
+        "miclip/resnet", {"blocks": [1, 1, 1, 1], "channels": [32, 64, 128, 256], "stem_width": 16},
+        ("layer1", "layer2", "layer3", "layer4"), (Stage(600_000, 2e-3), Stage(150_000, 1e-3))
     ),
     "emoji-vit": TargetRecipe(
-        "emoji_vit", ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm"),
+        "miclip/vit", {"size": IMAGE_SIZE, "width": 128, "depth": 4, "heads": 4, "mlp_ratio": 3.0},
+        ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm"),
         (Stage(260_000, 1.5e-3), Stage(80_000, 8e-4), Stage(300_000, 1.5e-3)), "emoji-resnet",
     ),
 }  # fmt: skip
@@ -107,6 +115,7 @@ class Build:
             self._render(style, concepts)
             self._report(Progress(progress.Stage(StageKind.DRAWINGS), index + 1, len(STYLES)))
         self._write_images(concepts)
+        self._write_manifest(concepts)
         self._write_queries()
         for name, recipe in TARGETS.items():
             self._target(name, recipe, concepts)
@@ -147,6 +156,14 @@ class Build:
             for pixels, label in zip(found.pixels, found.labels.tolist(), strict=True):
                 (folder / f"{slugs[label]}.webp").write_bytes(encode_webp(pixels.permute(1, 2, 0).numpy()))
 
+    def _write_manifest(self, concepts: list[Concept]) -> None:
+        files = {name: next(c.slug for c in concepts if c.name == name) for name in CLASSES}
+        manifest = bundle_manifest(files)
+        (self._output / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def _catalogue(self) -> Catalogue:
+        return Catalogue([Bundle(self._output)])
+
     def _write_queries(self) -> None:
         text = json.dumps(build_queries(self._packages), indent=1, ensure_ascii=False)
         (self._output / "queries.json").write_text(text + "\n", encoding="utf-8")
@@ -157,20 +174,21 @@ class Build:
         trained = self._directory / f"{name}.safetensors"
         if not trained.exists():
             model = train_target(
-                recipe.architecture, self.drawings(TRAIN_STYLES, concepts, classes=False),
+                partial(build_module, recipe.architecture, parameters=recipe.parameters),
+                self.drawings(TRAIN_STYLES, concepts, classes=False),
                 self.drawings(TRAIN_STYLES, concepts, classes=True), recipe.stages,
                 self._directory / f"{name}.checkpoint",
                 about(name, self._report), teacher=self._teacher(recipe),
             )  # fmt: skip
             _save(model.state_dict(), trained)
         spec = TargetSpec(
-            architecture=f"miclip.demo.architectures:{recipe.architecture}", labels=CLASSES, layers=recipe.layers,
+            architecture=recipe.architecture, parameters=recipe.parameters, labels=CLASSES, layers=recipe.layers,
             preprocessing=Preprocessing(IMAGE_SIZE, resize="squash", interpolation="bilinear"), layout=Layout(),
         )  # fmt: skip
         write_model(self._output / "models", name, spec, load_file(trained), half=True)
 
     def _teacher(self, recipe: TargetRecipe) -> nn.Module | None:
-        return Catalogue(self._output / "models").load_target(recipe.teacher, "cpu").module if recipe.teacher else None
+        return self._catalogue().load_target(recipe.teacher, "cpu").module if recipe.teacher else None
 
     def _clip(self, concepts: list[Concept]) -> None:
         trained = self._directory / f"{CLIP_NAME}.safetensors"
@@ -198,7 +216,7 @@ class Build:
         for recipe in DICTIONARIES[model]:
             if not (trained / recipe.name).is_dir():
                 train_dictionary(
-                    Catalogue(self._output / "models").load_target(model, "cpu"), recipe.layer,
+                    self._catalogue().load_target(model, "cpu"), recipe.layer,
                     dictionary_probe(recipe.views), recipe.name,
                     SaeRecipe(features=recipe.features, k=recipe.k, steps=4000, batch=2048),
                     models=self._directory / "dictionaries", store=self._directory / "stores",
@@ -209,7 +227,7 @@ class Build:
         shutil.copytree(trained, kept)
 
     def _align(self) -> None:
-        catalogue = Catalogue(self._output / "models")
+        catalogue = self._catalogue()
         clip = catalogue.load_clip("cpu")
         shutil.rmtree(self._output / "atlases", ignore_errors=True)
         for name in TARGETS:
@@ -220,7 +238,7 @@ class Build:
             )  # fmt: skip
 
     def _manifest(self, concepts: list[Concept]) -> dict[str, Any]:
-        catalogue = Catalogue(self._output / "models")
+        catalogue = self._catalogue()
         manifest = {
             "classes": len(CLASSES),
             "concepts": len(concepts),
@@ -258,6 +276,22 @@ class Build:
             figures[f"{kind}_top1_of_{len(concepts)}"] = round(100 * first, 2)
             figures[f"{kind}_top5_of_{len(concepts)}"] = round(100 * fifth, 2)
         return figures
+
+
+def bundle_manifest(files: dict[str, str]) -> BundleManifest:
+    """Return what the demo's ``bundle.json`` says, with the file stem of every class."""
+    return BundleManifest(
+        name="demo",
+        clip=CLIP_NAME,
+        vocabularies=("emoji",),
+        images=BundleImages(
+            licence="Drawings under Apache-2.0, MIT and CC-BY-4.0; see NOTICE.",
+            size=IMAGE_SIZE,
+            files=files,
+            probe=ImageSet(name="demo", styles=TRAIN_STYLES, views=4),
+            held_out=ImageSet(name=f"held-out-{HELD_OUT_STYLE}", styles=(HELD_OUT_STYLE,), views=16, seed=7_919),
+        ),
+    )
 
 
 def initial_image_tower(config: dict[str, Any]) -> nn.Module:

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from miclip.demo.augment import training_views
-from miclip.demo.concepts import Concept
-from miclip.demo.train_target import Drawings
 from miclip.progress import Progress, Report, Stage, StageKind
+from tools.demo_world.concepts import Concept
+from tools.demo_world.train_target import Drawings, training_views
 
 BATCH = 128
 IMAGE_SIZE = 64

@@ -7,6 +7,7 @@ the classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from miclip import progress
-from miclip.demo.architectures import ARCHITECTURES, IMAGE_SIZE
-from miclip.demo.augment import training_views
+from miclip.bundles.augment import Augment
 from miclip.progress import Progress, Report, StageKind
 
 BATCH = 128
+IMAGE_SIZE = 64
+"""Edge of the target models' input in pixels."""
 TEMPERATURE = 2.0
 """Softens the teacher's predictions in distillation."""
 
@@ -46,8 +48,13 @@ class Stage:
     rate: float
 
 
+def training_views(size: int) -> Augment:
+    """The wide augmentation of training."""
+    return Augment(size, erase=0.25)
+
+
 def train_target(
-    architecture: str,
+    build: Callable[[int], nn.Module],
     concepts: Drawings,
     classes: Drawings,
     stages: tuple[Stage, ...],
@@ -59,7 +66,7 @@ def train_target(
     """Return a trained model in evaluation mode; an interrupted run goes on from ``checkpoint``.
 
     Args:
-        architecture: Key of ``ARCHITECTURES``.
+        build: Builds an untrained model of so many outputs.
         concepts: Pretraining set, labelled by concept.
         classes: Training set of the served head, labelled by class.
         stages: Pretraining and fine-tuning, and distillation where there is a teacher.
@@ -69,7 +76,6 @@ def train_target(
         teacher: A model of the same classes; distillation follows what it says of *every* drawing.
     """
     torch.manual_seed(seed)
-    build = ARCHITECTURES[architecture]
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"stage": 0}
     model = build(int(concepts.labels.max()) + 1)
     if state["stage"] == 0:
