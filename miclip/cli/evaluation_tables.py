@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from miclip.cli import output
-from miclip.report.words import NO_MEASURE
+from miclip.evaluation.report.words import NO_MEASURE
 
 SCALES = {"scale_2": "×2", "scale_0": "×0"}
 MEASURES = ("correlation", "auprc", "f1", "iou")

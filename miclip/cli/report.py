@@ -14,7 +14,7 @@ from miclip.cli.progress import progress_bar
 from miclip.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from miclip.report import Exhibit
+    from miclip.evaluation.report import Exhibit
 
 Result = Annotated[Path, typer.Argument(help="File with what `miclip evaluate --json` printed.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")]
@@ -32,7 +32,7 @@ def report(result: Result, out: Out, as_json: output.Json = False) -> None:
         miclip report result.json --out report.html
     """
     check_page(out, "--out")
-    from miclip.report import read_result
+    from miclip.evaluation.report import read_result
 
     value = write_report(read_result(result), out, "--out")
     output.emit(value, as_json, lambda: output.out.print(f"Wrote {output.text(out)}."))
@@ -56,7 +56,7 @@ def check_report(path: Path, models: Sequence[str]) -> None:
 
 def write_report(result: Mapping[str, Any], out: Path, option: str) -> dict[str, Any]:
     """Render a result and write it; raises InvalidInput naming the option when the file cannot be written."""
-    from miclip.report import render
+    from miclip.evaluation.report import render
 
     with progress_bar() as bar:
         shown = exhibits(result)
@@ -85,8 +85,8 @@ def _exhibit(name: str, clip: Any) -> Exhibit:
     from miclip.cli.picture import probe_of
     from miclip.demo.probe import held_out
     from miclip.demo.queries import demo_queries
+    from miclip.evaluation.report import Exhibit
     from miclip.pictures.probe import ProbeImages
-    from miclip.report import Exhibit
     from miclip.retrieval import AtlasSearcher
 
     model, images = load_target(name), held_out()

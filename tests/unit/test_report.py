@@ -14,14 +14,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.cli.app import app
-from miclip.report import read_result, render
-from miclip.report.anything import tables
-from miclip.report.charts import Bar, bar_chart, ticks
-from miclip.report.gallery import SILENT, SURE, choose
-from miclip.report.markup import Html, el
-from miclip.report.result import places
-from miclip.report.verdicts import outcome, sentence
-from miclip.report.words import signed
+from miclip.evaluation.report import read_result, render
+from miclip.evaluation.report.anything import tables
+from miclip.evaluation.report.charts import Bar, bar_chart, ticks
+from miclip.evaluation.report.gallery import SILENT, SURE, choose
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.result import places
+from miclip.evaluation.report.verdicts import outcome, sentence
+from miclip.evaluation.report.words import signed
 from miclip.retrieval import Description, ScoredConcept
 
 pytestmark = pytest.mark.unit

@@ -14,12 +14,12 @@ from PIL import Image
 
 from miclip.cli.report import exhibits
 from miclip.evaluation.queries import Query
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.experiments import chosen, example_table, experiments
+from miclip.evaluation.report.gallery import IMAGES, MAPS, SILENT, SURE, collect, gallery
+from miclip.evaluation.report.plane import plane
+from miclip.evaluation.report.provenance import provenance
 from miclip.pictures.spatial import overlay, unit_maps
-from miclip.report.exhibit import Exhibit
-from miclip.report.experiments import chosen, example_table, experiments
-from miclip.report.gallery import IMAGES, MAPS, SILENT, SURE, collect, gallery
-from miclip.report.plane import plane
-from miclip.report.provenance import provenance
 from miclip.steering.edits import Edit, Op, compile_edits
 
 pytestmark = [pytest.mark.unit, pytest.mark.slow]

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from miclip.errors import InvalidInput
-from miclip.report.anything import tables
-from miclip.report.evidence import evidence_table
-from miclip.report.exhibit import Exhibit
-from miclip.report.experiments import UNITS, example_table, experiments
-from miclip.report.figures import interventions, label_table
-from miclip.report.gallery import MAPS, SILENT, SURE, gallery
-from miclip.report.markup import Html, el, join
-from miclip.report.measured import note, section, title
-from miclip.report.plane import plane
-from miclip.report.result import Place, places, unseen_places
-from miclip.report.verdicts import LOST, tally, verdict_list
+from miclip.evaluation.report.anything import tables
+from miclip.evaluation.report.evidence import evidence_table
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.experiments import UNITS, example_table, experiments
+from miclip.evaluation.report.figures import interventions, label_table
+from miclip.evaluation.report.gallery import MAPS, SILENT, SURE, gallery
+from miclip.evaluation.report.markup import Html, el, join
+from miclip.evaluation.report.measured import note, section, title
+from miclip.evaluation.report.plane import plane
+from miclip.evaluation.report.result import Place, places, unseen_places
+from miclip.evaluation.report.verdicts import LOST, tally, verdict_list
 
 LOGITS = "logits"
 _KNOWN = {"labels", "dictionary", "verdict", "evidence", "description_top1", "neurons", "features"}

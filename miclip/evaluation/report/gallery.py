@@ -11,12 +11,12 @@ from torch import Tensor
 
 from miclip.errors import InvalidInput
 from miclip.evaluation.baselines import class_means
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.thumbnails import thumbnail
+from miclip.evaluation.report.words import plain_number, signed
 from miclip.pictures.projection import sureness
 from miclip.pictures.spatial import UnitMap, heat_range, overlay, unit_maps
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el
-from miclip.report.thumbnails import thumbnail
-from miclip.report.words import plain_number, signed
 from miclip.retrieval import Description, UnitRecord
 
 SURE, SILENT = 9, 3

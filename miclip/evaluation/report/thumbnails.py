@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from miclip.report.markup import Html, el
+from miclip.evaluation.report.markup import Html, el
 
 EDGE = 96
 """Longer edge of a thumbnail in pixels."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from miclip.errors import InvalidInput
-from miclip.report.words import DEFAULT, SIGNS, WHITE_BOX
+from miclip.evaluation.report.words import DEFAULT, SIGNS, WHITE_BOX
 
 Change = Mapping[str, Any]
 Methods = Mapping[str, Mapping[str, Change]]

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from miclip.report.exhibit import Exhibit
-from miclip.report.figures import scrolled
-from miclip.report.markup import Html, el
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.figures import scrolled
+from miclip.evaluation.report.markup import Html, el
 
 
 def result_sha256(result: Mapping[str, Any]) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el, join
-from miclip.report.provenance import provenance
-from miclip.report.result import places, read_result, unseen_places
-from miclip.report.sections import further, target_section
-from miclip.report.verdicts import LOST, OPEN, WON, tally
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.markup import Html, el, join
+from miclip.evaluation.report.provenance import provenance
+from miclip.evaluation.report.result import places, read_result, unseen_places
+from miclip.evaluation.report.sections import further, target_section
+from miclip.evaluation.report.verdicts import LOST, OPEN, WON, tally
 
 __all__ = ["read_result", "render"]
 
@@ -53,7 +53,7 @@ def render(
 
 
 def _document(body: Html) -> Html:
-    style = resources.files("miclip.report").joinpath("style.css").read_text("utf-8")
+    style = resources.files("miclip.evaluation.report").joinpath("style.css").read_text("utf-8")
     head = el(
         "head",
         el("meta", charset="utf-8"),

@@ -9,10 +9,10 @@ import torch
 
 from miclip.evaluation.intervention import Change, Laboratory
 from miclip.evaluation.queries import Query, class_names, spread
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el
-from miclip.report.thumbnails import thumbnail
-from miclip.report.words import kind_words, signed
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.thumbnails import thumbnail
+from miclip.evaluation.report.words import kind_words, signed
 from miclip.retrieval import LocatedUnit
 
 UNITS = 5

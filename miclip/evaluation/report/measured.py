@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from miclip.report.anything import tables
-from miclip.report.figures import interventions, scrolled
-from miclip.report.markup import Html, el, join
-from miclip.report.result import unseen_places
-from miclip.report.verdicts import verdict_list
-from miclip.report.words import method_family, method_words, plain_number
+from miclip.evaluation.report.anything import tables
+from miclip.evaluation.report.figures import interventions, scrolled
+from miclip.evaluation.report.markup import Html, el, join
+from miclip.evaluation.report.result import unseen_places
+from miclip.evaluation.report.verdicts import verdict_list
+from miclip.evaluation.report.words import method_family, method_words, plain_number
 
 TITLES = {
     "agreement": "Agreement of label and activation",

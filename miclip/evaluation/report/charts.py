@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from miclip.report.markup import Html, el
-from miclip.report.words import signed
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.words import signed
 
 _ROW, _TOP, _FOOT = 22, 8, 26
 _WIDTH, _NAMES, _VALUES = 460, 150, 66

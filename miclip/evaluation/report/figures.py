@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from miclip.report.charts import Bar, bar_chart
-from miclip.report.markup import Html, el
-from miclip.report.result import Change, Methods, Place, weighted
-from miclip.report.words import SCALES, kind_words, method_family, method_words, plain_number, signed
+from miclip.evaluation.report.charts import Bar, bar_chart
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.result import Change, Methods, Place, weighted
+from miclip.evaluation.report.words import SCALES, kind_words, method_family, method_words, plain_number, signed
 
 
 def label_table(found: Sequence[Place]) -> Html | None:

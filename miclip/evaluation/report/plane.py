@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from miclip.evaluation.report.charts import Point, scatter, shape
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.words import plain_number
 from miclip.pictures.colours import group_colour
 from miclip.pictures.projection import Projection, project_units, sureness
-from miclip.report.charts import Point, scatter, shape
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el
-from miclip.report.words import plain_number
 
 _NAMED = 24
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from miclip.report.markup import Html, el
-from miclip.report.result import Place
-from miclip.report.words import GOAL, SCALES, kind_words, method_words, signed
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.result import Place
+from miclip.evaluation.report.words import GOAL, SCALES, kind_words, method_words, signed
 
 WON, OPEN, LOST = "won", "open", "lost"
 _MARKS = {WON: "✓", OPEN: "≈", LOST: "✗"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from miclip.report.figures import scrolled
-from miclip.report.markup import Html, el, join
-from miclip.report.words import method_words, plain_number
+from miclip.evaluation.report.figures import scrolled
+from miclip.evaluation.report.markup import Html, el, join
+from miclip.evaluation.report.words import method_words, plain_number
 
 _DEEPEST = 6
 _NULL = "null"

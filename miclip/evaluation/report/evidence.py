@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from miclip.report.figures import scrolled
-from miclip.report.markup import Html, el
-from miclip.report.result import Place
-from miclip.report.words import NO_MEASURE, SCALES, kind_words
+from miclip.evaluation.report.figures import scrolled
+from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.report.result import Place
+from miclip.evaluation.report.words import NO_MEASURE, SCALES, kind_words
 
 _SORTS = ("trusted", "doubtful")
 
