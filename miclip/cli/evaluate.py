@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from miclip.cli import evaluation_tables, output
+from miclip.cli import output
 from miclip.cli.progress import progress_bar
 from miclip.cli.report import check_report, write_report
 from miclip.errors import InvalidInput
@@ -21,8 +21,8 @@ Seeds = Annotated[int, typer.Option(min=1, max=20, help="Number of seeds.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Write an HTML report with pictures, too.")]
 Directory = Annotated[Path | None, typer.Option("--directory", help="Keeps what an interrupted run has done.")]
 
-DEMO = {"emoji-resnet": ("layer4", "layer3"), "emoji-vit": ("norm", "blocks.2")}
-"""Penultimate and middle layer of the demo's models."""
+DEMO = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
+"""Middle and penultimate layer of the demo's models."""
 
 
 def evaluate(
@@ -39,6 +39,7 @@ def evaluate(
     change of the others are in points. Takes up to twenty minutes; Ctrl-C keeps what is done.
     """
     from miclip.catalogue import load_clip
+    from miclip.cli import evaluation_tables
     from miclip.demo.probe import demo_probe
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings
@@ -56,7 +57,7 @@ def evaluate(
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
-    output.emit(value, as_json, lambda: evaluation_tables.show(value))
+    output.emit(value.model_dump(mode="json"), as_json, lambda: evaluation_tables.show(value))
     if page is not None:
         write_report(value, page, "--report")
         output.note(f"Wrote {page}.")
@@ -79,6 +80,5 @@ def _subject(name: str) -> Subject:
         names = ", ".join(DEMO)
         raise InvalidInput(f"--model: the evaluation images are the demo's; choose from {names}.", field="--model",
                            allowed=names)  # fmt: skip
-    penultimate, middle = DEMO[name]
     images = held_out()
-    return Subject(load_target(name), penultimate, middle, images, images.labels, demo_queries())
+    return Subject(load_target(name), DEMO[name], images, images.labels, demo_queries())

@@ -1,13 +1,10 @@
-"""Charts as inline SVG; their colours are those of the page, in light and dark."""
+"""Where the parts of a chart lie; ``templates/charts.html.jinja`` draws them, in the colours of the page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from miclip.evaluation.report.markup import Html, el
-from miclip.evaluation.report.words import signed
 
 _ROW, _TOP, _FOOT = 22, 8, 26
 _WIDTH, _NAMES, _VALUES = 460, 150, 66
@@ -22,56 +19,67 @@ class Bar:
         value: Its length.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        beside: A second value, a hollow point; None: none.
-        family: CSS class of the bar.
+        beside: A second value, a hollow point.
+        role: CSS class of the bar.
     """
 
     name: str
     value: float
     low: float
     high: float
-    beside: float | None
-    family: str
+    beside: float
+    role: str
 
 
-def bar_chart(title: str, bars: Sequence[Bar], bounds: tuple[float, float]) -> Html:
-    """Draw horizontal bars with intervals; ``bounds`` are the least and the greatest value that fit."""
+@dataclass(frozen=True)
+class DrawnBar:
+    """A bar with its place: the middle of its row, its left end and width, its whisker, and the hollow point."""
+
+    bar: Bar
+    middle: float
+    left: float
+    width: float
+    whisker: str
+    beside: float
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Horizontal bars: size, right end of the names, ticks as (value, x), and the rows."""
+
+    width: int
+    height: int
+    names: int
+    top: int
+    foot: int
+    ticks: Sequence[tuple[float, float]]
+    rows: Sequence[DrawnBar]
+
+
+def bar_chart(bars: Sequence[Bar], bounds: tuple[float, float]) -> BarChart:
+    """Lay out bars with intervals; ``bounds`` are the least and the greatest value that fit."""
     low, high = bounds
 
     def x(value: float) -> float:
         return _NAMES + (min(max(value, low), high) - low) / (high - low) * (_WIDTH - _NAMES - _VALUES)
 
     height = _TOP + _ROW * len(bars) + _FOOT
-    foot = height - _FOOT + 4
-    grid = [
-        el("g", el("line", x1=x(tick), x2=x(tick), y1=_TOP, y2=foot, class_="zero" if tick == 0 else "grid"),
-           el("text", signed(tick, 0) if tick else "0", x=x(tick), y=foot + 14, class_="tick"))
-        for tick in ticks(low, high)
-    ]  # fmt: skip
-    rows = [_row(bar, _TOP + _ROW * place, x) for place, bar in enumerate(bars)]
-    return el("svg", el("title", title), grid, rows, viewBox=f"0 0 {_WIDTH} {height}", class_="bars", role="img",
-              aria_label=title)  # fmt: skip
+    return BarChart(
+        width=_WIDTH,
+        height=height,
+        names=_NAMES - 8,
+        top=_TOP,
+        foot=height - _FOOT + 4,
+        ticks=[(tick, x(tick)) for tick in ticks(low, high)],
+        rows=[_row(bar, _TOP + _ROW * place + _ROW / 2, x) for place, bar in enumerate(bars)],
+    )
 
 
-def _row(bar: Bar, top: float, x: Callable[[float], float]) -> Html:
-    middle, zero, end = top + _ROW / 2, x(0), x(bar.value)
-    point = None
-    if bar.beside is not None:
-        point = el("circle", cx=x(bar.beside), cy=middle, r=3.2, class_="beside")
-    return el(
-        "g",
-        el("title", f"{bar.name}: {signed(bar.value)} ({signed(bar.low)} to {signed(bar.high)})"),
-        el("text", bar.name, x=_NAMES - 8, y=middle + 4, class_=f"name {bar.family}"),
-        el("rect", x=min(zero, end), y=middle - 6.5, width=max(abs(end - zero), 0.5), height=13, rx=2,
-           class_=f"bar {bar.family}"),
-        el("path", d=_whisker(x(bar.low), x(bar.high), middle), class_="whisker"),
-        point,
-        el("text", signed(bar.value), x=_WIDTH - 2, y=middle + 4, class_=f"value {bar.family}"),
-    )  # fmt: skip
-
-
-def _whisker(left: float, right: float, y: float) -> str:
-    return f"M{left:.1f} {y:.1f}H{right:.1f}M{left:.1f} {y - 3:.1f}v6M{right:.1f} {y - 3:.1f}v6"
+def _row(bar: Bar, middle: float, x: Callable[[float], float]) -> DrawnBar:
+    zero, end, left, right = x(0), x(bar.value), x(bar.low), x(bar.high)
+    ends = "".join(f"M{at:.1f} {middle - 3:.1f}v6" for at in (left, right))
+    whisker = f"M{left:.1f} {middle:.1f}H{right:.1f}{ends}"
+    return DrawnBar(bar, middle, min(zero, end), max(abs(end - zero), 0.5), whisker, x(bar.beside))
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -93,38 +101,52 @@ class Point:
     label: str = ""
 
 
-def scatter(title: str, points: Sequence[Point], colours: Sequence[str], size: tuple[int, int] = (920, 560)) -> Html:
-    """Draw points in the colour and shape of their group; each tells what it is when pointed at."""
+@dataclass(frozen=True)
+class Mark:
+    """A drawn point: its place, its colour and its corners; without corners it is a disc, without colour a dot."""
+
+    x: float
+    y: float
+    title: str
+    label: str
+    colour: str
+    corners: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A scatter plot: its size and its marks, those that lie below first."""
+
+    width: int
+    height: int
+    marks: Sequence[Mark]
+
+
+def scatter(points: Sequence[Point], colours: Sequence[str], size: tuple[int, int] = (920, 560)) -> Scatter:
+    """Lay out points in the colour and shape of their group."""
     width, height = size
     xs, ys = [point.x for point in points], [point.y for point in points]
 
     def fit(value: float, values: Sequence[float], length: int) -> float:
         return 24 + (value - min(values)) / ((max(values) - min(values)) or 1) * (length - 48)
 
-    placed = [(point, fit(point.x, xs, width - 60), height - fit(point.y, ys, height)) for point in points]
-    placed.sort(key=lambda one: one[0].group is not None)  # the silent ones lie below
-    marks = [_mark(point, x, y, colours) for point, x, y in placed]
-    labels = [el("text", point.label, x=x + 8, y=y + 4, class_="label") for point, x, y in placed if point.label]
-    return el("svg", el("title", title), marks, labels, viewBox=f"0 0 {width} {height}", class_="scatter", role="img",
-              aria_label=title)  # fmt: skip
+    def mark(point: Point) -> Mark:
+        x, y = fit(point.x, xs, width - 60), height - fit(point.y, ys, height)
+        if point.group is None:
+            return Mark(x, y, point.title, point.label, "", "")
+        return Mark(x, y, point.title, point.label, colours[point.group], corners(point.group, x, y))
+
+    below_first = sorted(points, key=lambda point: point.group is not None)
+    return Scatter(width, height, [mark(point) for point in below_first])
 
 
-def _mark(point: Point, x: float, y: float, colours: Sequence[str]) -> Html:
-    if point.group is None:
-        return el("g", el("title", point.title), el("circle", cx=x, cy=y, r=2.5, class_="silent"))
-    return el("g", el("title", point.title), shape(point.group, x, y, colours[point.group]))
-
-
-def shape(group: int, x: float, y: float, colour: str, r: float = 6) -> Html:
-    """Return the mark of a group: a disc, square, diamond, triangle up or down."""
-    corners = {
+def corners(group: int, x: float, y: float, radius: float = 6) -> str:
+    """Return the corners of a group's mark: square, diamond, triangle up or down; none for a disc."""
+    shape = {
         1: ((-1, -1), (1, -1), (1, 1), (-1, 1)),
         2: ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
         3: ((0, -1.2), (1.2, 1), (-1.2, 1)),
         4: ((0, 1.2), (1.2, -1), (-1.2, -1)),
-    }.get(group % 5)
-    if corners is None:
-        return el("circle", cx=x, cy=y, r=r, fill=colour, class_="mark")
-    scale = 0.88 * r
-    drawn = " ".join(f"{x + scale * dx:.1f},{y + scale * dy:.1f}" for dx, dy in corners)
-    return el("polygon", points=drawn, fill=colour, class_="mark")
+    }.get(group % 5, ())
+    scale = 0.88 * radius
+    return " ".join(f"{x + scale * dx:.1f},{y + scale * dy:.1f}" for dx, dy in shape)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from miclip.evaluation.report.charts import Point, scatter, shape
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from miclip.evaluation.report.charts import Point, Scatter, corners, scatter
 from miclip.evaluation.report.exhibit import Exhibit
-from miclip.evaluation.report.markup import Html, el
 from miclip.evaluation.report.words import plain_number
 from miclip.pictures.colours import group_colour
 from miclip.pictures.projection import Projection, project_units, sureness
@@ -12,39 +14,59 @@ from miclip.pictures.projection import Projection, project_units, sureness
 _NAMED = 24
 
 
-def plane(exhibit: Exhibit, layer: str) -> Html:
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend: colour and corners of the mark, as in ``charts.Mark``, and its text."""
+
+    colour: str
+    corners: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The units of a layer by what they mean."""
+
+    title: str
+    plot: Scatter
+    legend: Sequence[Entry]
+
+
+def plane(exhibit: Exhibit, layer: str) -> Plane:
     """Return the t-SNE of a layer's unit embeddings with its legend; raises InvalidInput for too few units."""
-    found = project_units(exhibit.searcher, layer, exhibit.groups)
-    colours = [group_colour(place) for place in range(len(found.names))]
-    drawn = scatter(f"Units of {layer} by meaning", _points(found), colours)
-    return el("figure", drawn, el("figcaption", _legend(found, colours)), class_="plane")
+    projection = project_units(exhibit.searcher, layer, exhibit.groups)
+    colours = [group_colour(place) for place in range(len(projection.names))]
+    plot = scatter(_points(projection), colours)
+    return Plane(f"Units of {layer} by meaning", plot, _legend(projection, colours))
 
 
-def _points(found: Projection) -> list[Point]:
-    sure = [place for place, group in enumerate(found.groups) if group]
-    named = set(sorted(sure, key=lambda place: -sureness(found.descriptions[place]))[:_NAMED])
+def _points(projection: Projection) -> list[Point]:
+    sure = [place for place, group in enumerate(projection.groups) if group]
+    named = set(sorted(sure, key=lambda place: -sureness(projection.descriptions[place]))[:_NAMED])
     return [
-        Point(float(x), float(y), found.names.index(group) if group else None, _title(found, place),
-              found.descriptions[place].concepts[0].concept if place in named else "")
-        for place, ((x, y), group) in enumerate(zip(found.points, found.groups, strict=True))
-    ]  # fmt: skip
+        Point(
+            x=float(x),
+            y=float(y),
+            group=projection.names.index(group) if group else None,
+            title=_title(projection, place),
+            label=projection.descriptions[place].concepts[0].concept if place in named else "",
+        )
+        for place, ((x, y), group) in enumerate(zip(projection.points, projection.groups, strict=True))
+    ]
 
 
-def _title(found: Projection, place: int) -> str:
-    unit = found.descriptions[place]
+def _title(projection: Projection, place: int) -> str:
+    unit = projection.descriptions[place]
     best = unit.concepts[0]
     label = f"({best.concept}) abstains" if unit.abstained else best.concept
     return f"{unit.layer}/{unit.unit}: {label}, score {plain_number(best.score)}"
 
 
-def _legend(found: Projection, colours: list[str]) -> list[Html]:
+def _legend(projection: Projection, colours: Sequence[str]) -> list[Entry]:
+    groups = projection.groups
     entries = [
-        el("span", el("svg", shape(place, 8, 8, colours[place]), viewBox="0 0 16 16", aria_hidden="true"),
-           f"{name} ({found.groups.count(name)})")
-        for place, name in enumerate(found.names)
-    ]  # fmt: skip
-    silent = found.groups.count("")
-    if silent:
-        dot = el("svg", el("circle", cx=8, cy=8, r=2.5, class_="silent"), viewBox="0 0 16 16", aria_hidden="true")
-        entries.append(el("span", dot, f"abstains ({silent})"))
-    return entries
+        Entry(colours[place], corners(place, 8, 8), f"{name} ({groups.count(name)})")
+        for place, name in enumerate(projection.names)
+    ]
+    silent = groups.count("")
+    return [*entries, Entry("", "", f"abstains ({silent})")] if silent else entries

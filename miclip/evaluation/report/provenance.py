@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from miclip.evaluation.report.exhibit import Exhibit
-from miclip.evaluation.report.figures import scrolled
-from miclip.evaluation.report.markup import Html, el
+from miclip.evaluation.result import Result
 
 
-def result_sha256(result: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Provenance:
+    """Hashes and settings; it holds no date, so that equal inputs make an equal report.
+
+    Attributes:
+        result_sha256: Of the result.
+        version: Of miclip.
+        models: Models with pictures.
+        facts: Name of a fact, and what it is for each of the models.
+    """
+
+    result_sha256: str
+    version: str
+    models: Sequence[str]
+    facts: Sequence[tuple[str, Sequence[str]]]
+
+
+def provenance(result: Result, exhibits: Sequence[Exhibit]) -> Provenance:
+    """Return what the figures of a result and the pictures of its models come from."""
+    columns = [_facts(exhibit) for exhibit in exhibits]
+    names = dict.fromkeys(name for column in columns for name in column)
+    facts = [(name, [column.get(name, "–") for column in columns]) for name in names]
+    return Provenance(result_sha256(result), _version(), [exhibit.model.name for exhibit in exhibits], facts)
+
+
+def result_sha256(result: Result) -> str:
     """Return the SHA-256 of a result as JSON with sorted keys, however its file is indented."""
-    return hashlib.sha256(json.dumps(result, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def provenance(result: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> Html:
-    """Return the table of hashes and settings; it holds no date, so that equal inputs make an equal report."""
-    head = el("tr", el("td"), [el("th", exhibit.model.name, scope="col") for exhibit in exhibits])
-    facts = [_facts(exhibit) for exhibit in exhibits]
-    names = list(dict.fromkeys(name for one in facts for name in one))
-    body = [
-        el("tr", el("th", name, scope="row"), [el("td", el("code", one.get(name, "–"))) for one in facts])
-        for name in names
-    ]
-    whole = el("p", "Result ", el("code", result_sha256(result)), f" · miclip {_version()}", class_="hash")
-    if not exhibits:
-        return whole
-    return el("div", whole, scrolled(el("table", el("thead", head), el("tbody", body), class_="pairs hash")))
+    value = result.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _facts(exhibit: Exhibit) -> dict[str, str]:

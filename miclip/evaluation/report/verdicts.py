@@ -2,79 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from miclip.evaluation.report.markup import Html, el
-from miclip.evaluation.report.result import Place
-from miclip.evaluation.report.words import GOAL, SCALES, kind_words, method_words, signed
+from miclip.evaluation.report.words import GOAL, SCALES, kind_words, signed
+from miclip.evaluation.result import Localization, Outcome, Result, Target, Verdict
 
-WON, OPEN, LOST = "won", "open", "lost"
-_MARKS = {WON: "✓", OPEN: "≈", LOST: "✗"}
-_NAMES = {WON: "beats every baseline", OPEN: "ahead, but not surely", LOST: "does not beat every baseline"}
-
-
-def outcome(verdict: Mapping[str, Any]) -> str:
-    """Return ``won``, ``open`` (ahead, but the interval of the lead holds 0, or there is none) or ``lost``."""
-    low = verdict.get("lead_interval", [0])[0]
-    return LOST if verdict["lead"] <= 0 else OPEN if low <= 0 else WON
+MARKS: dict[Outcome, tuple[str, str]] = {
+    "won": ("✓", "beats every baseline"),
+    "open": ("≈", "ahead, but not surely"),
+    "lost": ("✗", "does not beat every baseline"),
+}
+"""Sign of an outcome, and what it says to those who do not see it."""
 
 
-def sentence(verdict: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Said:
+    """A verdict in words: its outcome, the sign and name of that, what is judged, and the sentence."""
+
+    outcome: Outcome
+    mark: str
+    name: str
+    about: str
+    sentence: str
+
+
+def verdicts(result: Result, localizations: Iterable[tuple[str, str, Localization]]) -> Iterator[Said]:
+    """Yield every verdict on some localizations, each given with the title of its units and its kind of query."""
+    for title, kind, found in localizations:
+        for scale, words in SCALES.items():
+            verdict = found.verdict.of(scale)
+            about = f"{title}, {kind_words(kind)}, {words.split(',')[0]}."
+            yield Said(verdict.outcome, *MARKS[verdict.outcome], about, sentence(result, verdict))
+
+
+def sentence(result: Result, verdict: Verdict) -> str:
     """Say how the default stands against the best baseline and the oracle, by specificity-weighted change."""
-    best, lead = method_words(verdict["best_baseline"]), verdict["lead"]
-    span = verdict.get("lead_interval")
-    within = f" (95 % interval {signed(span[0])} to {signed(span[1])})" if span else " (no interval was measured)"
-    said = {
-        WON: f"Beats every baseline; the best, {best}, by {abs(lead):.1f} points{within}.",
-        OPEN: f"Ahead of every baseline, but not surely of the best, {best}: by {lead:.1f} points{within}.",
-        LOST: f"Does not beat {best}: {_behind(lead)}{within}.",
-    }[outcome(verdict)]
-    return f"{said} {_oracle(verdict)}".strip()
+    best, lead = result.method(verdict.best_baseline).title, verdict.lead
+    within = f" (95 % interval {signed(lead.low)} to {signed(lead.high)})"
+    standing = {
+        "won": f"Beats every baseline; the best, {best}, by {abs(lead.value):.1f} points{within}.",
+        "open": f"Ahead of every baseline, but not surely of the best, {best}: by {lead.value:.1f} points{within}.",
+        "lost": f"Does not beat {best}: {_behind(lead.value)}{within}.",
+    }[verdict.outcome]
+    return f"{standing} {_oracle(verdict)}".strip()
+
+
+def tally(targets: Iterable[Target]) -> Counter[Outcome]:
+    """Return how many verdicts there are of each outcome."""
+    return Counter(
+        found.verdict.of(scale).outcome
+        for target in targets
+        for _, _, found in target.localizations()
+        for scale in SCALES
+    )
 
 
 def _behind(lead: float) -> str:
     return f"{abs(lead):.1f} points behind" if lead < -0.05 else "level with it"
 
 
-def _oracle(verdict: Mapping[str, Any]) -> str:
-    if "share_of_oracle" not in verdict:
+def _oracle(verdict: Verdict) -> str:
+    if verdict.share_of_oracle is None:
         return ""
-    share = 100 * verdict["share_of_oracle"]
+    share = 100 * verdict.share_of_oracle.value
     if share > 100:
         return "Does more than the white-box oracle."
     short = "" if share >= GOAL else f", less than the {GOAL:.0f} % aimed at"
     return f"Reaches {share:.0f} % of the white-box oracle{short}."
-
-
-def verdict_list(found: list[Place]) -> Html | None:
-    """Return every verdict of some places."""
-    items = [item for place in found for item in _of_place(place)]
-    return el("ul", items, class_="verdicts") if items else None
-
-
-def _of_place(place: Place) -> list[Html]:
-    judged = [
-        (kind, scale, verdict)
-        for kind in place.localizations()
-        for scale in SCALES
-        if "lead" in (verdict := place.verdict(kind, scale))
-    ]
-    return [
-        el("li", el("span", _MARKS[outcome(verdict)], class_="mark", role="img", aria_label=_NAMES[outcome(verdict)]),
-           el("span", el("b", f"{place.title}, {kind_words(kind)}, {SCALES[scale].split(',')[0]}. "),
-              sentence(verdict)), class_=outcome(verdict))
-        for kind, scale, verdict in judged
-    ]  # fmt: skip
-
-
-def tally(found: list[Place]) -> dict[str, int]:
-    """Return how many verdicts there are of each outcome."""
-    said = [
-        outcome(verdict)
-        for place in found
-        for kind in place.localizations()
-        for scale in SCALES
-        if "lead" in (verdict := place.verdict(kind, scale))
-    ]
-    return {name: said.count(name) for name in (WON, OPEN, LOST)}

@@ -1,63 +1,19 @@
-"""What the report calls methods, units, queries and scales."""
+"""What the report calls units, queries and scales, and how it writes numbers."""
 
 from __future__ import annotations
 
-DEFAULT = "attribution"
-"""miclip's localisation."""
-CONTROLS = ("random", "shuffled")
-WHITE_BOX = ("weight_x_activation", "oracle")
-OURS = ("filter", "pattern", "causal", DEFAULT)
 GOAL = 90.0
 """Share of the white-box oracle, in percent, that the default is meant to reach."""
 NO_MEASURE = 5.0
 """Times an oracle from which on a share says only that the oracle itself does next to nothing."""
-
-_METHODS = {
-    "default": "miclip's label",
-    "attribution": "attribution store",
-    "filter": "filter (the paper)",
-    "clip_dissect": "CLIP-Dissect",
-    "semanticlens": "SemanticLens-style",
-    "network_dissection": "Network Dissection",
-    "z_mean_activation": "z-scored activation",
-    "weight_x_activation": "weight × activation",
-    "random": "random units",
-    "shuffled": "another query's units",
-    "auprc": "AUPRC",
-    "f1": "F1",
-    "iou": "IoU",
-    "clip": "CLIP's text tower",
-    "sentence": "sentence embedder",
-}
-_KINDS = {
-    "localization": "class names",
-    "names": "class names",
-    "categories": "super-categories",
-    "unseen": "names of unseen classes",
-}
 SCALES = {"scale_2": "×2, doubled", "scale_0": "×0, removed"}
-SIGNS = {"scale_2": 1, "scale_0": -1}
-"""What is wanted: a gain, or a loss."""
 
-
-def method_words(name: str) -> str:
-    """Return what readers call a method."""
-    return _METHODS.get(name, name.replace("_", " "))
+_KINDS = {"names": "class names", "categories": "super-categories", "unseen": "names of unseen classes"}
 
 
 def kind_words(name: str) -> str:
     """Return what readers call a kind of query."""
     return _KINDS.get(name, name.replace("_", " "))
-
-
-def method_family(name: str) -> str:
-    """Return ``default``, ``ours``, ``control``, ``whitebox`` or ``baseline``."""
-    if name in (DEFAULT, "default"):
-        return "default"
-    for family, names in (("ours", OURS), ("control", CONTROLS), ("whitebox", WHITE_BOX)):
-        if name in names:
-            return family
-    return "baseline"
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -69,3 +25,32 @@ def signed(value: float, digits: int = 1) -> str:
 def plain_number(value: float, digits: int = 2) -> str:
     """Format a number with a true minus."""
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def fitting_number(value: float) -> str:
+    """Format a number with as many digits as its size asks for."""
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
+        return f"{value:.1g}".replace("-", "−")
+    return plain_number(value, 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 3)
+
+
+def count(value: int) -> str:
+    """Format a whole number in groups of three digits."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def share_of_oracle(share: float | None) -> str:
+    """Format a share of the oracle in percent; a dash where there is no oracle, or one that does next to nothing."""
+    if share is None or abs(share) >= NO_MEASURE:
+        return "–"
+    return f"{100 * share:.0f} %".replace("-", "−")
+
+
+def few(names: list[str]) -> str:
+    """List the first four of some names."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def drawn(value: float) -> str:
+    """Format a coordinate, shortened to two digits behind the point."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
