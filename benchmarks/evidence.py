@@ -29,8 +29,9 @@ from miclip.demo.probe import demo_probe, held_out
 from miclip.demo.queries import demo_queries
 from miclip.evaluation.methods import class_means
 from miclip.evaluation.queries import Query, class_names, coverage
+from miclip.evaluation.result import Place
 from miclip.evaluation.run import align_seed
-from miclip.evaluation.subject import Place, Subject
+from miclip.evaluation.subject import Subject
 from miclip.evaluation.unseen import without
 from miclip.models.target import LOGITS
 from miclip.retrieval import AtlasSearcher

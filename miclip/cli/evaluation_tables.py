@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from miclip.cli import output
+from miclip.evaluation.figures import Figure
 from miclip.evaluation.result import (
     NAMES,
     Costs,
     Effect,
     Evidence,
-    Figure,
     Localization,
     Result,
     Target,
@@ -26,8 +26,6 @@ KINDS = {NAMES: "class names", "synonyms": "synonyms", "keywords": "keywords", "
 """What readers call kinds of query, in the order of the tables."""
 IN_FULL = (NAMES, "synonyms")
 """Kinds whose interventions are shown for every method."""
-NO_MEASURE = 5.0
-"""Times an oracle from which on a share says only that the oracle itself does next to nothing."""
 Section = tuple[str, Table, str]
 
 _LABELS_NOTE = """\
@@ -201,8 +199,7 @@ def _verdict(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def _of_oracle(verdict: Verdict) -> str:
-    share = verdict.share_of_oracle
-    return "–" if share is None or abs(share.value) >= NO_MEASURE else f"{100 * share.value:.0f}"
+    return "–" if verdict.percent_of_oracle is None else f"{verdict.percent_of_oracle:.0f}"
 
 
 def _within(figure: Figure, digits: int = 1) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from miclip.evaluation.result import Agreement, NullFigure
+from miclip.evaluation.figures import NullFigure
+from miclip.evaluation.result import Agreement
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

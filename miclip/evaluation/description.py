@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miclip.atlas import normalise
-from miclip.evaluation.result import Description, NullFigure
+from miclip.evaluation.figures import NullFigure
+from miclip.evaluation.result import Description
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from miclip.errors import InvalidInput
+from miclip.evaluation.figures import ByScale, Figure, NullFigure, Record
 
 VERSION: Literal[1] = 1
 """Of the result's form; a change of any field or of its meaning raises it."""
@@ -21,9 +22,8 @@ NAMES = "names"
 """Kind of the queries that are class names; every evaluation asks them."""
 UNSEEN = "unseen"
 """Kind of the queries that are names of classes that the alignment never saw."""
-SCALES = ("scale_2", "scale_0")
-"""Fields of ``ByScale``: units doubled, units removed."""
 _LOGITS = "logits"
+_NO_MEASURE = 5.0  # times an oracle, from which on a share says only that the oracle does next to nothing
 _FORM = "the JSON that `miclip evaluate --json` prints"
 
 Role = Literal["default", "ours", "baseline", "control", "whitebox"]
@@ -31,39 +31,6 @@ Role = Literal["default", "ours", "baseline", "control", "whitebox"]
 do nothing, or a white box, which knows what no search does and is not to be beaten."""
 UnitKind = Literal["neurons", "features"]
 Outcome = Literal["won", "open", "lost"]
-T = TypeVar("T")
-
-
-class Record(BaseModel):
-    """A part of the result: immutable, without unknown fields, and finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Figure(Record):
-    """A mean with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class NullFigure(Figure):
-    """A mean with its interval, and the same mean with labels shuffled among units."""
-
-    null: float
-
-
-class ByScale(Record, Generic[T]):
-    """The same of both interventions: the units doubled, and the units removed."""
-
-    scale_2: T
-    scale_0: T
-
-    def of(self, scale: str) -> T:
-        """Return what was found of one of ``SCALES``."""
-        value: T = getattr(self, scale)
-        return value
 
 
 class MethodCard(Record):
@@ -110,6 +77,12 @@ class Verdict(Record):
     share_of_oracle: Figure | None
     best_baseline: str
     lead: Figure
+
+    @property
+    def percent_of_oracle(self) -> float | None:
+        """Share of the oracle in percent; None where there is no oracle, or one that itself does next to nothing."""
+        share = self.share_of_oracle
+        return None if share is None or abs(share.value) >= _NO_MEASURE else 100 * share.value
 
     @property
     def outcome(self) -> Outcome:
@@ -181,26 +154,18 @@ class OpenVocabulary(Record):
     methods: dict[str, Description]
 
 
-class Units(Record):
+class Place(Record):
     """The units of one layer: its neurons, or the features of a dictionary on it.
 
     Attributes:
         layer: The layer.
         units: ``neurons`` or ``features``.
         dictionary: Id of the features' dictionary; empty for neurons.
-        labels: Right labels by method, in percent.
-        agreement: By method; one none of whose labels counts is left out.
-        localizations: By kind of query, class names first; none for the logits.
-        descriptions: By open vocabulary; of the logits alone.
     """
 
     layer: str
     units: UnitKind
     dictionary: str
-    labels: dict[str, float]
-    agreement: dict[str, Agreement]
-    localizations: dict[str, Localization]
-    descriptions: dict[str, OpenVocabulary]
 
     @property
     def name(self) -> str:
@@ -213,25 +178,32 @@ class Units(Record):
         return self.layer if self.layer == _LOGITS else f"{self.layer}, {self.units}"
 
 
-class UnseenUnits(Record):
+class Units(Place):
+    """What was measured of the units of one layer.
+
+    Attributes:
+        labels: Right labels by method, in percent.
+        agreement: By method; one none of whose labels counts is left out.
+        localizations: By kind of query, class names first; none for the logits.
+        descriptions: By open vocabulary; of the logits alone.
+    """
+
+    labels: dict[str, float]
+    agreement: dict[str, Agreement]
+    localizations: dict[str, Localization]
+    descriptions: dict[str, OpenVocabulary]
+
+
+class UnseenUnits(Place):
     """Classes that the alignment never saw, localized by their names in the units of one layer.
 
     Attributes:
-        layer: The layer.
-        units: ``neurons`` or ``features``.
         trusted_share: Queries that miclip does not call doubtful.
         localization: What interventions on the answers do.
     """
 
-    layer: str
-    units: UnitKind
     trusted_share: float
     localization: Localization
-
-    @property
-    def title(self) -> str:
-        """Layer and kind of units, for readers."""
-        return f"{self.layer}, {self.units}"
 
 
 class Unseen(Record):

@@ -27,8 +27,8 @@ from miclip.evaluation.methods import METHODS, LayerData, describe_units, rank_u
 from miclip.evaluation.methods.network_dissection import positions_of
 from miclip.evaluation.methods.white_boxes import last_weight
 from miclip.evaluation.queries import Query, class_names
-from miclip.evaluation.result import Costs, OpenVocabulary, Result, Target, Unseen, UnseenUnits
-from miclip.evaluation.subject import EvaluationSettings, Place, Subject
+from miclip.evaluation.result import Costs, OpenVocabulary, Place, Result, Target, Unseen, UnseenUnits
+from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.tally import Tally, localization
 from miclip.evaluation.unseen import hidden_classes, without
 from miclip.models.clip import Clip
@@ -177,9 +177,8 @@ class _Trial:
                 changes = self._changes(laboratory, place, queries, ranking[list(hidden)], lambda: None)
                 for scale, values in changes.items():
                     scales[scale][method] = [values]
-            places.append(UnseenUnits(
-                layer=place.layer, units=place.units, trusted_share=trusted, localization=localization(scales)
-            ))  # fmt: skip
+            found = localization(scales)
+            places.append(UnseenUnits(**dict(place), trusted_share=trusted, localization=found))
         return Unseen(classes=tuple(query.text for query in queries), places=tuple(places))
 
     def _describe(self, data: LayerData) -> None:

@@ -11,28 +11,8 @@ from torch import Tensor
 
 from miclip.alignment import ProbeSet
 from miclip.evaluation.queries import Query, class_names, spread
-from miclip.evaluation.result import NAMES, UnitKind
+from miclip.evaluation.result import NAMES, Place
 from miclip.models.target import LOGITS, TargetModel
-
-
-@dataclass(frozen=True)
-class Place:
-    """Units of a layer: its neurons, or the features of a dictionary on it.
-
-    Attributes:
-        layer: The layer.
-        units: ``neurons`` or ``features``.
-        name: What the model and its atlas call the units' layer.
-    """
-
-    layer: str
-    units: UnitKind
-    name: str
-
-    @property
-    def dictionary(self) -> str:
-        """Id of the features' dictionary; empty for neurons."""
-        return self.name.rpartition("/")[2] if self.units == "features" else ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +45,10 @@ class Subject:
         """
         places = []
         for layer in (*self.layers, LOGITS):
-            places.append(Place(layer, "neurons", layer))
+            places.append(Place(layer=layer, units="neurons", dictionary=""))
             on_layer = (name for name in self.model.dictionaries if self.model.layers[name].base == layer)
-            places += [Place(layer, "features", name) for name in islice(on_layer, 1)]
+            ids = (name.rpartition("/")[2] for name in islice(on_layer, 1))
+            places += [Place(layer=layer, units="features", dictionary=id_) for id_ in ids]
         return places
 
     def preprocessed(self) -> Tensor:

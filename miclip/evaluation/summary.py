@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.evaluation.figures import ByScale, Figure
 from miclip.evaluation.intervention import Change
 from miclip.evaluation.methods import DEFAULT, named
-from miclip.evaluation.result import ByScale, Effect, Figure, Verdict
+from miclip.evaluation.result import Effect, Verdict
 
 Float64 = NDArray[np.float64]
 

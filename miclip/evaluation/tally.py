@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miclip.evaluation.agreement import summarise_agreement
+from miclip.evaluation.figures import ByScale
 from miclip.evaluation.intervention import Change
 from miclip.evaluation.labelling import Labelling
-from miclip.evaluation.result import ByScale, Effect, Evidence, Localization, OpenVocabulary, Units
-from miclip.evaluation.subject import Place
+from miclip.evaluation.result import Effect, Evidence, Localization, OpenVocabulary, Place, Units
 from miclip.evaluation.summary import summarise, verdicts
 from miclip.models.target import LOGITS
 
@@ -65,9 +65,7 @@ class Tally:
         agreement = {name: summarise_agreement(measures, some) for name, some in self._labellings[place].items()}
         kinds = [kind for at, kind in self._changes if at == place]
         return Units(
-            layer=place.layer,
-            units=place.units,
-            dictionary=place.dictionary,
+            **dict(place),
             labels={method: float(np.mean(shares)) for method, shares in self._shares[place].items()},
             agreement={method: figures for method, figures in agreement.items() if figures},
             localizations={kind: self._localization(place, kind) for kind in kinds},

@@ -15,19 +15,8 @@ from typing import Any
 
 import pytest
 
-from miclip.evaluation.result import (
-    NAMES,
-    ByScale,
-    Cost,
-    Costs,
-    Effect,
-    Figure,
-    Localization,
-    Result,
-    Target,
-    Units,
-    Verdict,
-)
+from miclip.evaluation.figures import ByScale, Figure
+from miclip.evaluation.result import NAMES, Cost, Costs, Effect, Localization, Result, Target, Units, Verdict
 
 PROGRAM = "chromium"
 _OFFLINE = "MAP * ~NOTFOUND"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from miclip.demo.architectures import emoji_resnet, emoji_vit
+from miclip.evaluation.figures import Figure
 from miclip.evaluation.intervention import Change, Laboratory, intervene, recorded
 from miclip.evaluation.methods import ProbeData, class_means, ranking
 from miclip.evaluation.methods.clip_dissect import clip_dissect
@@ -17,7 +18,6 @@ from miclip.evaluation.methods.controls import random_scores
 from miclip.evaluation.methods.mean_activation import z_mean_activation
 from miclip.evaluation.methods.semanticlens import semantic_lens
 from miclip.evaluation.methods.white_boxes import last_weight, weight_times_activation
-from miclip.evaluation.result import Figure
 from miclip.evaluation.resume import layer_output, resume_from
 from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing

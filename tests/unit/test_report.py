@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from typer.testing import Result as Answer
 
 from miclip.cli.app import app
+from miclip.evaluation.figures import ByScale, Figure, NullFigure
 from miclip.evaluation.report import render
 from miclip.evaluation.report.charts import Bar, bar_chart, ticks
 from miclip.evaluation.report.gallery import SILENT, SURE, choose
@@ -23,16 +24,13 @@ from miclip.evaluation.report.words import signed
 from miclip.evaluation.result import (
     NAMES,
     Agreement,
-    ByScale,
     Cost,
     Costs,
     Description,
     Effect,
     Evidence,
-    Figure,
     Localization,
     MethodCard,
-    NullFigure,
     OpenVocabulary,
     Result,
     Target,
@@ -92,6 +90,10 @@ def localization(gains: dict[str, float], said: Verdict, evidence: Evidence | No
 def units(layer: str = "mid", kind: str = "neurons", **parts: Any) -> Units:
     empty = {"dictionary": "", "labels": {"default": 100.0}, "agreement": {}, "localizations": {}, "descriptions": {}}
     return Units(layer=layer, units=kind, **{**empty, **parts})  # type: ignore[arg-type]
+
+
+def unseen_units(trusted_share: float, found: Localization) -> UnseenUnits:
+    return UnseenUnits(layer="mid", units="neurons", dictionary="", trusted_share=trusted_share, localization=found)
 
 
 @pytest.fixture
@@ -157,9 +159,7 @@ HOSTILE = "\"><script>alert('1')</script><img src=http://evil.test/x>"
 
 
 def test_no_name_in_a_result_becomes_markup(target: Target) -> None:
-    unseen = UnseenUnits(
-        layer="mid", units="neurons", trusted_share=6.0, localization=localization({}, verdict(1.0, best="filter"))
-    )  # fmt: skip
+    unseen = unseen_units(6.0, localization({}, verdict(1.0, best="filter")))
     described = OpenVocabulary(
         size=5, methods={"default": Description(exact=None, similarity={"clip": null_figure(1, 0)})}
     )
@@ -264,7 +264,7 @@ def test_descriptions_over_open_vocabularies_are_shown(target: Target) -> None:
 def test_unseen_classes_have_verdicts_and_charts(target: Target) -> None:
     charts = len(Page(render(evaluation(target), [])).all("svg"))
     found = localization({"attribution": 2, "filter": 3}, verdict(-0.8, best="filter"))
-    place = UnseenUnits(layer="mid", units="neurons", trusted_share=6.25, localization=found)
+    place = unseen_units(6.25, found)
     page = Page(render(evaluation(target, unseen=Unseen(classes=("okapi", "zeppelin"), places=(place,))), []))
     assert "Hidden: okapi, zeppelin" in page.said
     assert len(page.all("svg")) == charts + 2
@@ -276,11 +276,14 @@ def test_what_is_trusted_stands_beside_what_it_reaches(target: Target) -> None:
     sure = ByScale[Verdict](scale_2=verdict(1.0, share=0.97), scale_0=verdict(1.0, share=28.68))
     evidence = Evidence(trusted_share=74.2, trusted=sure, doubtful=None)
     place = units(localizations={"synonyms": localization({}, verdict(1.0), evidence)})
-    hidden = UnseenUnits(layer="mid", units="neurons", trusted_share=6.25, localization=localization({}, verdict(1.0)))
+    hidden = unseen_units(6.25, localization({}, verdict(1.0)))
     unseen = Unseen(classes=("okapi",), places=(hidden,))
     said = Page(render(evaluation(target, places=(place,), unseen=unseen), [])).said
     assert "mid, neurons synonyms 74 % 97 % – – –" in said, "28 times an oracle is no measure, and none was doubtful"
     assert "mid, neurons names of unseen classes 6 % – – – –" in said
+    without = Page(render(evaluation(target, places=(place,)), [])).said
+    assert "mid, neurons synonyms 74 %" in without
+    assert "unseen classes" not in without
 
 
 def test_the_cost_of_a_method_is_that_of_all_its_steps(target: Target) -> None:

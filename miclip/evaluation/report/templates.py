@@ -15,7 +15,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )  # fmt: skip
-    for name in ("signed", "plain_number", "fitting_number", "count", "share_of_oracle", "kind_words", "drawn", "few"):
+    for name in ("signed", "plain_number", "fitting_number", "count", "percent", "kind_words", "drawn", "few"):
         made.filters[name] = getattr(words, name)
     made.globals["SCALES"] = words.SCALES
     return made

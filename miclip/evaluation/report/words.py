@@ -4,8 +4,6 @@ from __future__ import annotations
 
 GOAL = 90.0
 """Share of the white-box oracle, in percent, that the default is meant to reach."""
-NO_MEASURE = 5.0
-"""Times an oracle from which on a share says only that the oracle itself does next to nothing."""
 SCALES = {"scale_2": "×2, doubled", "scale_0": "×0, removed"}
 
 _KINDS = {"names": "class names", "categories": "super-categories", "unseen": "names of unseen classes"}
@@ -39,11 +37,9 @@ def count(value: int) -> str:
     return f"{value:,}".replace(",", "\u202f")
 
 
-def share_of_oracle(share: float | None) -> str:
-    """Format a share of the oracle in percent; a dash where there is no oracle, or one that does next to nothing."""
-    if share is None or abs(share) >= NO_MEASURE:
-        return "–"
-    return f"{100 * share:.0f} %".replace("-", "−")
+def percent(value: float | None) -> str:
+    """Format a share in percent; a dash where there is none."""
+    return "–" if value is None else f"{value:.0f} %".replace("-", "−")
 
 
 def few(names: list[str]) -> str:
