@@ -17,7 +17,7 @@ from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
 from miclip.models.files import ClipSpec, TargetSpec, clip_state, read_spec, write_model
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.small import SMALL
-from miclip.retrieval import builtin_vocabularies
+from miclip.retrieval.vocabulary import builtin_vocabularies
 from miclip.settings import settings
 
 LABELS = ("dog", "cat", "bus")

@@ -9,7 +9,7 @@ import torch
 from miclip.catalogue import Catalogue
 from miclip.demo.assets import DEMO
 from miclip.demo.probe import demo_probe
-from miclip.evaluation.dissection import GRID, MaskedProbe, network_dissection, spatial_maps
+from miclip.evaluation.methods.network_dissection import GRID, MaskedProbe, network_dissection, spatial_maps
 
 
 def test_the_iou_is_that_of_hand_counted_positions() -> None:

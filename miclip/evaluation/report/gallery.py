@@ -10,17 +10,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from miclip.errors import InvalidInput
-from miclip.evaluation.baselines import class_means
+from miclip.evaluation.methods import class_means
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.thumbnails import Thumbnail, thumbnail
+from miclip.evaluation.report.words import plain_number
 from miclip.pictures.projection import sureness
 from miclip.pictures.spatial import UnitMap, heat_range, overlay, unit_maps
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el
-from miclip.report.thumbnails import thumbnail
-from miclip.report.words import plain_number, signed
 from miclip.retrieval.results import Description, UnitRecord
 
 SURE, SILENT = 9, 3
 IMAGES, MAPS, DRIVEN = 12, 4, 3
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A map over its image, and the activations that its coldest and its hottest colour stand for."""
+
+    picture: Thumbnail
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,34 @@ class Shown:
     maps: Sequence[UnitMap]
     drives: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        """The unit's name."""
+        return f"{self.description.layer}/{self.description.unit}"
 
-def gallery(exhibit: Exhibit, layer: str) -> Html:
-    """Return the cards of some units of a layer, chosen by rule and not by looks."""
-    cards = [_card(shown) for shown in collect(exhibit, layer)]
-    return el("div", cards, class_="gallery")
+    @property
+    def label(self) -> str:
+        """The best concept, whether or not it is claimed."""
+        return self.description.concepts[0].concept
+
+    @property
+    def runners_up(self) -> str:
+        """The concepts behind the best."""
+        return ", ".join(concept.concept for concept in self.description.concepts[1:])
+
+    @property
+    def thumbnails(self) -> list[Thumbnail]:
+        """The top images, small."""
+        tops = zip(self.images, self.record.top_images, strict=False)
+        return [
+            thumbnail(image, f"{top.image}, activation {plain_number(top.value)} of {self.name}, rank {place}")
+            for place, (image, top) in enumerate(tops, 1)
+        ]
+
+    @property
+    def heat_maps(self) -> list[HeatMap]:
+        """The maps, small."""
+        return [_heat_map(self.name, unit_map) for unit_map in self.maps]
 
 
 def collect(exhibit: Exhibit, layer: str) -> list[Shown]:
@@ -94,62 +125,10 @@ def _driven(exhibit: Exhibit, layer: str) -> NDArray[np.int64]:
     return np.argsort(-means, axis=0, kind="stable")[:DRIVEN].T.astype(np.int64)
 
 
-def _card(shown: Shown) -> Html:
-    unit = shown.description
-    best, *rest = unit.concepts
-    name = f"{unit.layer}/{unit.unit}"
-    label = el("s" if unit.abstained else "b", best.concept, class_="label")
-    badge = el("span", "abstains", class_="badge") if unit.abstained else None
-    tops = _tops(name, shown)
-    others = "then " + ", ".join(concept.concept for concept in rest)
-    return el(
-        "article",
-        el("header", label, badge),
-        el("p", el("code", name), class_="facts"),
-        el("p", _facts(unit), class_="facts apart"),
-        el("p", others, class_="facts") if rest else None,
-        el("p", "drives most: ", _driven_words(shown), class_="facts"),
-        el("div", tops[:MAPS], [_map(name, over) for over in shown.maps], class_="maps"),
-        el("div", tops[MAPS:], class_="tops"),
-        class_="unit silent" if unit.abstained else "unit",
-    )
-
-
-def _facts(unit: Description) -> list[Html]:
-    """The evidence for the label, as far as it was measured; a fact does not break in the middle."""
-    best, stability = unit.concepts[0], unit.stability
-    facts = [
-        f"cosine {plain_number(best.score)}",
-        f"causal score {signed(best.causal_score, 2)}",
-        f"margin {plain_number(unit.margin)}",
-        f"null {unit.null_percentile:.0f} %",
-        None if unit.contrast is None else f"contrast {plain_number(unit.contrast, 1)}",
-        None if stability is None else f"stability {100 * stability:.0f} %",
-    ]
-    return [el("span", fact) for fact in facts if fact]
-
-
-def _driven_words(shown: Shown) -> list[object]:
-    best = shown.description.concepts[0].concept
-    words: list[object] = []
-    for place, label in enumerate(shown.drives):
-        words += [", " if place else None, el("mark", label) if label == best else label]
-    return words
-
-
-def _tops(name: str, shown: Shown) -> list[Html]:
-    return [
-        thumbnail(image, f"{top.image}, activation {plain_number(top.value)} of {name}, rank {place}")
-        for place, (image, top) in enumerate(zip(shown.images, shown.record.top_images, strict=False), 1)
-    ]
-
-
-def _map(name: str, found: UnitMap) -> Html:
-    low, high = heat_range(found.activation)
-    rows, columns = found.activation.shape
-    row, column = divmod(int(found.activation.argmax()), columns)
+def _heat_map(name: str, unit_map: UnitMap) -> HeatMap:
+    low, high = heat_range(unit_map.activation)
+    rows, columns = unit_map.activation.shape
+    row, column = divmod(int(unit_map.activation.argmax()), columns)
     where = f"strongest at row {row + 1} of {rows}, column {column + 1} of {columns}"
-    alt = f"Map of {name} over an image predicted to be {found.predicted}: {where}"
-    caption = el("figcaption", el("span", plain_number(low, 1)), el("i", class_="heat"),
-                 el("span", plain_number(high, 1)))  # fmt: skip
-    return el("figure", thumbnail(overlay(found), alt), caption)
+    alt = f"Map of {name} over an image predicted to be {unit_map.predicted}: {where}"
+    return HeatMap(thumbnail(overlay(unit_map), alt), low, high)

@@ -9,16 +9,14 @@ import torch
 
 from miclip.evaluation.intervention import Change, Laboratory
 from miclip.evaluation.queries import Query, class_names, spread
-from miclip.report.exhibit import Exhibit
-from miclip.report.markup import Html, el
-from miclip.report.thumbnails import thumbnail
-from miclip.report.words import kind_words, signed
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.thumbnails import Thumbnail, thumbnail
+from miclip.evaluation.report.words import few, kind_words
 from miclip.retrieval.results import LocatedUnit
 
 UNITS = 5
 OTHER_VIEWS = 1
 _LONGEST = 14  # characters of a unit's name that fit under its picture
-_COLUMNS = ("query", "units, strongest first", "accuracy: as it is, doubled, removed", "others ×2", "others ×0")
 _EACH = {"names": 3, "synonyms": 2, "keywords": 1, "categories": 2}
 """Examples by kind of query."""
 
@@ -42,6 +40,32 @@ class Example:
     before: float
     doubled: Change
     removed: Change
+
+    @property
+    def levels(self) -> list[tuple[str, float]]:
+        """Accuracy as it is, doubled and removed."""
+        doubled, removed = self.before + self.doubled.target, self.before + self.removed.target
+        return [("as it is", self.before), ("×2", doubled), ("×0", removed)]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A unit of an example: its strongest image, its name in short and in full, its label, and its attribution."""
+
+    picture: Thumbnail
+    short: str
+    name: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of examples: the example, what its query is about, and its units."""
+
+    example: Example
+    about: str
+    chips: Sequence[Chip]
 
 
 def experiments(exhibit: Exhibit, layer: str) -> list[Example]:
@@ -69,48 +93,26 @@ def chosen(queries: Mapping[str, Sequence[Query]], labels: Sequence[str]) -> lis
     return [(kind, query) for kind, some in kinds.items() if some for query in spread(some, _EACH.get(kind, 1))]
 
 
-def example_table(exhibit: Exhibit, examples: Sequence[Example]) -> Html:
-    """Return the examples as a table."""
-    head = el("tr", [el("th", name, scope="col") for name in _COLUMNS])
-    body = [_row(exhibit, example) for example in examples]
-    return el("div", el("table", el("thead", head), el("tbody", body), class_="examples"), class_="scroll")
+def rows(exhibit: Exhibit, examples: Sequence[Example]) -> list[Row]:
+    """Return the rows of the table of examples."""
+    return [
+        Row(example, _about(exhibit, example), [_chip(exhibit, unit) for unit in example.units]) for example in examples
+    ]
 
 
-def _row(exhibit: Exhibit, example: Example) -> Html:
-    covered = [exhibit.model.labels[label] for label in example.query.classes]
-    about = (
-        kind_words(example.kind) if covered == [example.query.text] else f"{kind_words(example.kind)}: {_few(covered)}"
-    )
-    return el(
-        "tr",
-        el("th", f"“{example.query.text}”", el("small", about), scope="row"),
-        el("td", el("div", [_unit(exhibit, unit) for unit in example.units], class_="chips")),
-        el("td", [_level(name, value) for name, value in _levels(example)], class_="levels"),
-        el("td", signed(example.doubled.others), class_="number"),
-        el("td", signed(example.removed.others), class_="number"),
-    )
+def _about(exhibit: Exhibit, example: Example) -> str:
+    covered, kind = [exhibit.model.labels[label] for label in example.query.classes], kind_words(example.kind)
+    return kind if covered == [example.query.text] else f"{kind}: {few(covered)}"
 
 
-def _levels(example: Example) -> list[tuple[str, float]]:
-    before = example.before
-    return [("as it is", before), ("×2", before + example.doubled.target), ("×0", before + example.removed.target)]
-
-
-def _level(name: str, value: float) -> Html:
-    bar = el("span", el("span", style=f"width:{value:.1f}%"), class_="level")
-    return el("div", el("small", name), bar, el("span", f"{value:.0f} %"))
-
-
-def _unit(exhibit: Exhibit, unit: LocatedUnit) -> Html:
+def _chip(exhibit: Exhibit, unit: LocatedUnit) -> Chip:
     (description,) = exhibit.searcher.describe(unit.layer, [unit.unit], exhibit.searcher.labels, top_k=1)
     (image,) = exhibit.probe.top(unit.layer, unit.unit, 1)
-    label = f"({description.concepts[0].concept})" if description.abstained else description.concepts[0].concept
-    name = f"{unit.layer}/{unit.unit}"
-    shown = thumbnail(image, f"Strongest image of {name}")
-    short = name if len(name) <= _LONGEST else f"…/{unit.unit}"  # the heading names the dictionary
-    caption = el("figcaption", el("code", short, title=name), el("br"), label, el("small", signed(unit.score, 2)))
-    return el("figure", shown, caption, class_="chip")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    label, name = description.concepts[0].concept, f"{unit.layer}/{unit.unit}"
+    return Chip(
+        picture=thumbnail(image, f"Strongest image of {name}"),
+        short=name if len(name) <= _LONGEST else f"…/{unit.unit}",  # the heading names the dictionary
+        name=name,
+        label=f"({label})" if description.abstained else label,
+        score=unit.score,
+    )

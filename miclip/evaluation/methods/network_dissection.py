@@ -10,6 +10,7 @@ Needs what no other method does: a mask of the object on every image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from miclip.alignment import ProbeSet
+from miclip.evaluation.methods._data import Positions, ProbeData, no_positions
+from miclip.evaluation.methods._method import Method, Price
+from miclip.evaluation.methods._ranks import by_class, label_by_class
 from miclip.evaluation.resume import layer_output
 from miclip.models.features import encode_features
 from miclip.models.target import LayerKind, TargetModel
@@ -106,3 +111,49 @@ def _thresholds(maps: Tensor) -> Tensor:
     by_unit = maps.transpose(0, 1).flatten(1)
     count = max(1, round(TOP_SHARE * by_unit.shape[1]))
     return torch.stack([values.topk(count + 1).values[-1] for values in by_unit])
+
+
+def positions_of(
+    model: TargetModel, layer: str, probe: ProbeSet, images: Tensor | None = None
+) -> Callable[[], Positions | None]:
+    """Return what computes a layer's units at every position of a probe set; it gives None where there are no masks.
+
+    Args:
+        model: The target model.
+        layer: One of its layers.
+        probe: The images.
+        images: The first of them, preprocessed, where they are at hand; then the masks are read at once, too.
+    """
+    if not isinstance(probe, MaskedProbe) or model.layers[layer].kind is LayerKind.LOGITS:
+        return no_positions
+    total = len(probe.names) if images is None else len(images)
+    masks = None if images is None else probe.masks(0, total)
+
+    def compute() -> Positions | None:
+        batch = torch.stack([model.preprocess(image) for image in probe.load(0, total)]) if images is None else images
+        maps = spatial_maps(model, layer, batch)
+        if maps is None:
+            return None
+        return Positions(maps, probe.masks(0, total) if masks is None else masks, probe.labels[:total])
+
+    return compute
+
+
+def _scores(probe: ProbeData) -> Float32 | None:
+    positions = probe.positions()
+    if positions is None:
+        return None
+    return network_dissection(positions.maps, positions.masks, positions.labels, probe.classes)
+
+
+METHODS = (
+    Method(
+        "network_dissection",
+        "Network Dissection",
+        "which classes a query covers, and a mask of the object on every probe image",
+        order=70,
+        rank=by_class(_scores),
+        label=label_by_class(_scores),
+        price=Price((), _scores),
+    ),
+)

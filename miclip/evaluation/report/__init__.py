@@ -3,7 +3,7 @@
 The file holds everything it shows: no script, no font, no request leaves it.
 """
 
-from miclip.report.exhibit import Exhibit
-from miclip.report.page import read_result, render
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.page import render
 
-__all__ = ["Exhibit", "read_result", "render"]
+__all__ = ["Exhibit", "render"]
