@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from miclip.cli import evaluation_tables, output
+from miclip.cli import output
 from miclip.cli.progress import progress_bar
 from miclip.cli.report import check_report, write_report
 from miclip.errors import InvalidInput
@@ -39,6 +39,7 @@ def evaluate(
     change of the others are in points. Takes up to twenty minutes; Ctrl-C keeps what is done.
     """
     from miclip.catalogue import load_clip
+    from miclip.cli import evaluation_tables
     from miclip.demo.probe import demo_probe
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings

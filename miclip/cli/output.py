@@ -35,8 +35,8 @@ class Commands(TyperGroup):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for command in self.commands.values():  # a docstring's lines are as long as the code's, not the terminal's
-            command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", command.help or "")
+        for command in self.commands.values():
+            command.help = unwrapped(command.help)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
         """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1."""
@@ -54,6 +54,11 @@ class Commands(TyperGroup):
             _silence_stdout()  # it may be what fails
             err.print(f"[bold red]Error:[/] {_plain(_said(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
+
+
+def unwrapped(docstring: str | None) -> str:
+    """Join the lines of a paragraph: they are as long as the code's, not the terminal's."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", docstring or "")
 
 
 def fail(error: MiclipError) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import miclip
 from miclip.cli import output
 from miclip.cli.connect import client
 from miclip.cli.examples import example_image, short
 from miclip.cli.policies import policy_value, stop_value
 from miclip.cli.remote import model_info
-from miclip.cli.versions import version
 from miclip.errors import AlreadyExists, NotReady, Unreachable
 from miclip.settings import settings
 
@@ -146,7 +146,7 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
     services = connected.health()
     ready = all(answer == "SERVING" for answer in services.values())
     value: dict[str, Any] = {"ready": ready, "endpoint": connected.options.endpoint, "services": services,
-                             "version": version(), "models": [], "policies": None, "stops": None}  # fmt: skip
+                             "version": miclip.__version__, "models": [], "policies": None, "stops": None}  # fmt: skip
     if ready:
         value["models"] = [model_info(model) for model in connected.list_models()]
         with suppress(NotReady):  # while Redis cannot be reached the services go on with what they knew
