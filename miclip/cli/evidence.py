@@ -16,7 +16,6 @@ def doubt(concept: str, evidence: Evidence | None) -> str:
     if evidence is None or not evidence["doubtful"]:
         return ""
     rank = f"relevance {evidence['relevance']:.2f}, null percentile {evidence['null_percentile']:.0f}"
-    rank = f"relevance {evidence['relevance']:.2f}, null percentile {evidence['null_percentile']:.0f}"
     return (
         f'Doubtful: the probe images may not show "{concept}". The model takes those nearest to it ({rank}) for '
         f"{seen_as(evidence)}, and the units are most likely theirs."
