@@ -13,7 +13,6 @@ from __future__ import annotations
 from miclip.client.asynchronous import AsyncMiclipClient
 from miclip.client.blocking import MiclipClient
 from miclip.client.connection import Options
-from miclip.client.health import APPLICATIONS
 from miclip.client.results import (
     AppliedSteering,
     CaptureResult,
@@ -31,6 +30,7 @@ from miclip.client.results import (
 )
 from miclip.client.steering import make_policy
 from miclip.client.watch import PolicyStream
+from miclip.local_server import APPLICATIONS
 
 __all__ = [
     "APPLICATIONS",

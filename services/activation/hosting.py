@@ -15,6 +15,7 @@ from torch import Tensor
 from miclip.atlas import Atlas, AtlasManifest, find_atlas
 from miclip.atlas.store import active_atlas_id
 from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.cpus import available_cpus
 from miclip.errors import BadArtefact, NotAligned
 from miclip.images import decode_image
 from miclip.models.target import TargetModel
@@ -22,7 +23,6 @@ from miclip.settings import settings
 from services.activation.batching import Batcher
 from services.activation.drift import DriftWatch
 from services.metrics import series
-from services.node.cpus import available_cpus
 
 _GPU_S = 5.0
 _ATLAS_S = 5.0

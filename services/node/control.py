@@ -25,9 +25,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from miclip.errors import NotReady
+from miclip.local_server import APPLICATIONS, LOG_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json
 from miclip.settings import settings
-from services.node.files import LOG_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json
-from services.node.serve_config import APPLICATIONS
 
 _START_S = 330.0
 _STOP_S = 60.0

@@ -27,14 +27,22 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from miclip.cpus import available_cpus
 from miclip.errors import InvalidInput, MiclipError, NotReady
+from miclip.local_server import (
+    APPLICATIONS,
+    LOCK_FILE,
+    SERVER_FILE,
+    STARTING_FILE,
+    ServerInfo,
+    read_json,
+    write_private,
+)
 from miclip.settings import Settings, settings
 from services.metrics.exporter import VARIABLE as METRICS_VARIABLE
 from services.metrics.exporter import Exporter
-from services.node.cpus import available_cpus
-from services.node.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
 from services.node.ports import chosen_port, free_block, free_port
-from services.node.serve_config import APPLICATIONS, read_serve_config, serve_config, serve_environment
+from services.node.serve_config import read_serve_config, serve_config, serve_environment
 
 _READY_S = 300.0
 _OBJECT_STORE_BYTES = 100 * 2**20
