@@ -17,10 +17,10 @@ from miclip.errors import GoingAway, Overloaded
 from miclip.settings import Settings
 from miclip.v1 import steering_pb2 as pb
 from services.metrics import series
+from services.node.ray_private import draining
 from services.state.policy_cache import PolicyCache, View
 from services.state.policy_store import Store
 from services.steering.changes import Living, Position, between, since
-from services.steering.draining import draining
 from services.wire import edits as wire
 
 _SHARED = 64

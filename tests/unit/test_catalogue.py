@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from miclip.catalogue import DEMO_CLIP, DEMO_MODELS, Catalogue, default_id, load_clip, pick_device
+from miclip.catalogue import DEMO_CLIP, DEMO_MODELS, Catalogue, Entry, default_id, load_clip, pick_device
 from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
 from miclip.models.files import TargetSpec, clip_state, demo_clip_spec, write_model
@@ -207,3 +207,10 @@ def test_another_clip_can_be_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_the_packaged_folder_lies_in_the_package() -> None:
     assert DEMO_MODELS.parts[-4:] == ("miclip", "demo", "assets", "models")
+
+
+def test_relative_files_are_in_the_folder_of_the_catalogue_file(tmp_path: Path) -> None:
+    entry = Entry(source="timm/x", weights="w.safetensors", labels=Path("labels.txt")).within(tmp_path)
+    assert (entry.weights, entry.labels) == (str(tmp_path / "w.safetensors"), tmp_path / "labels.txt")
+    assert Entry(source="timm/x", weights="hub:tag").within(tmp_path).weights == "hub:tag"
+    assert Entry(source="timm/x", weights="/w.safetensors").within(tmp_path).weights == "/w.safetensors"
