@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from miclip.cli.extras import advice
 from miclip.errors import MiclipError
 
 
@@ -39,7 +40,10 @@ class Commands(TyperGroup):
             command.help = unwrapped(command.help)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
-        """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1."""
+        """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1.
+
+        A library that is not installed is a text and exit code 2.
+        """
         try:
             return super().invoke(ctx)
         except MiclipError as error:
@@ -48,6 +52,12 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _silence_stdout()
             raise typer.Exit(0) from None
+        except ModuleNotFoundError as error:
+            text = advice(error)
+            if text is None:
+                raise
+            err.print(f"[bold red]Error:[/] {_plain(text)}", soft_wrap=True)
+            raise typer.Exit(2) from error
         except OSError as error:
             if error.strerror is None:
                 raise
