@@ -7,6 +7,7 @@ wins:
 * models imported into ``settings().data_dir / "models"`` (``Catalogue.import_model``);
 * the JSON file ``settings().catalogue``: ``{"models": {ID: {"source": "timm/resnet50", "weights": FILE, "labels":
   FILE, "layers": [PATH, …]}}}``. Weights are a safetensors file or ``"hub"``; labels and layers may be left out.
+  A relative FILE is in the folder of the catalogue file.
 
 Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the bundle's folder of models or in
 ``settings().data_dir / "models"`` whichever source the model has, and are loaded with it.
@@ -20,6 +21,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,6 +56,12 @@ class Entry(BaseModel):
     weights: str
     labels: Path | None = None
     layers: tuple[str, ...] = ()
+
+    def within(self, folder: Path) -> Self:
+        """This entry with its files absolute: relative ones are in the catalogue file's folder."""
+        labels = folder / self.labels if self.labels else None
+        weights = self.weights if self.weights.startswith(HUB) else str(folder / self.weights)
+        return self.model_copy(update={"labels": labels, "weights": weights})
 
 
 class Catalogue:
@@ -269,7 +277,7 @@ def _read_entries(file: Path | None) -> dict[str, Entry]:
         return {}
     try:
         models = json.loads(file.read_bytes())["models"]
-        entries = {name: Entry.model_validate(entry) for name, entry in models.items()}
+        entries = {name: Entry.model_validate(entry).within(file.absolute().parent) for name, entry in models.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         text = (
             f'The catalogue file {file.name!r} is missing or not {{"models": {{ID: {{"source": …, "weights": …}}}}}}.'

@@ -13,9 +13,9 @@ from __future__ import annotations
 from miclip.client.asynchronous import AsyncMiclipClient
 from miclip.client.blocking import MiclipClient
 from miclip.client.connection import Options
-from miclip.client.health import APPLICATIONS
 from miclip.client.watch import PolicyStream
 from miclip.evidence import Evidence, LabelShare
+from miclip.local_server import APPLICATIONS
 from miclip.models.predictions import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
 from miclip.retrieval.results import (
     DescribeResult,

@@ -17,6 +17,7 @@ from torch import Tensor
 from miclip.atlas import Atlas, AtlasManifest, active_atlas_id, locate_atlas
 from miclip.bundles import bundle_of_model
 from miclip.catalogue import Catalogue, pick_device
+from miclip.cpus import available_cpus
 from miclip.errors import BadArtefact, MiclipError, NotAligned, NotFound, NotReady, TooLarge
 from miclip.images import decode_image
 from miclip.models.card import ModelCard
@@ -26,7 +27,6 @@ from services.activation.batching import Batcher
 from services.activation.budget import Budget, Load, idle
 from services.activation.drift import DriftWatch
 from services.metrics import series
-from services.node.cpus import available_cpus
 from services.state.active_atlases import ActiveAtlases
 
 _GPU_S = 5.0

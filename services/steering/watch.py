@@ -20,9 +20,9 @@ from miclip.v1 import steering_pb2 as pb
 from miclip.wire.policies import write_change
 from miclip.wire.times import write_time
 from services.metrics import series
+from services.node.ray_private import draining
 from services.state.policy_cache import PolicyCache, View
 from services.state.policy_store import SteeringState, Store
-from services.steering.draining import draining
 from services.steering.position import Position
 from services.steering.snapshot import snapshot_parts
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from miclip.bundles import Bundle, BundleManifest, bundle_of_model, bundled_probe_sets, bundles
 from miclip.bundles.manifest import MANIFEST
-from miclip.catalogue import Catalogue, default_id, load_clip, pick_device
+from miclip.catalogue import Catalogue, Entry, default_id, load_clip, pick_device
 from miclip.demo.assets import DEMO
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
 from miclip.models.files import ClipSpec, TargetSpec, clip_state, read_spec, write_model
@@ -301,3 +301,10 @@ def test_the_card_of_a_filed_model_is_stale_once_its_weights_change(demo: Bundle
     first = Catalogue([demo], tmp_path / "imported", file).card("filed")
     save_file({name: tensor * 2 for name, tensor in load_file(weights).items()}, weights)
     assert Catalogue([demo], tmp_path / "imported", file).card("filed").weights_sha256 != first.weights_sha256
+
+
+def test_relative_files_are_in_the_folder_of_the_catalogue_file(tmp_path: Path) -> None:
+    entry = Entry(source="timm/x", weights="w.safetensors", labels=Path("labels.txt")).within(tmp_path)
+    assert (entry.weights, entry.labels) == (str(tmp_path / "w.safetensors"), tmp_path / "labels.txt")
+    assert Entry(source="timm/x", weights="hub:tag").within(tmp_path).weights == "hub:tag"
+    assert Entry(source="timm/x", weights="/w.safetensors").within(tmp_path).weights == "/w.safetensors"

@@ -1,4 +1,7 @@
-"""The files of a local server in its state directory, readable by their owner alone."""
+"""What client and server agree on: the names of the services, and a local server's files in its state directory.
+
+The files are readable by their owner alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from miclip.files import PRIVATE, write_file
 
+APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
+"""The four services, as the metadata entry ``application`` names them."""
 SERVER_FILE = "server.json"
 STARTING_FILE = "starting.json"
 LOCK_FILE = "server.lock"

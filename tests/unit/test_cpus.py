@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.node.cpus import available_cpus
+from miclip.cpus import available_cpus
 
 
 @pytest.fixture(autouse=True)
