@@ -34,8 +34,9 @@ from miclip.evaluation.intervention import Laboratory, intervene
 from miclip.evaluation.queries import class_names, spread
 from miclip.evaluation.subject import Subject
 from miclip.evaluation.summary import summarise
+from miclip.kinds import LocalizationMethod
 from miclip.models.clip import Clip
-from miclip.retrieval import AtlasSearcher, LocalizationMethod
+from miclip.retrieval.search import AtlasSearcher
 
 LAYERS = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
 """A middle and the penultimate layer."""

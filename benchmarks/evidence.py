@@ -33,7 +33,7 @@ from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import Place, Subject
 from miclip.evaluation.unseen import without
 from miclip.models.target import LOGITS
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 FOLDS = 4

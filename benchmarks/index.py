@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.retrieval import VectorIndex
+from miclip.retrieval.index import VectorIndex
 
 DIM, NEIGHBOURS, QUERIES = 512, 10, 200
 

@@ -27,7 +27,8 @@ from miclip.demo.concepts import HELD_OUT_STYLE, VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, held_out
 from miclip.evaluation import baselines
 from miclip.models.target import LOGITS
-from miclip.retrieval import AtlasSearcher, Description
+from miclip.retrieval.results import Description
+from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 LAYERS = {"emoji-resnet": ("layer3", "layer4", LOGITS), "emoji-vit": ("blocks.2", "norm", LOGITS)}

@@ -34,8 +34,9 @@ from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.summary import summarise
 from miclip.models.clip import Clip
-from miclip.retrieval import AtlasSearcher, relevance_vectors
+from miclip.retrieval.attribution import relevance_vectors
 from miclip.retrieval.results import LocalizationMix
+from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 MIXES = {

@@ -26,7 +26,7 @@ from miclip.catalogue import load_clip, load_target
 from miclip.client import AsyncMiclipClient, make_policy
 from miclip.demo.assets import ASSETS
 from miclip.images import decode_image
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 from miclip.steering.edits import Edit, Op
 
 MODEL, LAYER, UNITS = "emoji-resnet", "layer4", 256

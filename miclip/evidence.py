@@ -21,8 +21,9 @@ class Evidence:
         relevance: Mean relevance of the probe images that were weighed, -1 to 1.
         null_percentile: Share of a null that is less relevant, 0 to 100: the model's labels (for an image: probe
             images), each with every image taken away that the model predicts as it.
-        doubtful: Whether the probe images show the query no better than something that they do not show.
-        labels: What the model predicted for the images, heaviest first.
+        doubtful: Whether ``null_percentile`` is below ``settings().doubt_percentile``: the probe images show the query
+            no better than something they do not show, and its units are then most likely those of something else.
+        labels: What the model predicted for the images, heaviest first: what the units are those of.
     """
 
     relevance: float

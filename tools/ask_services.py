@@ -27,7 +27,7 @@ def answers(client: MiclipClient) -> dict[str, str]:
     return {
         "activation": f"sees {best.label} in the picture of an airplane",
         "aligner": f"embeds a text in {texts.values.shape[1]} dimensions",
-        "retrieval": f"calls unit 10 of layer4 {concept.text}",
+        "retrieval": f"calls unit 10 of layer4 {concept.concept}",
         "steering": f"has {len(client.list_policies())} policies",
     }
 

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import NeuronEncoder
 from miclip.alignment.features import feature_embeddings
-from miclip.atlas import UnitEmbedding, centre_texts, contrast, normalise, null_contrast
-from miclip.retrieval import ABSTAIN_CONTRAST, AttributionStore, LocalizationMix, gathering, mix_relevance
+from miclip.atlas import centre_texts, contrast, normalise, null_contrast
+from miclip.kinds import UnitEmbedding
+from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance
+from miclip.retrieval.labels import ABSTAIN_CONTRAST
+from miclip.retrieval.results import LocalizationMix
 from miclip.settings import settings
 
 Float32 = NDArray[np.float32]

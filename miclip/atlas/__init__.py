@@ -17,7 +17,6 @@ from miclip.atlas.manifest import (
     FileEntry,
     LayerEntry,
     ProbeEntry,
-    UnitEmbedding,
 )
 from miclip.atlas.read import Atlas, LayerAtlas, is_atlas_id, read_manifest, verify
 from miclip.atlas.statistics import compute_statistics, contrast, null_contrast, null_statistics
@@ -46,7 +45,6 @@ __all__ = [
     "LayerAtlas",
     "LayerEntry",
     "ProbeEntry",
-    "UnitEmbedding",
     "activate_atlas",
     "active_atlas_id",
     "atlas_root",

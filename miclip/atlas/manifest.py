@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from miclip.errors import BadArtefact
+from miclip.kinds import UnitEmbedding
 from miclip.names import base_layer, is_dictionary_layer
 
 SCHEMA_VERSION = 2
@@ -24,9 +25,6 @@ SHARED = "shared"
 HISTOGRAM_BINS = 32
 TOP_IMAGES = 16
 NULL_QUANTILES = 101
-
-UnitEmbedding = Literal["filter", "pattern", "causal"]
-"""Which vector stands for a unit in the shared space; see ``miclip.retrieval``."""
 
 TensorForms = dict[str, tuple[DTypeLike, tuple[str | int, ...]]]
 """Name → dtype and shape of tensors; sizes that differ between atlases are named."""

@@ -18,13 +18,13 @@ from miclip.atlas.manifest import (
     SHARED_TENSORS,
     AtlasManifest,
     LayerEntry,
-    UnitEmbedding,
     from_bytes,
     shared_file,
     short,
 )
 from miclip.atlas.tensors import TensorFile, map_verified
 from miclip.errors import BadArtefact, NotAligned
+from miclip.kinds import UnitEmbedding
 
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
@@ -223,6 +223,11 @@ class Atlas:
     ) -> None:
         self.atlas_id, self.manifest, self.probe_images = atlas_id, manifest, images
         self._shared, self._layers = shared, layers
+
+    @property
+    def name(self) -> str:
+        """``atlases/{sha256}``."""
+        return f"atlases/{self.atlas_id}"
 
     @classmethod
     def open(cls, root: Path, atlas_id: str, *, model_weights_sha256: str | None = None) -> Atlas:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from miclip.cli.answers import Backend
+from miclip.cli.backend import Backend
 from miclip.errors import Unreachable
 from miclip.settings import settings
 
@@ -44,10 +44,8 @@ def backend(local: bool) -> Iterator[Backend]:
 
         yield LocalBackend()
         return
-    from miclip.cli.remote import RemoteBackend
-
     try:
         with client() as connected:
-            yield RemoteBackend(connected)
+            yield connected
     except Unreachable as error:
         raise Unreachable(f"{error.message} Or add --local to answer in this process, without a server.") from error

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from miclip.cli import output
-from miclip.cli.answers import Backend, Description, default_layer
+from miclip.cli.backend import Backend, default_layer, layer_sizes
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Layer, Local, Model, TopK
 from miclip.cli.specs import parse_ranges, parse_units, short_unit
 from miclip.errors import InvalidInput, NotFound
-from miclip.names import UnitName, parse_unit
+from miclip.names import UnitName
+
+if TYPE_CHECKING:
+    from miclip.retrieval.results import Description
 
 _BATCH = 1000
 _COLUMNS = ("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
@@ -74,45 +77,46 @@ def describe(
     output.emit(answers, as_json, lambda: show(answers))
 
 
-def strongest(answers: Sequence[Description], limit: int) -> list[Description]:
+def strongest(descriptions: Sequence[Description], limit: int) -> list[Description]:
     """Return the units whose label stands out most, by contrast or else by score; those that abstain last."""
 
-    def order(answer: Description) -> tuple[bool, float]:
-        contrast = answer["contrast"]
-        return answer["abstained"], -(answer["concepts"][0]["score"] if contrast is None else contrast)
+    def order(description: Description) -> tuple[bool, float]:
+        contrast = description.contrast
+        return description.abstained, -(description.concepts[0].score if contrast is None else contrast)
 
-    return sorted(answers, key=order)[:limit]
+    return sorted(descriptions, key=order)[:limit]
 
 
-def show(answers: Sequence[Description]) -> None:
+def show(descriptions: Sequence[Description]) -> None:
     """Print descriptions as a table."""
-    names = [parse_unit(answer["unit"]) for answer in answers]
-    models = ", ".join(sorted({name.model for name in names}))
+    models = ", ".join(sorted({description.name.model for description in descriptions}))
     columns, note = (_COLUMNS, _NOTE) if output.out.width >= _NARROW else (_COLUMNS[:4], _NARROW_NOTE)
-    shown = output.table(*columns)
-    shown.columns[0].no_wrap = True  # a name is copied into the next command
-    for name, answer in zip(names, answers, strict=True):
-        best, *rest = answer["concepts"]
-        label = output.text(best["concept"])
-        cells = (
-            output.text(short_unit(name)),
-            f"[dim]({label}) abstains[/]" if answer["abstained"] else f"[bold]{label}[/]",
-            output.number(best["score"]),
-            output.number(best["causal_score"]),
-            output.number(answer["margin"]),
-            output.number(answer["null_percentile"], 1),
-            "–" if answer["stability"] is None else output.number(100 * answer["stability"], 0),
-            output.text(", ".join(concept["concept"] for concept in rest)),
-        )
-        shown.add_row(*cells[: len(columns)])
-    output.show(f"What units of {models} mean", shown, note)
+    table = output.table(*columns)
+    table.columns[0].no_wrap = True  # a name is copied into the next command
+    for description in descriptions:
+        table.add_row(*_cells(description)[: len(columns)])
+    output.show(f"What units of {models} mean", table, note)
+
+
+def _cells(description: Description) -> tuple[str, ...]:
+    best, *rest = description.concepts
+    label, stability = output.text(best.concept), description.stability
+    return (
+        output.text(short_unit(description.name)),
+        f"[dim]({label}) abstains[/]" if description.abstained else f"[bold]{label}[/]",
+        output.number(best.score),
+        output.number(best.causal_score),
+        output.number(description.margin),
+        output.number(description.null_percentile, 1),
+        output.number(None if stability is None else 100 * stability, 0),
+        output.text(", ".join(concept.concept for concept in rest)),
+    )
 
 
 def units_of_layer(service: Backend, model: str, layer: str = "", ranges: str = "") -> list[UnitName]:
     """Return the units of a layer, all or those of ``ranges``; raises NotFound when there is no such layer."""
-    info = service.model(model)
-    layer = layer or default_layer(info)
-    sizes = {known["layer"]: known["units"] for known in info["layers"]}
+    info = service.get_model(model)
+    layer, sizes = layer or default_layer(info), layer_sizes(info)
     if layer not in sizes:
         names = ", ".join(sizes)
         raise NotFound(f"--layer: {model} has no layer {layer!r}; it has {names}.", field="--layer", allowed=names)
@@ -124,11 +128,11 @@ def ask(
     service: Backend, units: Sequence[UnitName], vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str
 ) -> list[Description]:
     """Describe units, in batches of one model and at most a thousand; the order stays."""
+    words = {"concepts": concepts} if concepts else {"vocabulary": vocabulary}
     answers: dict[UnitName, Description] = {}
     for model in dict.fromkeys(unit.model for unit in units):
         mine = [unit for unit in dict.fromkeys(units) if unit.model == model]
         for start in range(0, len(mine), _BATCH):
-            batch = mine[start : start + _BATCH]
-            found = service.describe(batch, vocabulary=vocabulary, concepts=concepts, top_k=top_k, embedding=embedding)
-            answers.update(zip(batch, found, strict=True))
+            result = service.describe(mine[start : start + _BATCH], top_k=top_k, embedding=embedding or None, **words)
+            answers.update({description.name: description for description in result.descriptions})
     return [answers[unit] for unit in units]

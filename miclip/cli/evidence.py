@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from miclip.cli import output
-from miclip.cli.answers import Evidence
+
+if TYPE_CHECKING:
+    from miclip.evidence import Evidence
 
 
 def seen_as(evidence: Evidence) -> str:
     """Return what the model took the probe images for that a query was answered from: ``dog 91 %, wolf 4 %``."""
-    return ", ".join(f"{one['label']} {100 * one['share']:.0f} %" for one in evidence["labels"])
+    return ", ".join(f"{share.label} {100 * share.share:.0f} %" for share in evidence.labels)
 
 
 def doubt(concept: str, evidence: Evidence | None) -> str:
     """Return why the units of ``concept`` are not to be trusted; empty where they are, or where nothing is known."""
-    if evidence is None or not evidence["doubtful"]:
+    if evidence is None or not evidence.doubtful:
         return ""
-    rank = f"relevance {evidence['relevance']:.2f}, null percentile {evidence['null_percentile']:.0f}"
-    rank = f"relevance {evidence['relevance']:.2f}, null percentile {evidence['null_percentile']:.0f}"
+    rank = f"relevance {evidence.relevance:.2f}, null percentile {evidence.null_percentile:.0f}"
     return (
         f'Doubtful: the probe images may not show "{concept}". The model takes those nearest to it ({rank}) for '
         f"{seen_as(evidence)}, and the units are most likely theirs."

@@ -2,134 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
-from miclip.atlas import UnitEmbedding, find_atlas
+from miclip.atlas import find_atlas
 from miclip.catalogue import check_known, load_clip, load_target
-from miclip.cli.answers import (
-    Applied,
-    Concept,
-    Description,
-    Evidence,
-    Label,
-    LabelShare,
-    LayerInfo,
-    LayerScores,
-    Localization,
-    Located,
-    ModelInfo,
-    Prediction,
-    Trace,
-)
-from miclip.cli.specs import UnitSteer
+from miclip.client.plan import Image, as_list, read_images
 from miclip.errors import InvalidInput, NotAligned
-from miclip.evaluation.trace import layer_scores
 from miclip.images import decode_image
-from miclip.names import UnitName
-from miclip.retrieval import (
+from miclip.kinds import LocalizationMethod, UnitEmbedding
+from miclip.models.predictions import AppliedSteering, ImagePrediction, PredictResult, top_predictions
+from miclip.names import ModelName, UnitName, parse_unit
+from miclip.retrieval.image_trace import image_traces
+from miclip.retrieval.provenance import provenance
+from miclip.retrieval.results import DEFAULT_TOP_K, DescribeResult, Description, LocalizeResult, TraceResult
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import (
     MODEL_LABELS,
-    AtlasSearcher,
     EmbedTexts,
-    LocalizationMethod,
     Vocabulary,
     builtin_concepts,
     check_concept,
     check_concepts,
     embed_vocabulary,
 )
-from miclip.retrieval import Description as Found
-from miclip.retrieval import Evidence as FoundEvidence
-from miclip.steering.edits import Edit, Op, compile_edits, fingerprint, validate_edits
+from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
+from miclip.v1 import activation_pb2, resources_pb2
+from miclip.wire.common import write_kind
 
 if TYPE_CHECKING:
     from miclip.models.clip import Clip
+    from miclip.models.target import TargetModel
 
 _EMBEDDINGS = ("filter", "pattern", "causal")
 _METHODS = ("attribution", *_EMBEDDINGS)
 
 
 class LocalBackend:
-    """The library; loads what an answer needs, once."""
+    """The library behind the methods of the client; loads what an answer needs, once."""
 
-    def model(self, model: str) -> ModelInfo:
+    def get_model(self, model: str) -> activation_pb2.Model:
         """Return the layers that the model's atlas covers; raises NotAligned."""
-        searcher = _searcher(model)
+        atlas = _searcher(model).atlas
         layers = [
-            LayerInfo(layer=entry.name, kind=str(entry.kind), units=entry.units, aligned=True)
-            for entry in searcher.atlas.manifest.layers
+            activation_pb2.Layer(
+                name=f"{ModelName(model)}/layers/{entry.name}",
+                kind=write_kind(resources_pb2.LayerKind, entry.kind),
+                units=entry.units,
+                aligned=True,
+            )
+            for entry in atlas.manifest.layers
         ]
-        return ModelInfo(model=model, layers=layers, atlas=f"atlases/{searcher.atlas.atlas_id}")
+        return activation_pb2.Model(name=str(ModelName(model)), layers=layers, atlas=atlas.name)
 
     def describe(
-        self, units: Sequence[UnitName], *, vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str
-    ) -> list[Description]:
+        self,
+        units: Sequence[str | UnitName] = (),
+        *,
+        vocabulary: str = "",
+        concepts: Sequence[str] = (),
+        top_k: int | None = None,
+        embedding: str | None = None,
+    ) -> DescribeResult:
         """Return the concepts of units of one model, in order."""
         kind = cast("UnitEmbedding", _one_of(embedding, _EMBEDDINGS, "--embedding")) if embedding else None
-        searcher = _searcher(units[0].model)
+        names = [parse_unit(unit) if isinstance(unit, str) else unit for unit in units]
+        searcher = _searcher(names[0].model)
         words = self._vocabulary(searcher, vocabulary, concepts)
         answers: dict[UnitName, Description] = {}
-        for layer in dict.fromkeys(unit.layer for unit in units):
-            mine = [unit for unit in units if unit.layer == layer]
-            found = searcher.describe(layer, [unit.unit for unit in mine], words, top_k, kind)
-            answers.update({unit: _description(unit, one, searcher) for unit, one in zip(mine, found, strict=True)})
-        return [answers[unit] for unit in units]
+        layers = list(dict.fromkeys(name.layer for name in names))
+        for layer in layers:
+            places = [name.unit for name in names if name.layer == layer]
+            descriptions = searcher.describe(layer, places, words, top_k or DEFAULT_TOP_K, kind)
+            answers.update({description.name: description for description in descriptions})
+        return DescribeResult(
+            tuple(answers[name] for name in names), provenance(searcher.atlas, layers, words.sha256), {}
+        )
 
     def localize(
-        self, model: str, texts: Sequence[str], *, layers: Sequence[str], top_k: int, method: str
-    ) -> list[Localization]:
+        self,
+        texts: Sequence[str] | str = (),
+        *,
+        model: str,
+        layers: Sequence[str] = (),
+        top_k: int | None = None,
+        method: str | None = None,
+    ) -> LocalizeResult:
         """Return the units of each text, in order."""
-        chosen = cast("LocalizationMethod", _one_of(method, _METHODS, "--method"))
+        chosen = cast("LocalizationMethod", _one_of(method or "attribution", _METHODS, "--method"))
         searcher = _searcher(model)
-        asked = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(texts)]
-        found = searcher.localize(self._embed(searcher)(asked), layers, top_k, method=chosen)
-        return [
-            Localization(
-                concept=text,
-                model=model,
-                method=method,
-                units=[
-                    Located(unit=str(UnitName(model, unit.layer, unit.unit)), score=unit.score) for unit in one.units
-                ],
-                evidence=_evidence(one.evidence) if one.evidence else None,
-                atlas=f"atlases/{searcher.atlas.atlas_id}",
-            )
-            for text, one in zip(asked, found, strict=True)
-        ]
+        concepts = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(as_list(texts))]
+        queries = self._embed(searcher)(concepts)
+        localizations = searcher.localize(queries, layers, top_k or DEFAULT_TOP_K, concepts=concepts, method=chosen)
+        searched = list(layers) or [searcher.atlas.default_layer]
+        return LocalizeResult(tuple(localizations), provenance(searcher.atlas, searched), {})
 
-    def predict(self, model: str, image: bytes, *, edits: Sequence[UnitSteer], policy: str, top_k: int) -> Prediction:
-        """Classify one image without and with steering, in one batch."""
+    def predict(
+        self,
+        images: Iterable[Image],
+        *,
+        model: str,
+        policy: str = "",
+        edits: Sequence[Edit] | None = None,
+        include_baseline: bool = False,
+        top_k: int | None = None,
+    ) -> PredictResult:
+        """Classify images without and with steering, in one batch."""
         if policy:
             raise InvalidInput("--steer: policies live in a server; leave out --local to use one.", field="--steer")
         target = load_target(model)
-        made = [Edit(edit.layer, edit.unit, Op(edit.op), edit.value, edit.reconstruct) for edit in edits]
-        validate_edits(made, target.layer_sizes, field="--steer")
-        inputs = target.preprocess(decode_image(image, field="IMAGE"))
-        batch = compile_edits([[], made], target.layer_sizes)
-        logits = target.forward(torch.stack([inputs, inputs]), edits=batch).logits
-        baseline, steered = (_labels(target.labels, row, top_k) for row in logits)
-        outcome = "applied" if batch else "none"
-        met = Applied(outcome=outcome, policy="", fingerprint=fingerprint(made) if batch else "")
-        return Prediction(baseline=baseline, steered=steered, applied=met)
+        steered = list(edits or ())
+        validate_edits(steered, target.layer_sizes, field="--steer")
+        inputs = _inputs(target, images)
+        rows = [steered] * len(inputs)
+        if include_baseline:
+            rows, inputs = rows + [[]] * len(inputs), torch.cat([inputs, inputs])
+        batch = compile_edits(rows, target.layer_sizes)
+        logits = target.forward(inputs, edits=batch).logits.cpu().numpy()
+        answers = [top_predictions(row, target.labels, top_k or DEFAULT_TOP_K) for row in logits]
+        half = len(rows) // 2
+        sides = zip(answers[:half], answers[half:], strict=True) if include_baseline else zip(answers, strict=True)
+        return PredictResult(
+            images=tuple(ImagePrediction(*side) for side in sides),
+            steering=AppliedSteering("applied", fingerprint=fingerprint(steered)) if batch else AppliedSteering("none"),
+            timings={},
+            weights_sha256=target.weights_sha256,
+        )
 
-    def trace(self, model: str, image: bytes, *, concepts: Sequence[str], top_k: int) -> Trace:
-        """Compare one image with concepts at every aligned layer."""
-        target, asked = load_target(model), check_concepts(concepts, field="--against")
+    def trace(
+        self, images: Iterable[Image], *, model: str, concepts: Sequence[str] | str, top_k: int | None = None
+    ) -> TraceResult:
+        """Compare images with concepts at every aligned layer."""
+        target, texts = load_target(model), check_concepts(as_list(concepts), field="--against")
         searcher = AtlasSearcher(find_atlas(model, model_weights_sha256=target.weights_sha256))
         names = searcher.atlas.neuron_layers
-        found = target.forward(target.preprocess(decode_image(image, field="IMAGE"))[None], capture=names)
-        activations = {name: found.activations[name].cpu().numpy() for name in names}
-        (scores,) = layer_scores(
-            searcher.atlas, activations, searcher.centre(self._embed(searcher)(list(asked)))
-        ).tolist()
-        return Trace(
-            layers=[LayerScores(layer=name, scores=row) for name, row in zip(names, scores, strict=True)],
-            predictions=_labels(target.labels, found.logits[0], top_k),
-            atlas=f"atlases/{searcher.atlas.atlas_id}",
+        output = target.forward(_inputs(target, images), capture=names)
+        activations = {name: output.activations[name].cpu().numpy() for name in names}
+        embeddings = np.asarray(self._embed(searcher)(list(texts)), np.float32)
+        traces = image_traces(
+            searcher.atlas, activations, output.logits.cpu().numpy(), embeddings, top_k or DEFAULT_TOP_K
         )
+        return TraceResult(texts, traces, provenance(searcher.atlas, names), {})
 
     def _embed(self, searcher: AtlasSearcher) -> EmbedTexts:
         """Return what embeds texts for searches of an atlas; raises BadArtefact when that is another CLIP model's."""
@@ -143,7 +160,7 @@ class LocalBackend:
     def _vocabulary(self, searcher: AtlasSearcher, vocabulary: str, concepts: Sequence[str]) -> Vocabulary:
         if concepts:
             return embed_vocabulary("", check_concepts(concepts, field="--concept"), self._embed(searcher))
-        if vocabulary == MODEL_LABELS:
+        if vocabulary in ("", MODEL_LABELS):
             return searcher.labels
         return embed_vocabulary(vocabulary, builtin_concepts(vocabulary), self._embed(searcher))
 
@@ -157,39 +174,8 @@ def _searcher(model: str) -> AtlasSearcher:
         raise
 
 
-def _description(unit: UnitName, found: Found, searcher: AtlasSearcher) -> Description:
-    return Description(
-        unit=str(unit),
-        concepts=[
-            Concept(concept=one.concept, score=one.score, causal_score=one.causal_score) for one in found.concepts
-        ],
-        margin=found.margin,
-        null_percentile=found.null_percentile,
-        abstained=found.abstained,
-        embedding=str(found.embedding),
-        ranking=found.ranked_by,
-        contrast=found.contrast,
-        stability=found.stability,
-        atlas=f"atlases/{searcher.atlas.atlas_id}",
-    )
-
-
-def _evidence(found: FoundEvidence) -> Evidence:
-    return Evidence(
-        relevance=found.relevance,
-        null_percentile=found.null_percentile,
-        doubtful=found.doubtful,
-        labels=[LabelShare(label=one.label, share=one.share) for one in found.labels],
-    )
-
-
-def _labels(labels: Sequence[str], logits: torch.Tensor, top_k: int) -> list[Label]:
-    probabilities = logits.softmax(dim=0)
-    best = logits.topk(min(top_k, len(labels))).indices.tolist()
-    return [
-        Label(label=labels[index], logit=float(logits[index]), probability=float(probabilities[index]))
-        for index in best
-    ]
+def _inputs(target: TargetModel, images: Iterable[Image]) -> torch.Tensor:
+    return torch.stack([target.preprocess(decode_image(image, field="IMAGE")) for image in read_images(images)])
 
 
 def _one_of(value: str, allowed: Sequence[str], option: str) -> str:

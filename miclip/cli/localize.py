@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from miclip.cli import output
-from miclip.cli.answers import Backend, Localization, default_layer, neuron_layers
+from miclip.cli.backend import Backend, default_layer, neuron_layers
 from miclip.cli.connect import backend
 from miclip.cli.evidence import seen_as, warn
 from miclip.cli.options import DEFAULT_MODEL, Layers, Local, Method, Model, TopK
 from miclip.cli.specs import short_layer, short_unit
 from miclip.errors import InvalidInput
-from miclip.names import parse_unit
+
+if TYPE_CHECKING:
+    from miclip.retrieval.results import Localization
 
 Texts = Annotated[list[str], typer.Argument(help='Concepts in any words: "dog", "something with wheels".')]
 
@@ -39,8 +41,8 @@ def localize(
     """
     with backend(local) as service:
         where = search_layers(service, model, layers or [])
-        answers = service.localize(model, concepts, layers=where, top_k=top_k, method=method)
-    output.emit(answers, as_json, lambda: show(answers, where))
+        result = service.localize(concepts, model=model, layers=where, top_k=top_k, method=method)
+    output.emit(result.localizations, as_json, lambda: show(result.localizations, where))
 
 
 def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[str]:
@@ -48,21 +50,20 @@ def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[s
     if "all" in layers:
         if len(layers) > 1:
             raise InvalidInput("--layer: `all` stands alone; leave out the other layers.", field="--layer")
-        return neuron_layers(service.model(model))
-    return list(layers) or [default_layer(service.model(model))]
+        return neuron_layers(service.get_model(model))
+    return list(layers) or [default_layer(service.get_model(model))]
 
 
-def show(answers: Sequence[Localization], layers: Sequence[str]) -> None:
+def show(localizations: Sequence[Localization], layers: Sequence[str]) -> None:
     """Print localizations, one table a concept."""
     where = ", ".join(map(short_layer, layers))
-    for answer in answers:
-        unit = "attribution, in logits" if answer["method"] == "attribution" else "cosine"
-        title = f'Where {answer["model"]} keeps "{answer["concept"]}"'
-        shown = output.table(">rank", "unit", ">score")
-        for rank, located in enumerate(answer["units"], 1):
-            name = short_unit(parse_unit(located["unit"]))
-            shown.add_row(str(rank), output.text(name), output.number(located["score"]))
-        evidence = answer["evidence"]
+    for localization in localizations:
+        scale = "attribution, in logits" if localization.method == "attribution" else "cosine"
+        title = f'Where {localization.model} keeps "{localization.concept}"'
+        table = output.table(">rank", "unit", ">score")
+        for rank, unit in enumerate(localization.units, 1):
+            table.add_row(str(rank), output.text(short_unit(unit.name)), output.number(unit.score))
+        evidence = localization.evidence
         source = f" · from images taken for {seen_as(evidence)}" if evidence else ""
-        output.show(title, shown, f"searched {where} · score: {unit}{source}")
-        warn(answer["concept"], evidence)
+        output.show(title, table, f"searched {where} · score: {scale}{source}")
+        warn(localization.concept, evidence)

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +16,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from miclip.errors import MiclipError
+from miclip.names import LayerName, ModelName, UnitName
 
 
 class _Screen(Console):
@@ -77,9 +79,22 @@ def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
 
 
 def emit_json(value: Any, indent: int | None = None) -> None:
-    """Print ``value`` as JSON, on one line without ``indent``."""
+    """Print ``value``, of which ``plain`` makes JSON, on one line without ``indent``."""
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    typer.echo(json.dumps(value, ensure_ascii=not unicode, indent=indent, allow_nan=False))
+    typer.echo(json.dumps(plain(value), ensure_ascii=not unicode, indent=indent, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: a dataclass by its fields, a resource name as its text."""
+    if isinstance(value, ModelName | LayerName | UnitName):
+        return str(value)
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
 
 
 def table(*columns: str) -> Table:

@@ -17,7 +17,8 @@ from miclip.names import UnitName
 if TYPE_CHECKING:
     from miclip.alignment import ProbeSet
     from miclip.atlas import Atlas
-    from miclip.retrieval import AtlasSearcher, Description
+    from miclip.retrieval.results import Description
+    from miclip.retrieval.search import AtlasSearcher
 
 app = typer.Typer(
     cls=output.Commands, no_args_is_help=True, help="Draw units: their images, their map, their layer (miclip\\[plot])."
@@ -130,7 +131,7 @@ def _saver(out: Path) -> Any:
 
 def _searcher(model: str) -> AtlasSearcher:
     from miclip.atlas import find_atlas
-    from miclip.retrieval import AtlasSearcher
+    from miclip.retrieval.search import AtlasSearcher
 
     return AtlasSearcher(find_atlas(model))
 

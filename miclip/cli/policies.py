@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from miclip.cli import output
-from miclip.cli.specs import UnitSteer, short_layer, short_unit
+from miclip.cli.specs import short_layer, short_unit
 from miclip.names import parse_unit
 from miclip.steering.edits import Edit
 from miclip.steering.policy import Policy
@@ -31,7 +31,7 @@ def preview_json(preview: Preview) -> dict[str, Any]:
     return {**value.pop("receipt"), **value}
 
 
-def edits_text(edits: Sequence[Edit | UnitSteer], limit: int = 8) -> str:
+def edits_text(edits: Sequence[Edit], limit: int = 8) -> str:
     """Return edits as people read them: ``layer4/12 ×2``, ``layer4@topk-512/12 ×2``."""
     shown = [f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}" for edit in edits[:limit]]
     more = len(edits) - limit

@@ -12,13 +12,14 @@ import typer
 from miclip.cli import output, policies
 from miclip.cli.connect import client
 from miclip.cli.examples import example_image, short
-from miclip.cli.remote import model_info
 from miclip.cli.versions import version
 from miclip.errors import AlreadyExists, NotReady, Unreachable
+from miclip.names import parse_layer
 from miclip.settings import settings
 
 if TYPE_CHECKING:
     from miclip.client import MiclipClient
+    from miclip.v1.activation_pb2 import Model
     from services.node.files import ServerInfo
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the server is ready; it goes on running.")]
@@ -147,13 +148,30 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
     value: dict[str, Any] = {"ready": ready, "endpoint": connected.options.endpoint, "services": services,
                              "version": version(), "models": [], "policies": None, "stops": None}  # fmt: skip
     if ready:
-        value["models"] = [model_info(model) for model in connected.list_models()]
+        value["models"] = [_model_value(model) for model in connected.list_models()]
         with suppress(NotReady):  # while Redis cannot be reached the services go on with what they knew
             value["policies"] = policies.as_json(connected.list_policies())
             value["stops"] = policies.as_json(connected.list_stops())
     elif not any(answer == "SERVING" for answer in services.values()):
         raise Unreachable(f"The server at {connected.options.endpoint} does not answer.")
     return value
+
+
+def _model_value(model: Model) -> dict[str, Any]:
+    """Return a model as plain values; ``atlas`` is empty where it is not aligned."""
+    from miclip.v1.resources_pb2 import LayerKind
+    from miclip.wire.common import read_kind
+
+    layers = [
+        {
+            "layer": parse_layer(layer.name).layer,
+            "kind": read_kind(LayerKind, layer.kind),
+            "units": layer.units,
+            "aligned": layer.aligned,
+        }
+        for layer in model.layers
+    ]
+    return {"model": model.name.removeprefix("models/"), "layers": layers, "atlas": model.atlas}
 
 
 def _show_status(value: dict[str, Any]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from miclip.errors import InvalidInput
 from miclip.names import UnitName, base_layer, check_id, dictionary_layer, is_dictionary_layer, parse_unit
+from miclip.steering.edits import Edit, Op
 
 UNIT_FORMS = (
     "LAYER/UNIT, MODEL/LAYER/UNIT or models/MODEL/layers/LAYER/units/UNIT; of a feature LAYER@DICTIONARY/FEATURE, "
@@ -19,12 +19,11 @@ STEER_FORMS = (
     '"LAYER:UNIT*2.0" (scale), "LAYER:UNIT+0.5" (add), "LAYER:UNIT=0" (clamp), or "policies/ID"; LAYER@DICTIONARY '
     "stands where a LAYER does"
 )
-Operation = Literal["scale", "add", "clamp"]
 _PART = r"[A-Za-z0-9_.-]+"
 _LAYER = rf"{_PART}(?:(?:/dictionaries/|@){_PART})?"
 _UNIT = r"(?:([^/]+)/)?([^/]+(?:/dictionaries/[^/]+)?)/([^/]+)"
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-_OPS: dict[str, Operation] = {"*": "scale", "+": "add", "-": "add", "=": "clamp"}
+_OPS = {"*": Op.SCALE, "+": Op.ADD, "-": Op.ADD, "=": Op.CLAMP}
 
 
 @dataclass(frozen=True)
@@ -42,21 +41,7 @@ class PolicySteer:
     policy_id: str
 
 
-@dataclass(frozen=True)
-class UnitSteer:
-    """Change one unit: ``scale`` it by, ``add`` to it, or ``clamp`` it to ``value``.
-
-    With ``reconstruct``, which is for features alone, the layer becomes the dictionary's reconstruction.
-    """
-
-    layer: str
-    unit: int
-    op: Operation
-    value: float
-    reconstruct: bool = False
-
-
-Steer = ConceptSteer | PolicySteer | UnitSteer
+Steer = ConceptSteer | PolicySteer | Edit
 
 
 def full_layer(layer: str) -> str:
@@ -115,7 +100,7 @@ def parse_steer(value: str) -> Steer:
         return PolicySteer(check_id(value.removeprefix("policies/"), field="--steer"))
     if found := re.fullmatch(rf"({_LAYER}):(\d{{1,9}})([*+=-])({_NUMBER})", value, re.ASCII):
         strength = -float(found[4]) if found[3] == "-" else float(found[4])
-        return UnitSteer(full_layer(found[1]), int(found[2]), _OPS[found[3]], _finite(strength, value))
+        return Edit(full_layer(found[1]), int(found[2]), _OPS[found[3]], _finite(strength, value))
     if found := re.fullmatch(rf"\s*(.*\S)\s*[=*]\s*({_NUMBER})\s*", value, re.ASCII | re.DOTALL):
         return ConceptSteer(found[1], _finite(float(found[2]), value))
     raise _bad("--steer", value, STEER_FORMS)

@@ -13,11 +13,9 @@ from miclip.cli.evidence import warn
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
 from miclip.cli.predict import UnitCount, read_image, resolve
-from miclip.cli.remote import RemoteBackend
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
 from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
-from miclip.steering.edits import Edit, Op
 from miclip.steering.policy import make_policy
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def create(  # the options of the command
         made = connected.create_policy(policy_id, policy)
     (value,) = policies.as_json([made])
     if made.concept:
-        warn(made.concept.text, value["concept"]["evidence"])
+        warn(made.concept.text, made.concept.evidence)
     output.emit(value, as_json, lambda: policies.show_policies([made]))
 
 
@@ -110,7 +108,7 @@ def preview(  # the options of the command
         )
         preview_ = connected.preview_policy(subject, images=data, target_label=target)
     value, receipt = policies.preview_json(preview_), preview_.receipt
-    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, value["evidence"])
+    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, preview_.evidence)
     output.emit(value, as_json, lambda: policies.show_receipt(receipt))
 
 
@@ -165,9 +163,8 @@ def _steering(
     wanted = [parse_steer(value) for value in steer]
     if any(isinstance(one, PolicySteer) for one in wanted):
         raise InvalidInput("STEER: name concepts or units here, not a policy.", field="STEER")
-    service = RemoteBackend(connected)
     if len(wanted) == 1 and isinstance(wanted[0], ConceptSteer):
-        where = search_layers(service, model, layers)
+        where = search_layers(connected, model, layers)
         concept = wanted[0]
         return {
             "model": model,
@@ -178,8 +175,5 @@ def _steering(
             "method": method,
             "reconstruct": reconstruct,
         }
-    edits = resolve(service, model, wanted, layers, top_k, method, reconstruct)["edits"]
-    return {
-        "model": model,
-        "edits": [Edit(one.layer, one.unit, Op(one.op), one.value, one.reconstruct) for one in edits],
-    }
+    edits = resolve(connected, model, wanted, layers, top_k, method, reconstruct)["edits"]
+    return {"model": model, "edits": edits}

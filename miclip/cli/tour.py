@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from miclip.cli import describe, localize, output, predict
-from miclip.cli.answers import Backend, Description, Label, Localization
+from miclip.cli.backend import Backend
 from miclip.cli.connect import backend
 from miclip.cli.examples import example_image, short
 from miclip.cli.options import DEFAULT_MODEL, Local
+from miclip.cli.predict import Predicted
 from miclip.cli.specs import ConceptSteer
-from miclip.names import parse_unit
+
+if TYPE_CHECKING:
+    from miclip.models.predictions import Prediction
+    from miclip.retrieval.results import Description, Localization
 
 CONCEPT, FACTOR, UNITS, METHOD = "dog", 2.0, 5, "attribution"
 
@@ -22,13 +26,20 @@ def tour(local: Local = False, as_json: output.Json = False) -> None:
     with backend(local) as service:
         where = localize.search_layers(service, DEFAULT_MODEL, [])
         described = _clearest_unit(service, where[0])
-        (found,) = service.localize(DEFAULT_MODEL, [CONCEPT], layers=where, top_k=UNITS, method=METHOD)
+        located = service.localize([CONCEPT], model=DEFAULT_MODEL, layers=where, top_k=UNITS, method=METHOD)
         steering = predict.resolve(service, DEFAULT_MODEL, [ConceptSteer(CONCEPT, FACTOR)], where, UNITS, METHOD)
-        answer = service.predict(DEFAULT_MODEL, predict.read_image(image), top_k=predict.EVERY_LABEL, **steering)
-    predicted = predict.as_value(DEFAULT_MODEL, short(image), steering, answer, top_k=5)
-    value = {"describe": described, "localize": found, "predict": predicted}
-    before, after = (_probability(labels) for labels in (answer["baseline"], answer["steered"]))
-    output.emit(value, as_json, lambda: _show(described, found, predicted, before, after))
+        result = service.predict(
+            [predict.read_image(image)],
+            model=DEFAULT_MODEL,
+            include_baseline=True,
+            top_k=predict.EVERY_LABEL,
+            **steering,
+        )
+    predicted = predict.predicted(DEFAULT_MODEL, short(image), steering, result, top_k=5)
+    (localization,), (answer,) = located.localizations, result.images
+    value = {"describe": described, "localize": localization, "predict": predicted}
+    before, after = (_probability(labels) for labels in (answer.baseline, answer.predictions))
+    output.emit(value, as_json, lambda: _show(described, localization, predicted, before, after))
 
 
 def _clearest_unit(service: Backend, layer: str) -> Description:
@@ -37,23 +48,25 @@ def _clearest_unit(service: Backend, layer: str) -> Description:
     return best
 
 
-def _probability(labels: Sequence[Label]) -> float:
-    return next((label["probability"] for label in labels if label["label"] == CONCEPT), 0.0)
+def _probability(labels: Sequence[Prediction]) -> float:
+    return next((label.probability for label in labels if label.label == CONCEPT), 0.0)
 
 
-def _show(described: Description, found: Localization, predicted: dict[str, Any], before: float, after: float) -> None:
+def _show(
+    described: Description, localization: Localization, predicted: Predicted, before: float, after: float
+) -> None:
     say = output.out.print
-    name, best = parse_unit(described["unit"]), described["concepts"][0]["concept"]
+    name, best = described.name, described.concepts[0].concept
     _step("1. What does a unit mean?", f"miclip describe {name.layer}/{name.unit}")
     describe.show([described])
     say(
         f'\nAmong the model\'s labels, unit {name.unit} of {name.layer} stands for "{output.text(best)}"; the label '
-        f"stands out more than that of {described['null_percentile']:.0f} % of random directions of the layer.\n"
+        f"stands out more than that of {described.null_percentile:.0f} % of random directions of the layer.\n"
     )
     _step("2. Where is a concept?", f'miclip localize "{CONCEPT}"')
-    localize.show([found], [name.layer])
+    localize.show([localization], [name.layer])
     say(f'\nThese units add the most to the model\'s answer on pictures that are about "{CONCEPT}".\n')
-    _step("3. What if we turn it up?", f'miclip predict {predicted["image"]} --steer "{CONCEPT}={FACTOR}"')
+    _step("3. What if we turn it up?", f'miclip predict {predicted.image} --steer "{CONCEPT}={FACTOR}"')
     predict.show(predicted)
     say(
         f'\nWith those units doubled, the probability of "{CONCEPT}" goes from {100 * before:.1f} % to '

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from miclip.cli import output
-from miclip.cli.answers import Backend, Label, LayerScores
+from miclip.cli.backend import Backend
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Local, Model
 from miclip.cli.predict import Image, read_image
 from miclip.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from miclip.models.predictions import Prediction
+    from miclip.retrieval.results import LayerTrace
 
 _SHOWN = 5  # labels of the prediction
 
@@ -23,22 +27,24 @@ Expected = Annotated[str, typer.Option("--expected", "-e", help="Right concept; 
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw the scores into this PNG file (needs miclip\\[plot]).")]
 
 
-class Takeover(TypedDict):
+@dataclass(frozen=True)
+class Takeover:
     """The first layer from which on a wrong concept stays above the expected one; None where it ends below."""
 
     concept: str
     layer: str | None
 
 
-class Traced(TypedDict):
+@dataclass(frozen=True)
+class Traced:
     """What the command answers; the expected concept is the first of the concepts that the layers' scores are of."""
 
     model: str
     image: str
-    concepts: list[str]
-    layers: list[LayerScores]
-    takeovers: list[Takeover]
-    predictions: list[Label]
+    concepts: tuple[str, ...]
+    layers: tuple[LayerTrace, ...]
+    takeovers: tuple[Takeover, ...]
+    predictions: tuple[Prediction, ...]
     atlas: str
 
 
@@ -68,7 +74,7 @@ def trace(
     if plot is not None:
         from miclip.cli.plot import plot_trace
 
-        plot_trace(plot, _title(value), value["concepts"], value["layers"])
+        plot_trace(plot, _title(value), value.concepts, value.layers)
     output.emit(value, as_json, lambda: show(value))
 
 
@@ -88,51 +94,41 @@ def ask(service: Backend, model: str, image: str, data: bytes, expected: str, ag
     """
     right, wrong = expected.strip(), [text.strip() for text in against]
     if not right:
-        (best,) = service.predict(model, data, edits=[], policy="", top_k=1)["baseline"]
-        right = best["label"]
+        (prediction,) = service.predict([data], model=model, top_k=1).images
+        right = prediction.predictions[0].label
     if right in wrong:
         raise _same(right, said_by_model=not expected.strip())
-    answer = service.trace(model, data, concepts=[right, *wrong], top_k=_SHOWN)
+    result = service.trace([data], model=model, concepts=[right, *wrong], top_k=_SHOWN)
+    (traced,) = result.traces
     return Traced(
         model=model,
         image=image,
-        concepts=[right, *wrong],
-        layers=answer["layers"],
-        takeovers=takeovers(wrong, answer["layers"]),
-        predictions=answer["predictions"],
-        atlas=answer["atlas"],
+        concepts=result.concepts,
+        layers=traced.layers,
+        takeovers=tuple(Takeover(concept, traced.takeover(0, place)) for place, concept in enumerate(wrong, 1)),
+        predictions=traced.predictions,
+        atlas=result.provenance.atlas,
     )
-
-
-def takeovers(against: Sequence[str], layers: Sequence[LayerScores]) -> list[Takeover]:
-    """Where each wrong concept takes over; the layers' scores begin with the expected concept's."""
-    from miclip.evaluation.trace import takeover
-
-    scores = np.array([layer["scores"] for layer in layers])
-    places = [takeover(scores, 0, column) for column in range(1, len(against) + 1)]
-    return [
-        Takeover(concept=concept, layer=None if place is None else layers[place]["layer"])
-        for concept, place in zip(against, places, strict=True)
-    ]
 
 
 def show(value: Traced) -> None:
     """Print the scores, one row a layer, and a sentence a wrong concept."""
-    expected, *_ = value["concepts"]
-    shown = output.table("layer", *(f">{output.text(concept)}" for concept in value["concepts"]), "nearest")
-    for layer in value["layers"]:
-        nearest = value["concepts"][int(np.argmax(layer["scores"]))]
-        shown.add_row(output.text(layer["layer"]), *map(output.number, layer["scores"]), output.text(nearest))
-    said = ", ".join(f"{label['label']} {100 * label['probability']:.1f} %" for label in value["predictions"][:3])
-    output.show(_title(value), shown, f"score: cosine of the image at the layer and the concept · predicted: {said}")
-    first, last = value["layers"][0]["layer"], value["layers"][-1]["layer"]
-    for takeover in value["takeovers"]:
-        output.out.print(output.text(sentence(expected, takeover, first, last)), soft_wrap=True)
+    table = output.table("layer", *(f">{output.text(concept)}" for concept in value.concepts), "nearest")
+    for layer in value.layers:
+        nearest = value.concepts[layer.scores.index(max(layer.scores))]
+        table.add_row(output.text(layer.layer), *map(output.number, layer.scores), output.text(nearest))
+    predicted = ", ".join(f"{label.label} {100 * label.probability:.1f} %" for label in value.predictions[:3])
+    output.show(
+        _title(value), table, f"score: cosine of the image at the layer and the concept · predicted: {predicted}"
+    )
+    first, last = value.layers[0].layer, value.layers[-1].layer
+    for takeover in value.takeovers:
+        output.out.print(output.text(sentence(value.concepts[0], takeover, first, last)), soft_wrap=True)
 
 
 def sentence(expected: str, takeover: Takeover, first: str, last: str) -> str:
     """Say where a wrong concept takes over, of layers from ``first`` to ``last``."""
-    wrong, layer = takeover["concept"], takeover["layer"]
+    wrong, layer = takeover.concept, takeover.layer
     if layer is None:
         return f'"{wrong}" does not take over: at {last} the image is not nearer to it than to "{expected}".'
     if layer == first:
@@ -141,7 +137,7 @@ def sentence(expected: str, takeover: Takeover, first: str, last: str) -> str:
 
 
 def _title(value: Traced) -> str:
-    return f"What {Path(value['image']).name} is about at each layer of {value['model']}"
+    return f"What {Path(value.image).name} is about at each layer of {value.model}"
 
 
 def _same(concept: str, *, said_by_model: bool) -> InvalidInput:

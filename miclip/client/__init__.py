@@ -14,22 +14,25 @@ from miclip.client.asynchronous import AsyncMiclipClient
 from miclip.client.blocking import MiclipClient
 from miclip.client.connection import Options
 from miclip.client.health import APPLICATIONS
-from miclip.client.results import (
-    AppliedSteering,
-    CaptureResult,
-    Concept,
+from miclip.client.watch import PolicyStream
+from miclip.evidence import Evidence, LabelShare
+from miclip.models.predictions import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
+from miclip.retrieval.results import (
     DescribeResult,
+    Description,
     Embeddings,
-    ImagePrediction,
+    ImageTrace,
+    LayerTrace,
     Localization,
     LocalizeResult,
     LocatedUnit,
-    Prediction,
-    PredictResult,
+    Provenance,
+    ScoredConcept,
+    TopImage,
     TraceResult,
-    UnitDescription,
+    UnitRecord,
+    UnitStatistics,
 )
-from miclip.client.watch import PolicyStream
 from miclip.steering.policy import ConceptSteering, Policy, RequestedEdit, make_policy
 from miclip.steering.receipt import Receipt
 from miclip.steering.stop import Stop
@@ -39,11 +42,15 @@ __all__ = [
     "AppliedSteering",
     "AsyncMiclipClient",
     "CaptureResult",
-    "Concept",
     "ConceptSteering",
     "DescribeResult",
+    "Description",
     "Embeddings",
+    "Evidence",
     "ImagePrediction",
+    "ImageTrace",
+    "LabelShare",
+    "LayerTrace",
     "Localization",
     "LocalizeResult",
     "LocatedUnit",
@@ -53,10 +60,14 @@ __all__ = [
     "PolicyStream",
     "PredictResult",
     "Prediction",
+    "Provenance",
     "Receipt",
     "RequestedEdit",
+    "ScoredConcept",
     "Stop",
+    "TopImage",
     "TraceResult",
-    "UnitDescription",
+    "UnitRecord",
+    "UnitStatistics",
     "make_policy",
 ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from miclip.client.plan import (
     Image,
     Plan,
@@ -17,12 +15,12 @@ from miclip.client.plan import (
     layer_name,
     qualified,
     read_images,
-    seconds_by_stage,
-    short_names,
 )
-from miclip.client.results import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
 from miclip.errors import InvalidInput
+from miclip.models.predictions import CaptureResult, PredictResult
 from miclip.v1 import activation_pb2, resources_pb2
+from miclip.wire.activation import read_capture_result, read_predict_result
+from miclip.wire.edits import write_edit
 
 if TYPE_CHECKING:  # at run time this would import torch, which a client need not have loaded
     from miclip.steering.edits import Edit
@@ -85,12 +83,7 @@ def predict(
         top_k=top_k,
     )
     response: activation_pb2.PredictResponse = yield Rpc("activation", "Predict", request)
-    found = tuple(
-        ImagePrediction(as_predictions(one.predictions), as_predictions(one.baseline)) for one in response.results
-    )
-    return PredictResult(
-        found, _steering(response.steering), seconds_by_stage(response.timings), response.weights_sha256
-    )
+    return read_predict_result(response)
 
 
 def capture(
@@ -128,22 +121,7 @@ def capture(
         top_k=top_k,
     )
     response: activation_pb2.CaptureActivationsResponse = yield Rpc("activation", "CaptureActivations", request)
-    per_layer = dict(zip(request.layers, zip(*(image.layers for image in response.results), strict=True), strict=True))
-    return CaptureResult(
-        activations={
-            layer: np.array([one.values for one in images_], dtype=np.float32)
-            for layer, images_ in per_layer.items()
-            if top_k is None
-        },
-        strongest={
-            layer: tuple(tuple((unit.unit, unit.value) for unit in one.strongest) for one in images_)
-            for layer, images_ in per_layer.items()
-            if top_k is not None
-        },
-        steering=_steering(response.steering),
-        timings=seconds_by_stage(response.timings),
-        weights_sha256=response.weights_sha256,
-    )
+    return read_capture_result(response, request.layers, strongest=top_k is not None)
 
 
 def edit_list(model: str, edits: Iterable[AnyEdit]) -> resources_pb2.EditList:
@@ -152,24 +130,9 @@ def edit_list(model: str, edits: Iterable[AnyEdit]) -> resources_pb2.EditList:
 
 
 def _edit(model: str, edit: AnyEdit) -> resources_pb2.Edit:
-    if isinstance(edit, resources_pb2.Edit):
-        return edit
-    op = {str(edit.op): edit.value}
-    return build(
-        resources_pb2.Edit, layer=layer_name(model, edit.layer), unit=edit.unit, reconstruct=edit.reconstruct, **op
-    )
+    return edit if isinstance(edit, resources_pb2.Edit) else write_edit(edit, model.removeprefix("models/"))
 
 
 def _one_steering(policy: str, edits: Sequence[AnyEdit] | None) -> None:
     if policy and edits is not None:
         raise InvalidInput("Give either a policy or edits, not both.", field="edits")
-
-
-def as_predictions(messages: Iterable[activation_pb2.Prediction]) -> tuple[Prediction, ...]:
-    """Predictions of messages, in order."""
-    return tuple(Prediction(one.label, one.index, one.logit, one.probability) for one in messages)
-
-
-def _steering(message: activation_pb2.AppliedSteering) -> AppliedSteering:
-    outcome = short_names(activation_pb2.SteeringOutcome)[message.outcome]
-    return AppliedSteering(outcome, message.policy, message.policy_version, message.fingerprint, message.stale)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from miclip.client.activation import as_predictions
 from miclip.client.plan import (
     Image,
     Plan,
@@ -16,12 +13,14 @@ from miclip.client.plan import (
     enum_value,
     every_page,
     layer_name,
+    name_list,
     qualified,
     read_images,
-    seconds_by_stage,
 )
-from miclip.client.results import Embeddings, Floats, TraceResult
+from miclip.names import UnitName
+from miclip.retrieval.results import Embeddings, TraceResult
 from miclip.v1 import aligner_pb2, resources_pb2
+from miclip.wire.aligner import read_embed_result, read_embed_units_result, read_trace_result
 
 ENDED = frozenset(
     (
@@ -33,7 +32,7 @@ ENDED = frozenset(
 """States in which an alignment changes no more."""
 
 
-def embed_units(units: Sequence[str], *, embedding: str | None = None) -> Plan[Embeddings]:
+def embed_units(units: Sequence[str | UnitName], *, embedding: str | None = None) -> Plan[Embeddings]:
     """The embeddings of units of one model.
 
     Args:
@@ -41,23 +40,23 @@ def embed_units(units: Sequence[str], *, embedding: str | None = None) -> Plan[E
         embedding: ``filter``, ``pattern`` or ``causal``; default that of the layer.
     """
     kind = enum_value(resources_pb2.UnitEmbedding, embedding, "embedding")
-    request = build(aligner_pb2.EmbedUnitsRequest, units=as_list(units), embedding=kind)
+    request = build(aligner_pb2.EmbedUnitsRequest, units=name_list(units), embedding=kind)
     response: aligner_pb2.EmbedUnitsResponse = yield Rpc("aligner", "EmbedUnits", request)
-    return Embeddings(_matrix(response.embeddings), response.provenance.clip_id, response.provenance)
+    return read_embed_units_result(response)
 
 
 def embed_texts(texts: Sequence[str] | str) -> Plan[Embeddings]:
     """The embeddings of texts by CLIP's text tower."""
     request = build(aligner_pb2.EmbedTextsRequest, texts=as_list(texts))
     response: aligner_pb2.EmbedTextsResponse = yield Rpc("aligner", "EmbedTexts", request)
-    return Embeddings(_matrix(response.embeddings), response.clip_id)
+    return read_embed_result(response)
 
 
 def embed_images(images: Iterable[Image]) -> Plan[Embeddings]:
     """The embeddings of encoded images or image files by CLIP's image tower."""
     request = build(aligner_pb2.EmbedImagesRequest, images=read_images(images))
     response: aligner_pb2.EmbedImagesResponse = yield Rpc("aligner", "EmbedImages", request)
-    return Embeddings(_matrix(response.embeddings), response.clip_id)
+    return read_embed_result(response)
 
 
 def trace(
@@ -85,14 +84,7 @@ def trace(
         top_k=top_k,
     )
     response: aligner_pb2.TraceImagesResponse = yield Rpc("aligner", "TraceImages", request)
-    return TraceResult(
-        layers=tuple(response.provenance.layers),
-        concepts=tuple(asked),
-        scores=np.array([[layer.scores for layer in one.layers] for one in response.results], dtype=np.float32),
-        predictions=tuple(as_predictions(one.predictions) for one in response.results),
-        provenance=response.provenance,
-        timings=seconds_by_stage(response.timings),
-    )
+    return read_trace_result(response, asked)
 
 
 def create_alignment(
@@ -183,7 +175,3 @@ def activate_atlas(name: str) -> Plan[aligner_pb2.Atlas]:
     request = build(aligner_pb2.ActivateAtlasRequest, name=qualified("atlases", name))
     response: aligner_pb2.ActivateAtlasResponse = yield Rpc("aligner", "ActivateAtlas", request)
     return response.atlas
-
-
-def _matrix(embeddings: Iterable[resources_pb2.Embedding]) -> Floats:
-    return np.array([embedding.values for embedding in embeddings], dtype=np.float32)

@@ -16,8 +16,9 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
 from miclip.errors import InvalidInput
+from miclip.names import UnitName
 from miclip.settings import settings
-from miclip.v1.resources_pb2 import Timing
+from miclip.wire.common import short_names
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -75,13 +76,6 @@ def enum_value(enum: EnumTypeWrapper, text: str | None, field: str) -> int:
     return names.index(text)
 
 
-def short_names(enum: EnumTypeWrapper) -> list[str]:
-    """The names of an enum's values without their common prefix, in lower case, by value from 0."""
-    names = enum.DESCRIPTOR.values_by_number
-    prefix = names[0].name.removesuffix("UNSPECIFIED")
-    return [names[number].name.removeprefix(prefix).lower() for number in range(len(names))]
-
-
 def read_images(images: Iterable[Image]) -> list[bytes]:
     """The encoded bytes of every image; raises InvalidInput for a file that cannot be read."""
     if isinstance(images, bytes | str | os.PathLike):
@@ -103,6 +97,11 @@ def as_list(values: Iterable[str] | str) -> list[str]:
     return [values] if isinstance(values, str) else list(values)
 
 
+def name_list(units: Iterable[str | UnitName] | str) -> list[str]:
+    """The full names of units."""
+    return [units] if isinstance(units, str) else [str(unit) for unit in units]
+
+
 def every_page(application: str, method: str, request: Any, field: str) -> Plan[tuple[Any, ...]]:
     """Call a List RPC until its last page; returns what ``field`` of the pages holds."""
     request.page_size = settings().max_page_size
@@ -113,8 +112,3 @@ def every_page(application: str, method: str, request: Any, field: str) -> Plan[
         if not page.next_page_token:
             return tuple(found)
         request.page_token = page.next_page_token
-
-
-def seconds_by_stage(timings: Iterable[Timing]) -> dict[str, float]:
-    """The timings of a response as a mapping."""
-    return {timing.stage: timing.seconds for timing in timings}

@@ -13,28 +13,21 @@ from miclip.client.plan import (
     enum_value,
     every_page,
     layer_name,
+    name_list,
     qualified,
     read_images,
-    seconds_by_stage,
-    short_names,
-)
-from miclip.client.results import (
-    Concept,
-    DescribeResult,
-    Evidence,
-    Localization,
-    LocalizeResult,
-    LocatedUnit,
-    UnitDescription,
 )
 from miclip.errors import InvalidInput
 from miclip.names import UnitName, parse_layer
+from miclip.retrieval.results import DescribeResult, Description, LocalizeResult, UnitRecord, UnitStatistics
 from miclip.settings import settings
 from miclip.v1 import resources_pb2, retrieval_pb2
+from miclip.wire.common import read_provenance, read_timings
+from miclip.wire.retrieval import read_description, read_localize_result, read_record, read_statistics
 
 
 def describe(
-    units: Sequence[str] = (),
+    units: Sequence[str | UnitName] = (),
     *,
     layer: str = "",
     vocabulary: str = "",
@@ -63,7 +56,7 @@ def describe(
         raise InvalidInput("Give either units or a layer.", field="units")
     if vocabulary and concepts:
         raise InvalidInput("Give either a vocabulary or concepts, not both.", field="concepts")
-    names = as_list(units) if units else (yield from _units_of(layer))
+    names = name_list(units) if units else (yield from _units_of(layer))
     request = build(
         retrieval_pb2.DescribeUnitsRequest,
         vocabulary=qualified("vocabularies", vocabulary) or None,
@@ -71,16 +64,16 @@ def describe(
         top_k=top_k,
         embedding=enum_value(resources_pb2.UnitEmbedding, embedding, "embedding"),
     )
-    descriptions: list[UnitDescription] = []
+    descriptions: list[Description] = []
     timings: dict[str, float] = {}
-    provenance = resources_pb2.Provenance()
+    provenance = read_provenance(resources_pb2.Provenance())
     for start in range(0, len(names), settings().max_units):
         del request.units[:]
         request.units.extend(names[start : start + settings().max_units])
         response: retrieval_pb2.DescribeUnitsResponse = yield Rpc("retrieval", "DescribeUnits", request)
-        descriptions += map(_description, response.descriptions)
-        provenance = response.provenance
-        for stage, seconds in seconds_by_stage(response.timings).items():
+        provenance = read_provenance(response.provenance)
+        descriptions += [read_description(message, provenance.atlas) for message in response.descriptions]
+        for stage, seconds in read_timings(response.timings).items():
             timings[stage] = timings.get(stage, 0.0) + seconds
     return DescribeResult(tuple(descriptions), provenance, timings)
 
@@ -122,30 +115,22 @@ def localize(
         temperature=temperature,
     )
     response: retrieval_pb2.LocalizeConceptsResponse = yield Rpc("retrieval", "LocalizeConcepts", request)
-    found = tuple(
-        Localization(
-            entry.text,
-            tuple(LocatedUnit(unit.unit, unit.score) for unit in entry.units),
-            as_evidence(entry.evidence) if entry.HasField("evidence") else None,
-        )
-        for entry in response.localizations
-    )
-    used = short_names(resources_pb2.LocalizationMethod)[response.method]
-    return LocalizeResult(found, used, response.provenance, seconds_by_stage(response.timings))
+    return read_localize_result(response)
 
 
-def get_unit(name: str) -> Plan[retrieval_pb2.Unit]:
-    """Read everything known about a unit: statistics, histogram, top images, neighbours, concepts, causal score."""
+def get_unit(name: str | UnitName) -> Plan[UnitRecord]:
+    """Read everything known about a unit: statistics, histogram, top images, neighbours, description."""
     response: retrieval_pb2.GetUnitResponse = yield Rpc(
-        "retrieval", "GetUnit", build(retrieval_pb2.GetUnitRequest, name=name)
+        "retrieval", "GetUnit", build(retrieval_pb2.GetUnitRequest, name=str(name))
     )
-    return response.unit
+    return read_record(response)
 
 
-def list_units(layer: str) -> Plan[tuple[retrieval_pb2.Unit, ...]]:
+def list_units(layer: str) -> Plan[tuple[UnitStatistics, ...]]:
     """All units of ``models/{model}/layers/{layer}`` in order, with their statistics."""
     request = build(retrieval_pb2.ListUnitsRequest, parent=layer)
-    return (yield from every_page("retrieval", "ListUnits", request, "units"))
+    units = yield from every_page("retrieval", "ListUnits", request, "units")
+    return tuple(map(read_statistics, units))
 
 
 def create_vocabulary(vocabulary_id: str, concepts: Sequence[str]) -> Plan[retrieval_pb2.Vocabulary]:
@@ -172,23 +157,3 @@ def _units_of(layer: str) -> Plan[list[str]]:
     response: retrieval_pb2.ListUnitsResponse = yield Rpc("retrieval", "ListUnits", request)
     found = parse_layer(layer, field="layer")
     return [str(UnitName(found.model, found.layer, unit)) for unit in range(response.total_size)]
-
-
-def as_evidence(message: resources_pb2.LocalizationEvidence) -> Evidence:
-    """Read how far a localisation is to be trusted; a policy's concept and a preview have it too."""
-    labels = {one.label: one.share for one in message.labels}
-    return Evidence(message.relevance, message.null_percentile, message.doubtful, labels)
-
-
-def _description(message: retrieval_pb2.UnitDescription) -> UnitDescription:
-    return UnitDescription(
-        unit=message.unit,
-        concepts=tuple(Concept(one.concept, one.index, one.score, one.causal_score) for one in message.concepts),
-        margin=message.margin,
-        null_percentile=message.null_percentile,
-        abstained=message.abstained,
-        embedding=short_names(resources_pb2.UnitEmbedding)[message.embedding],
-        ranking=short_names(resources_pb2.LabelRanking)[message.ranking],
-        contrast=message.contrast if message.HasField("contrast") else None,
-        stability=message.stability if message.HasField("stability") else None,
-    )

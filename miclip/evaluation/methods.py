@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import nn
 
-from miclip.atlas import UnitEmbedding
 from miclip.evaluation import baselines
 from miclip.evaluation.queries import Query, coverage
-from miclip.retrieval import AtlasSearcher, LocalizationMethod, Vocabulary
+from miclip.kinds import LocalizationMethod, UnitEmbedding
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import Vocabulary
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

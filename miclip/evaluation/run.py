@@ -36,7 +36,8 @@ from miclip.evaluation.unseen import METHODS as TEXT_METHODS
 from miclip.evaluation.unseen import hidden_classes, without
 from miclip.models.clip import Clip
 from miclip.models.target import LOGITS, TargetModel
-from miclip.retrieval import AtlasSearcher, Vocabulary, embed_vocabulary
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import Vocabulary, embed_vocabulary
 
 TOP_UNITS = 5
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miclip.errors import InvalidInput
-from miclip.retrieval import AtlasSearcher, Description
+from miclip.retrieval.results import Description
+from miclip.retrieval.search import AtlasSearcher
 
 Float32 = NDArray[np.float32]
 

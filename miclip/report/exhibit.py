@@ -12,7 +12,7 @@ from miclip.evaluation.queries import Query
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.pictures.probe import ProbeImages
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from miclip.report.exhibit import Exhibit
 from miclip.report.markup import Html, el
 from miclip.report.thumbnails import thumbnail
 from miclip.report.words import kind_words, signed
-from miclip.retrieval import LocatedUnit
+from miclip.retrieval.results import LocatedUnit
 
 UNITS = 5
 OTHER_VIEWS = 1

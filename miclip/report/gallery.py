@@ -17,7 +17,7 @@ from miclip.report.exhibit import Exhibit
 from miclip.report.markup import Html, el
 from miclip.report.thumbnails import thumbnail
 from miclip.report.words import plain_number, signed
-from miclip.retrieval import Description, UnitRecord
+from miclip.retrieval.results import Description, UnitRecord
 
 SURE, SILENT = 9, 3
 IMAGES, MAPS, DRIVEN = 12, 4, 3

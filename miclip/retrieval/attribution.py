@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, issparse
 
 from miclip.atlas import Atlas, LayerAtlas, centre_texts, normalise
+from miclip.errors import InvalidInput
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.results import LocalizationMix
+from miclip.settings import settings
 
 _BLOCK = 4096  # rows encoded at a time
 _NEGLIGIBLE = 1e-7  # weight of a row, as a share of the heaviest
@@ -41,6 +43,16 @@ class Gathering:
     rows: int
     max_rows: int
     mass: float
+
+
+def gathering(temperature: float | None = None, rows: int | None = None) -> Gathering:
+    """Return how probe rows are gathered, by the settings where nothing else is said; raises InvalidInput."""
+    config = settings()
+    tau = config.temperature if temperature is None else temperature
+    if not 1e-3 <= tau <= 10:
+        raise InvalidInput(f"temperature is {tau}; 0.001 to 10 is allowed.", field="temperature", allowed="0.001 to 10")
+    first = config.localize_rows if rows is None else rows
+    return Gathering(tau, first, max(first, config.localize_max_rows), config.localize_mass)
 
 
 class Weighed(NamedTuple):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from miclip.atlas import Atlas
+from miclip.evidence import Evidence, LabelShare
 from miclip.retrieval.attribution import AttributionStore, Weighed
-from miclip.retrieval.results import Evidence, LabelShare
 from miclip.settings import settings
 
 _SAMPLE = 256  # queries of a null at most
@@ -66,5 +66,5 @@ def judge_evidence(weighed: Weighed, atlas: Atlas, null: NDArray[np.float32]) ->
     names = atlas.manifest.labels
     shares = np.bincount(np.asarray(atlas.predicted)[weighed.rows], weighed.weights, len(names))
     heaviest = np.argsort(-shares, kind="stable")[:_LABELS].tolist()
-    labels = tuple(LabelShare(at, names[at], float(shares[at])) for at in heaviest if shares[at] >= _LEAST_SHARE)
+    labels = tuple(LabelShare(names[at], float(shares[at])) for at in heaviest if shares[at] >= _LEAST_SHARE)
     return Evidence(weighed.relevance, percentile, percentile < settings().doubt_percentile, labels)

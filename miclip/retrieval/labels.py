@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import LayerAtlas, UnitEmbedding, contrast
-from miclip.retrieval.results import Description, Ranking, ScoredConcept
+from miclip.atlas import Atlas, LayerAtlas, contrast
+from miclip.kinds import Ranking, UnitEmbedding
+from miclip.names import UnitName
+from miclip.retrieval.results import Description, ScoredConcept
 from miclip.retrieval.vocabulary import Vocabulary
 from miclip.settings import settings
 
@@ -47,7 +49,8 @@ def judge(
     count: int,
     embedding: UnitEmbedding,
     null: NDArray[np.float32],
-    ranked_by: Ranking,
+    ranking: Ranking,
+    atlas: Atlas,
 ) -> list[Description]:
     """Return descriptions of ranked candidates, with the evidence for the first.
 
@@ -59,27 +62,28 @@ def judge(
         embedding: The vector that stood for a unit.
         null: Percentiles 0 to 100 [101] of the best candidate of random directions: contrasts where causal scores
             ranked the candidates, else cosines.
-        ranked_by: What ranked the candidates.
+        ranking: What ranked the candidates.
+        atlas: The atlas that the layer is of.
     """
-    by_effect, contrasts = ranked_by == "causal_score", _contrasts(layer, found)
-    ranking = found.effects if by_effect else found.cosines
-    lead = ranking[:, 0] - ranking[:, 1] if ranking.shape[1] > 1 else np.zeros(len(ranking))
-    percentiles = np.interp(contrasts if by_effect else ranking[:, 0], null, np.arange(len(null)))
+    by_effect, contrasts = ranking == "causal_score", _contrasts(layer, found)
+    scores = found.effects if by_effect else found.cosines
+    lead = scores[:, 0] - scores[:, 1] if scores.shape[1] > 1 else np.zeros(len(scores))
+    percentiles = np.interp(contrasts if by_effect else scores[:, 0], null, np.arange(len(null)))
     weak = percentiles < settings().abstain_percentile
     if by_effect:
         weak |= contrasts < layer.entry.metrics.get(ABSTAIN_CONTRAST, -np.inf)
     return [
         Description(
-            layer.entry.name,
-            int(unit),
+            UnitName(atlas.manifest.model, layer.entry.name, int(unit)),
             _concepts(vocabulary, found, row, count),
             margin=float(lead[row]),
             null_percentile=float(percentiles[row]),
             abstained=bool(weak[row]),
             embedding=embedding,
-            ranked_by=ranked_by,
+            ranking=ranking,
             contrast=None if np.isnan(contrasts[row]) else float(contrasts[row]),
             stability=None if layer.stability is None else float(layer.stability[unit]),
+            atlas=atlas.name,
         )
         for row, unit in enumerate(found.units)
     ]

@@ -1,14 +1,62 @@
-"""What searches return; plain values."""
+"""What searches of an atlas return: the same values from the library, the client and the command line."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from miclip.atlas import UnitEmbedding
+import numpy as np
+from numpy.typing import NDArray
 
-Ranking = Literal["causal_score", "cosine"]
-"""What a unit's concepts are ranked by."""
+from miclip.evidence import Evidence
+from miclip.kinds import LocalizationMethod, Ranking, UnitEmbedding
+from miclip.models.predictions import Prediction
+from miclip.names import UnitName
+
+Float32 = NDArray[np.float32]
+
+DEFAULT_TOP_K = 5
+"""Entries of a list where nothing else is asked for: concepts of a unit, units of a concept, labels of an image."""
+
+
+@dataclass(frozen=True)
+class OfUnit:
+    """A value about one unit, whose ``name`` says the model, the layer and the unit."""
+
+    name: UnitName
+
+    @property
+    def layer(self) -> str:
+        """The unit's layer, without the model."""
+        return self.name.layer
+
+    @property
+    def unit(self) -> int:
+        """The unit, counted from 0 within its layer."""
+        return self.name.unit
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an answer was computed from.
+
+    Attributes:
+        atlas: ``atlases/{sha256}``.
+        clip_id: The CLIP model that the atlas was made with.
+        vocabulary_sha256: Of the concepts to choose from; empty where there were none.
+        probe_sha256: Of the probe images.
+        encoder_sha256: Of the files that hold the neuron encoders, one a layer.
+        layers: Full names of the layers.
+        weights_sha256: Of the target model.
+    """
+
+    atlas: str
+    clip_id: str
+    vocabulary_sha256: str
+    probe_sha256: str
+    encoder_sha256: tuple[str, ...]
+    layers: tuple[str, ...]
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -30,12 +78,10 @@ class ScoredConcept:
 
 
 @dataclass(frozen=True)
-class Description:
+class Description(OfUnit):
     """What a unit means.
 
     Attributes:
-        layer: The unit's layer.
-        unit: The unit, counted from 0.
         concepts: Concepts near the unit, best first.
         margin: Lead of the first concept over the second in what ranked them, 0 or more: causal scores in logits, or
             cosines, 0 to 2. 0 if the vocabulary has one concept.
@@ -44,60 +90,39 @@ class Description:
         abstained: Whether ``null_percentile`` is below ``settings().abstain_percentile``, or the contrast below the
             threshold that the alignment calibrated: the label is not to be trusted then.
         embedding: Which vector stood for the unit.
-        ranked_by: What the concepts are ranked by.
+        ranking: What the concepts are ranked by.
         contrast: Standard deviations by which the first concept's causal score exceeds the mean over the model's
             labels; None where the atlas does not know it.
         stability: Share of the alignment's further encoders, of other seeds and images, that give the unit the same
             label of the model's, 0 to 1; None where the atlas does not know it.
+        atlas: ``atlases/{sha256}`` of the atlas that answers.
     """
 
-    layer: str
-    unit: int
     concepts: tuple[ScoredConcept, ...]
     margin: float
     null_percentile: float
     abstained: bool
     embedding: UnitEmbedding
-    ranked_by: Ranking
+    ranking: Ranking
     contrast: float | None
     stability: float | None
+    atlas: str
 
 
 @dataclass(frozen=True)
-class LocatedUnit:
+class DescribeResult:
+    """Answer of ``describe``, one entry a unit in the order asked; ``timings`` are seconds by stage."""
+
+    descriptions: tuple[Description, ...]
+    provenance: Provenance
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LocatedUnit(OfUnit):
     """A unit with its strength for a query: a cosine, or a mean attribution in logits."""
 
-    layer: str
-    unit: int
     score: float
-
-
-@dataclass(frozen=True)
-class LabelShare:
-    """A predicted label with its share of the weight of a query's probe rows, above 0 to 1."""
-
-    index: int
-    label: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the probe images have to say about a query: how far its localisation is to be trusted.
-
-    Attributes:
-        relevance: Mean relevance of the probe images that were weighed, -1 to 1.
-        null_percentile: Share of a null that is less relevant, 0 to 100: the model's labels (for an image: probe
-            images), each with every image taken away that the model predicts as it.
-        doubtful: Whether ``null_percentile`` is below ``settings().doubt_percentile``: the probe images show the query
-            no better than something they do not show, and its units are then most likely those of something else.
-        labels: What the model predicted for the images, heaviest first: what the units are those of.
-    """
-
-    relevance: float
-    null_percentile: float
-    doubtful: bool
-    labels: tuple[LabelShare, ...]
 
 
 @dataclass(frozen=True)
@@ -105,14 +130,31 @@ class Localization:
     """The strongest units of one query, best first, over all layers searched.
 
     Attributes:
+        concept: The query's text; empty for an image.
+        model: The target model.
+        method: How the units were ranked.
         units: The units.
         mass: Least share of the softmax's weight that the gathered probe rows carried, 0 to 1; 1 for cosines.
         evidence: In the layer searched where it is weakest; None where cosines ranked.
+        atlas: ``atlases/{sha256}`` of the atlas that answers.
     """
 
+    concept: str
+    model: str
+    method: LocalizationMethod
     units: tuple[LocatedUnit, ...]
     mass: float
-    evidence: Evidence | None = None
+    evidence: Evidence | None
+    atlas: str
+
+
+@dataclass(frozen=True)
+class LocalizeResult:
+    """Answer of ``localize``: the texts in order, then the images in order; ``timings`` are seconds by stage."""
+
+    localizations: tuple[Localization, ...]
+    provenance: Provenance
+    timings: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -136,11 +178,9 @@ class LocalizationMix:
 
 
 @dataclass(frozen=True)
-class UnitStatistics:
+class UnitStatistics(OfUnit):
     """Statistics of a unit's pooled activation over the probe rows, in units of the activation."""
 
-    layer: str
-    unit: int
     mean: float
     std: float
     maximum: float
@@ -166,6 +206,7 @@ class UnitRecord:
         histogram_counts: Probe rows per bin.
         top_images: Probe images on which the unit is strongest, strongest first.
         neighbours: The nearest other units of the layer by the cosine of their embeddings, nearest first.
+        description: The unit's concepts among the model's labels.
     """
 
     statistics: UnitStatistics
@@ -173,3 +214,68 @@ class UnitRecord:
     histogram_counts: tuple[int, ...]
     top_images: tuple[TopImage, ...]
     neighbours: tuple[LocatedUnit, ...]
+    description: Description
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Points of the shared space.
+
+    Attributes:
+        values: float32 ``[n, D]``, rows of length 1.
+        clip_id: The CLIP model that made them.
+        provenance: Of units; None for texts and images.
+    """
+
+    values: Float32
+    clip_id: str
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """A layer, without the model, and the cosine of an image's representation and each concept, in the order asked."""
+
+    layer: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageTrace:
+    """What an image is about at every aligned layer, from the input to the logits, and its strongest labels."""
+
+    layers: tuple[LayerTrace, ...]
+    predictions: tuple[Prediction, ...]
+
+    def takeover(self, expected: int, against: int) -> str | None:
+        """Return the first layer from which on a wrong concept stays above the expected one.
+
+        Args:
+            expected: Place of the concept that should be nearest.
+            against: Place of the wrong concept.
+
+        Returns:
+            The layer; None where the expected concept is at least as near at the last layer.
+        """
+        first = None
+        for layer in self.layers:
+            above = layer.scores[against] > layer.scores[expected]
+            first = (first or layer.layer) if above else None
+        return first
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """Answer of ``trace``, one entry an image in the order asked.
+
+    Attributes:
+        concepts: What the scores of a layer are of, in order.
+        traces: What each image is about.
+        provenance: What the answer was computed from.
+        timings: Seconds by stage.
+    """
+
+    concepts: tuple[str, ...]
+    traces: tuple[ImageTrace, ...]
+    provenance: Provenance
+    timings: Mapping[str, float]

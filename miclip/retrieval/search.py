@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas, UnitEmbedding, centre_texts, null_statistics
+from miclip.atlas import Atlas, centre_texts, null_statistics
 from miclip.errors import InvalidInput
+from miclip.evidence import Evidence
+from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
+from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
-from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, relevance_vectors
+from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, gathering, relevance_vectors
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
+    DEFAULT_TOP_K,
     Description,
-    Evidence,
     Localization,
     LocalizationMix,
     LocatedUnit,
-    Ranking,
     TopImage,
     UnitRecord,
     UnitStatistics,
@@ -29,14 +30,10 @@ from miclip.retrieval.results import (
 from miclip.retrieval.vocabulary import Vocabulary, model_labels
 from miclip.settings import settings
 
-LocalizationMethod = Literal["attribution", "filter", "pattern", "causal"]
-"""How ``localize`` ranks units: by the attribution store, or by the cosine of one of the unit embeddings."""
-Modality = Literal["text", "image"]
-"""Kind of a query's embedding; either is centred by the mean of its own kind."""
-
 _VOCABULARIES_KEPT = 8
 _NULLS_KEPT = 256
 _NEIGHBOURS = 10
+_Located = tuple[tuple[LocatedUnit, ...], float, Evidence | None]  # units, their mass, the evidence
 
 
 class AtlasSearcher:
@@ -97,7 +94,7 @@ class AtlasSearcher:
         layer: str,
         units: Sequence[int],
         vocabulary: Vocabulary,
-        top_k: int = 5,
+        top_k: int = DEFAULT_TOP_K,
         kind: UnitEmbedding | None = None,
     ) -> list[Description]:
         """Find the concepts of units; a unit's answer does not depend on the other units.
@@ -120,20 +117,21 @@ class AtlasSearcher:
         places = self._check_units(layer, units)
         count, record = min(_check_top_k(top_k), len(vocabulary.concepts)), self.atlas.layer(layer)
         null = record.null_contrast if kind is None else None
-        ranked_by: Ranking = "cosine" if null is None else "causal_score"
-        shortlist = settings().describe_shortlist if ranked_by == "causal_score" else 0
+        ranking: Ranking = "cosine" if null is None else "causal_score"
+        shortlist = settings().describe_shortlist if ranking == "causal_score" else 0
         index = self._vocabulary(vocabulary)
         scores, found = index.search(self._embedding(layer, chosen)[places], max(count, shortlist, 2))
         nearest = Candidates(places, found, scores, self._causal_scores(layer, vocabulary, places, found))
         null = self._null(layer, chosen, vocabulary) if null is None else null
-        return judge(record, nearest.ranked(shortlist), vocabulary, count, chosen, null, ranked_by)
+        return judge(record, nearest.ranked(shortlist), vocabulary, count, chosen, null, ranking, self.atlas)
 
     def localize(
         self,
         queries: NDArray[np.floating],
         layers: Sequence[str] = (),
-        top_k: int = 5,
+        top_k: int = DEFAULT_TOP_K,
         *,
+        concepts: Sequence[str] = (),
         method: LocalizationMethod = "attribution",
         modality: Modality = "text",
         temperature: float | None = None,
@@ -146,6 +144,7 @@ class AtlasSearcher:
             layers: Layers to search; none means the last before the logits. Over several layers the narrow ones lead:
                 a prediction's attribution is much the same sum in every layer, shared by fewer units.
             top_k: Units of a query; more than there are gives all.
+            concepts: Texts of the queries, which name the answers; images have none.
             method: How units are ranked. Attributions are in logits in every layer, so layers compare.
             modality: Whether the queries are embeddings of texts or of images.
             temperature: τ of the softmax over probe rows, for ``attribution``; default from the settings.
@@ -157,10 +156,17 @@ class AtlasSearcher:
         """
         count, searched = _check_top_k(top_k), self._check_layers(layers)
         centred = self.centre(queries, modality)
+        names = concepts or [""] * len(centred)
         if method == "attribution":
             how = gathering(temperature, rows)
-            return [self._by_attribution(query, searched, count, how, modality) for query in centred]
-        return self._by_cosine(centred, searched, count, method)
+            answers = [self._by_attribution(query, searched, count, how, modality) for query in centred]
+        else:
+            answers = self._by_cosine(centred, searched, count, method)
+        model, atlas = self.atlas.manifest.model, self.atlas.name
+        return [
+            Localization(concept, model, method, units, mass, evidence, atlas)
+            for concept, (units, mass, evidence) in zip(names, answers, strict=True)
+        ]
 
     def attribution_scores(
         self, query: NDArray[np.floating], layer: str, *, modality: Modality = "text", temperature: float | None = None
@@ -182,6 +188,7 @@ class AtlasSearcher:
             InvalidInput: the unit is out of range.
         """
         (statistics,) = self.unit_statistics(layer, [unit])
+        (description,) = self.describe(layer, [unit], self.labels)
         record = self.atlas.layer(layer)
         images = zip(record.top_images[unit], record.top_values[unit], strict=True)
         return UnitRecord(
@@ -190,13 +197,14 @@ class AtlasSearcher:
             tuple(map(int, record.histogram_counts[unit])),
             tuple(TopImage(int(row), self.atlas.probe_images[row], float(value)) for row, value in images if row >= 0),
             self._neighbours(layer, unit, neighbours),
+            description,
         )
 
     def unit_statistics(self, layer: str, units: Sequence[int]) -> list[UnitStatistics]:
         """Return the statistics of units; raises NotAligned or InvalidInput as ``unit_record`` does."""
         record, places = self.atlas.layer(layer), self._check_units(layer, units)
         columns = (record.mean, record.std, record.maximum, record.fraction_nonzero)
-        return [UnitStatistics(layer, int(at), *(float(column[at]) for column in columns)) for at in places]
+        return [UnitStatistics(self._name(layer, at), *(float(column[at]) for column in columns)) for at in places]
 
     def centre(self, embeddings: NDArray[np.floating], modality: Modality = "text") -> NDArray[np.float32]:
         """Return CLIP embeddings [n, D] minus the mean of their kind, of length 1; raises InvalidInput."""
@@ -208,16 +216,16 @@ class AtlasSearcher:
 
     def _by_cosine(
         self, queries: NDArray[np.float32], layers: Sequence[str], count: int, kind: UnitEmbedding
-    ) -> list[Localization]:
+    ) -> list[_Located]:
         found = [(layer, *self._unit_index(layer, kind).search(queries, count)) for layer in layers]
         return [
-            Localization(_best([(layer, scores[row], units[row]) for layer, scores, units in found], count), 1.0)
+            (self._best([(layer, scores[row], units[row]) for layer, scores, units in found], count), 1.0, None)
             for row in range(len(queries))
         ]
 
     def _by_attribution(
         self, query: NDArray[np.float32], layers: Sequence[str], count: int, how: Gathering, modality: Modality
-    ) -> Localization:
+    ) -> _Located:
         found, masses, evidence = [], [], []
         for layer in layers:
             weighed = self._store(layer).weigh(query, how)
@@ -227,7 +235,7 @@ class AtlasSearcher:
             masses.append(weighed.mass)
             evidence.append(self._judge(query, layer, weighed, how, modality))
         weakest = min(evidence, key=lambda one: one.null_percentile)
-        return Localization(_best(found, count), min(masses), weakest)
+        return self._best(found, count), min(masses), weakest
 
     def _judge(
         self, query: NDArray[np.float32], layer: str, weighed: Weighed, how: Gathering, modality: Modality
@@ -253,7 +261,21 @@ class AtlasSearcher:
         kind = self._kind(layer, None)
         scores, found = self._unit_index(layer, kind).search(self._embedding(layer, kind)[[unit]], count + 1)
         others = [(at, score) for at, score in zip(found[0], scores[0], strict=True) if at != unit]
-        return tuple(LocatedUnit(layer, int(at), float(score)) for at, score in others[:count])
+        return tuple(LocatedUnit(self._name(layer, at), float(score)) for at, score in others[:count])
+
+    def _best(
+        self, found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int
+    ) -> tuple[LocatedUnit, ...]:
+        """Merge the best units of several layers."""
+        units = [
+            LocatedUnit(self._name(layer, unit), float(score))
+            for layer, scores, places in found
+            for score, unit in zip(scores, places, strict=True)
+        ]
+        return tuple(sorted(units, key=lambda unit: -unit.score)[:count])
+
+    def _name(self, layer: str, unit: int | np.integer) -> UnitName:
+        return UnitName(self.atlas.manifest.model, layer, int(unit))
 
     def _kind(self, layer: str, kind: UnitEmbedding | None) -> UnitEmbedding:
         return kind or self.atlas.layer(layer).entry.unit_embedding
@@ -327,23 +349,3 @@ def _check_top_k(top_k: int) -> int:
     if not 1 <= top_k <= limit:
         raise InvalidInput(f"top_k is {top_k}; 1 to {limit} is allowed.", field="top_k", allowed=f"1 to {limit}")
     return top_k
-
-
-def gathering(temperature: float | None = None, rows: int | None = None) -> Gathering:
-    """Return how probe rows are gathered, by the settings where nothing else is said; raises InvalidInput."""
-    config = settings()
-    tau = config.temperature if temperature is None else temperature
-    if not 1e-3 <= tau <= 10:
-        raise InvalidInput(f"temperature is {tau}; 0.001 to 10 is allowed.", field="temperature", allowed="0.001 to 10")
-    first = config.localize_rows if rows is None else rows
-    return Gathering(tau, first, max(first, config.localize_max_rows), config.localize_mass)
-
-
-def _best(found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int) -> tuple[LocatedUnit, ...]:
-    """Merge the best units of several layers."""
-    units = [
-        LocatedUnit(layer, int(unit), float(score))
-        for layer, scores, places in found
-        for score, unit in zip(scores, places, strict=True)
-    ]
-    return tuple(sorted(units, key=lambda unit: -unit.score)[:count])

@@ -47,14 +47,16 @@ class LocatedUnit(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class ConceptLocalization(_message.Message):
-    __slots__ = ("text", "units", "evidence")
+    __slots__ = ("text", "units", "evidence", "mass")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     UNITS_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    MASS_FIELD_NUMBER: _ClassVar[int]
     text: str
     units: _containers.RepeatedCompositeFieldContainer[LocatedUnit]
     evidence: _resources_pb2.LocalizationEvidence
-    def __init__(self, text: _Optional[str] = ..., units: _Optional[_Iterable[_Union[LocatedUnit, _Mapping]]] = ..., evidence: _Optional[_Union[_resources_pb2.LocalizationEvidence, _Mapping]] = ...) -> None: ...
+    mass: float
+    def __init__(self, text: _Optional[str] = ..., units: _Optional[_Iterable[_Union[LocatedUnit, _Mapping]]] = ..., evidence: _Optional[_Union[_resources_pb2.LocalizationEvidence, _Mapping]] = ..., mass: _Optional[float] = ...) -> None: ...
 
 class UnitNeighbor(_message.Message):
     __slots__ = ("unit", "score")
@@ -65,12 +67,14 @@ class UnitNeighbor(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class TopImage(_message.Message):
-    __slots__ = ("image", "value")
+    __slots__ = ("image", "value", "row")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
     image: str
     value: float
-    def __init__(self, image: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    row: int
+    def __init__(self, image: _Optional[str] = ..., value: _Optional[float] = ..., row: _Optional[int] = ...) -> None: ...
 
 class Histogram(_message.Message):
     __slots__ = ("edges", "counts")

@@ -8,7 +8,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import ValidationError
 
 from miclip.errors import BadArtefact, InvalidInput
-from miclip.evidence import Evidence, LabelShare
 from miclip.names import parse_layer
 from miclip.steering.changes import ChangeKind, PolicyChange
 from miclip.steering.policy import ConceptSteering, Conditions, Policy, by_hand
@@ -16,6 +15,7 @@ from miclip.steering.stop import Stop
 from miclip.steering.watching import PolicySnapshot, WatchMessage
 from miclip.v1 import resources_pb2
 from miclip.v1 import steering_pb2 as pb
+from miclip.wire.common import read_evidence, write_evidence
 from miclip.wire.edits import full_layer, read_edits, write_edits
 from miclip.wire.times import read_time, write_time
 
@@ -101,7 +101,7 @@ def _write_conditions(policy: Conditions, message: pb.Policy) -> None:
 
 
 def _write_concept(concept: ConceptSteering, model: str) -> pb.ConceptSteering:
-    method = f"{_METHOD}{concept.method.upper() or 'UNSPECIFIED'}"
+    method = f"{_METHOD}{(concept.method or 'unspecified').upper()}"
     return pb.ConceptSteering(
         text=concept.text,
         top_k=concept.top_k,
@@ -121,27 +121,11 @@ def read_concept(message: pb.ConceptSteering) -> ConceptSteering:
         "top_k": message.top_k if message.HasField("top_k") else None,
         "scale": message.scale if message.HasField("scale") else None,
         "layers": tuple(parse_layer(layer).layer for layer in message.layers),
-        "method": "" if method == "unspecified" else method,
+        "method": None if method == "unspecified" else method,
         "reconstruct": message.reconstruct,
         "evidence": read_evidence(message.evidence) if message.HasField("evidence") else None,
     }
     return ConceptSteering.model_validate(values)
-
-
-def write_evidence(evidence: Evidence) -> resources_pb2.LocalizationEvidence:
-    """How far a localisation is to be trusted, as a message."""
-    return resources_pb2.LocalizationEvidence(
-        relevance=evidence.relevance,
-        null_percentile=evidence.null_percentile,
-        doubtful=evidence.doubtful,
-        labels=[resources_pb2.LabelShare(label=one.label, share=one.share) for one in evidence.labels],
-    )
-
-
-def read_evidence(message: resources_pb2.LocalizationEvidence) -> Evidence:
-    """How far a localisation is to be trusted."""
-    labels = tuple(LabelShare(one.label, one.share) for one in message.labels)
-    return Evidence(message.relevance, message.null_percentile, message.doubtful, labels)
 
 
 def write_stop(stop: Stop) -> pb.SteeringStop:

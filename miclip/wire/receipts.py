@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from miclip.steering.receipt import Preview, Receipt, UnitReceipt
 from miclip.v1 import steering_pb2 as pb
+from miclip.wire.common import read_evidence
 from miclip.wire.edits import read_edits
-from miclip.wire.policies import read_evidence
 
 _FIELDS = [field for field in Receipt.__dataclass_fields__ if field != "units"]
 _UNIT_FIELDS = [*UnitReceipt.__dataclass_fields__]

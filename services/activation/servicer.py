@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 from ray import serve
 
 from miclip.errors import InvalidInput, NotFound
+from miclip.models.predictions import top_predictions
 from miclip.names import ModelName, UnitName, parse_model
 from miclip.steering.decision import NOT_STEERED, Decision
 from miclip.steering.edits import NO_EDITS, CompiledEdits
 from miclip.v1 import activation_pb2 as pb
+from miclip.v1 import resources_pb2
+from miclip.wire.activation import write_predictions
+from miclip.wire.common import write_kind, write_timings
 from services.activation.steering import Request, RequestSteering, message_of
 from services.metrics import series
-from services.rpc import Call, Scope, Servicer, check_range, check_size, page_of, rpc
+from services.rpc import Call, Scope, Servicer, check_size, page_of, rpc
 from services.state.policy_cache import PolicyCache
-from services.wire import edits as wire
+from services.wire.layers import layers_of
+from services.wire.top_k import requested_top_k
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     from miclip.models.sae import SparseAutoencoder
     from services.activation.batching import Row, RowOutput
     from services.activation.hosting import Hosted, Hosting
-
-_DEFAULT_TOP_K = 5
 
 
 class ActivationServicer(Servicer):
@@ -66,7 +69,7 @@ class ActivationServicer(Servicer):
     async def Predict(self, request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
         """Classify images, steered or not, with the unsteered answer beside it when asked for."""
         hosted = await self._hosted(request.model, "model")
-        top_k = _top_k(request, _DEFAULT_TOP_K, self.settings.max_top_k)
+        top_k = requested_top_k(request, self.settings.max_top_k)
         decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
@@ -85,7 +88,7 @@ class ActivationServicer(Servicer):
             if request.include_baseline:
                 unsteered = outputs[index + len(images)] if baseline else outputs[index]
                 result.baseline.extend(_predictions(unsteered, hosted, top_k))
-        response.timings.extend(wire.timings(seconds))
+        response.timings.extend(write_timings(seconds))
         return response
 
     @rpc(Scope.READ)
@@ -96,12 +99,8 @@ class ActivationServicer(Servicer):
         hosted = await self._hosted(request.model, "model")
         target = hosted.target
         check_size(request.layers, "layers", 1, len(target.layers))
-        layers = tuple(
-            wire.layer_of(name, target.name, target.layers, field=f"layers[{i}]")
-            for i, name in enumerate(request.layers)
-        )
-        _check_distinct(layers)
-        top_k = _top_k(request, 0, self.settings.max_top_k)
+        layers = layers_of(request.layers, target.name, target.layers)
+        top_k = requested_top_k(request, self.settings.max_top_k, default=0)
         decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
@@ -111,7 +110,7 @@ class ActivationServicer(Servicer):
         return pb.CaptureActivationsResponse(
             results=[_activations(output, target.name, layers, top_k) for output in outputs],
             steering=message_of(decision, request.policy),
-            timings=wire.timings(seconds),
+            timings=write_timings(seconds),
             weights_sha256=target.weights_sha256,
         )
 
@@ -137,10 +136,10 @@ class ActivationServicer(Servicer):
             sae = target.dictionaries.get(layer.name)
             model.layers.add(
                 name=f"{model.name}/layers/{layer.name}",
-                kind=wire.LAYER_KINDS[layer.kind],
+                kind=write_kind(resources_pb2.LayerKind, layer.kind),
                 units=layer.units,
                 aligned=entry is not None,
-                default_embedding=wire.UNIT_EMBEDDINGS[entry.unit_embedding] if entry else None,
+                default_embedding=write_kind(resources_pb2.UnitEmbedding, entry.unit_embedding) if entry else None,
                 dictionary=_dictionary(sae) if sae else None,
             )
         return model
@@ -201,30 +200,13 @@ def _rows(images: Sequence[Tensor], edits: CompiledEdits, capture: tuple[str, ..
     return [Row(image, edits, capture) for image in images]
 
 
-def _top_k(request: Request, default: int, limit: int) -> int:
-    return check_range(request.top_k, "top_k", 1, limit) if request.HasField("top_k") else default
-
-
-def _check_distinct(layers: tuple[str, ...]) -> None:
-    for index, layer in enumerate(layers):
-        if layer in layers[:index]:
-            field = f"layers[{index}]"
-            raise InvalidInput(f"{field}: layer {layer!r} is asked for twice.", field=field, allowed="each layer once")
-
-
 def _dictionary(sae: SparseAutoencoder) -> pb.Dictionary:
     config = sae.config
     return pb.Dictionary(sha256=sae.sha256, activation=str(config.activation), k=config.k, **sae.quality)
 
 
 def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Prediction]:
-    probabilities = output.logits.softmax(0)
-    best = output.logits.topk(min(top_k, len(output.logits))).indices.tolist()
-    labels = hosted.target.labels
-    return [
-        pb.Prediction(label=labels[i], index=i, logit=float(output.logits[i]), probability=float(probabilities[i]))
-        for i in best
-    ]
+    return write_predictions(top_predictions(output.logits.numpy(), hosted.target.labels, top_k))
 
 
 def _activations(output: RowOutput, model: str, layers: tuple[str, ...], top_k: int) -> pb.ImageActivations:

@@ -80,7 +80,7 @@ class JobSpec(BaseModel):
     """Id of the API key."""
 
 
-class Progress(BaseModel):
+class JobProgress(BaseModel):
     """How far a job is."""
 
     model_config = ConfigDict(frozen=True)
@@ -102,7 +102,7 @@ class Job(BaseModel):
 
     spec: JobSpec
     state: JobState
-    progress: Progress
+    progress: JobProgress
     atlas: str
     """Id of the atlas; empty until it has succeeded."""
     error: str
@@ -198,7 +198,7 @@ class JobStore:
         Args:
             job_id: The job.
             token: What ``claim`` returned.
-            fields: What to write: ``state``, ``progress`` (JSON of ``Progress``), ``atlas``, ``error``.
+            fields: What to write: ``state``, ``progress`` (JSON of ``JobProgress``), ``atlas``, ``error``.
             only_in: Do nothing unless the job is in this state.
         """
         return await self._report(job_id, token, self._lease_ms, fields or {}, only_in)
@@ -222,7 +222,7 @@ def _job(fields: Mapping[str, str], rank: int | None) -> Job:
     return Job(
         spec=JobSpec.model_validate_json(fields["spec"]),
         state=state,
-        progress=Progress.model_validate_json(fields.get("progress", "{}")),
+        progress=JobProgress.model_validate_json(fields.get("progress", "{}")),
         atlas=fields.get("atlas", ""),
         error=fields.get("error", ""),
         updated_at=float(fields["updated_at"]),

@@ -13,10 +13,13 @@ from miclip.errors import InvalidInput
 from miclip.names import LayerName, ModelName
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2 as pb
+from miclip.v1 import resources_pb2
+from miclip.wire.common import write_kind
+from miclip.wire.times import write_time
 from services.aligner.jobs import AlignmentChoices, Job, JobSpec
 from services.aligner.worker import DEMO_PROBE_SET, probe_set_names
 from services.rpc import check_range
-from services.wire.edits import LAYER_KINDS, UNIT_EMBEDDINGS, layer_of, timestamp
+from services.wire.layers import layers_of
 
 _MAX_STEPS: Final = 100_000
 _MAX_WEIGHT: Final = 100.0
@@ -58,13 +61,7 @@ def new_spec(
 
 
 def _layers(names: Sequence[str], model: ModelName, known: Sequence[str]) -> tuple[str, ...]:
-    chosen: list[str] = []
-    for place, name in enumerate(names):
-        field = f"layers[{place}]"
-        layer = layer_of(name, model.model, dict.fromkeys(known), field=field)
-        if layer in chosen:
-            raise InvalidInput(f"{field} is given twice.", field=field, allowed="each layer once")
-        chosen.append(layer)
+    chosen = layers_of(names, model.model, known)
     return tuple(name for name in known if name in chosen) if chosen else tuple(known)
 
 
@@ -114,8 +111,8 @@ def alignment_message(job: Job) -> pb.Alignment:
         position=job.position,
         atlas=f"atlases/{job.atlas}" if job.atlas else "",
         error=job.error,
-        create_time=timestamp(spec.created_at),
-        update_time=timestamp(job.updated_at),
+        create_time=write_time(spec.created_at),
+        update_time=write_time(job.updated_at),
     )
     if progress.loss is not None and math.isfinite(progress.loss):
         message.loss = progress.loss
@@ -141,9 +138,9 @@ def atlas_message(atlas_id: str, manifest: AtlasManifest, *, active: bool) -> pb
         layers=[
             pb.AtlasLayer(
                 name=str(LayerName(model, layer.name)),
-                kind=LAYER_KINDS[layer.kind],
+                kind=write_kind(resources_pb2.LayerKind, layer.kind),
                 units=layer.units,
-                default_embedding=UNIT_EMBEDDINGS[layer.unit_embedding],
+                default_embedding=write_kind(resources_pb2.UnitEmbedding, layer.unit_embedding),
                 metrics=layer.metrics,
             )
             for layer in manifest.layers

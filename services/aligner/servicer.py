@@ -14,25 +14,28 @@ from ray import serve
 from miclip.atlas import Atlas, AtlasManifest, is_atlas_id, list_atlases, locate_atlas, normalise, read_manifest
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound, NotReady
 from miclip.names import ModelName, parse_id, parse_model
+from miclip.retrieval.image_trace import image_traces
+from miclip.retrieval.provenance import provenance
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1.resources_pb2 import Embedding
+from miclip.wire.aligner import write_embeddings, write_trace
+from miclip.wire.common import write_provenance, write_timings
 from services.aligner.clip_tower import ClipTower
 from services.aligner.embedding_cache import EmbeddingCache
-from services.aligner.image_traces import capture, image_traces
+from services.aligner.image_traces import capture
 from services.aligner.jobs import Job, JobStore
 from services.aligner.messages import alignment_message, atlas_message, new_spec
 from services.aligner.queue import AlignmentQueue
 from services.metrics import series
-from services.rpc import Call, Scope, Servicer, check_range, check_size, check_text, page_of, rpc
+from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
 from services.state.active_atlases import ActiveAtlases
 from services.state.atlas_holder import AtlasHolder
-from services.wire.edits import timings
-from services.wire.embeddings import embedding_kind, embedding_messages, provenance
+from services.wire.embeddings import embedding_kind
 from services.wire.models import KnownModels, layer_ids
+from services.wire.top_k import requested_top_k
 from services.wire.unit_names import parse_units
 
 _WATCH_S = 0.3
-_DEFAULT_TOP_K = 5
 _COUNT_S = 2.0
 
 
@@ -65,14 +68,14 @@ class AlignerServicer(Servicer):
     async def EmbedTexts(self, request: pb.EmbedTextsRequest, call: Call) -> pb.EmbedTextsResponse:
         """Embed texts with CLIP's text tower, through the cache."""
         vectors = await self.clip.embed_texts(self._texts(request.texts, "texts"))
-        return pb.EmbedTextsResponse(embeddings=embedding_messages(vectors), clip_id=self.clip.clip_id)
+        return pb.EmbedTextsResponse(embeddings=write_embeddings(vectors), clip_id=self.clip.clip_id)
 
     @rpc(Scope.READ)
     async def EmbedImages(self, request: pb.EmbedImagesRequest, call: Call) -> pb.EmbedImagesResponse:
         """Embed images with CLIP's image tower."""
         check_size(request.images, "images", 1, self.settings.max_images)
         vectors = await self.clip.embed_images(request.images)
-        return pb.EmbedImagesResponse(embeddings=embedding_messages(vectors), clip_id=self.clip.clip_id)
+        return pb.EmbedImagesResponse(embeddings=write_embeddings(vectors), clip_id=self.clip.clip_id)
 
     @rpc(Scope.READ)
     async def EmbedUnits(self, request: pb.EmbedUnitsRequest, call: Call) -> pb.EmbedUnitsResponse:
@@ -88,10 +91,10 @@ class AlignerServicer(Servicer):
                 record = atlas.layer(layer)
                 rows = getattr(record, kind or record.entry.unit_embedding)
                 vectors[at] = normalise(rows[[units.names[place].unit for place in at]])
-            return embedding_messages(vectors)
+            return write_embeddings(vectors)
 
         return pb.EmbedUnitsResponse(
-            embeddings=await asyncio.to_thread(read), provenance=provenance(atlas, list(places))
+            embeddings=await asyncio.to_thread(read), provenance=write_provenance(provenance(atlas, list(places)))
         )
 
     @rpc(Scope.READ)
@@ -99,21 +102,23 @@ class AlignerServicer(Servicer):
         """Compare images with concepts at every aligned layer."""
         model = parse_model(request.model, field="model").model
         check_size(request.images, "images", 1, self.settings.max_images)
-        concepts, limit = self._texts(request.concepts, "concepts"), self.settings.max_top_k
-        top_k = check_range(request.top_k, "top_k", 1, limit) if request.HasField("top_k") else _DEFAULT_TOP_K
+        concepts = self._texts(request.concepts, "concepts")
+        top_k = requested_top_k(request, self.settings.max_top_k)
         atlas = (await self.models.held(self.atlases, model, "model")).atlas
         atlas.check_clip(self.clip.clip_id)
         began = time.perf_counter()
         with series.stage(self.application, "capture"):
-            captured = await capture(self.peer("activation"), atlas, request.images)
+            captured = await capture(self.peer("activation"), atlas, request.images, self.settings.max_images)
         ran = time.perf_counter()
         vectors = await self.clip.embed_texts(concepts)
         embedded = time.perf_counter()
         with series.stage(self.application, "compare"):
-            results = await asyncio.to_thread(image_traces, atlas, captured, vectors, top_k)
+            traces = await asyncio.to_thread(image_traces, atlas, captured.activations, captured.logits, vectors, top_k)
         spent = {"capture": ran - began, "embed": embedded - ran, "compare": time.perf_counter() - embedded}
         return pb.TraceImagesResponse(
-            results=results, provenance=provenance(atlas, atlas.neuron_layers), timings=timings(spent)
+            results=[write_trace(model, trace) for trace in traces],
+            provenance=write_provenance(provenance(atlas, atlas.neuron_layers)),
+            timings=write_timings(spent),
         )
 
     @rpc(Scope.ALIGN)

@@ -11,19 +11,18 @@ from ray import serve
 
 from miclip.atlas import Atlas, locate_atlas
 from miclip.errors import InvalidInput
+from miclip.kinds import Modality
 from miclip.names import check_id, parse_id, parse_layer, parse_model, parse_unit
-from miclip.retrieval import (
-    MODEL_LABELS,
-    AtlasSearcher,
-    Description,
-    Localization,
-    Modality,
-    Vocabulary,
-    check_concepts,
-)
+from miclip.retrieval.provenance import provenance
+from miclip.retrieval.results import Description, Localization
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, check_concepts
+from miclip.v1 import resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
+from miclip.wire.common import write_kind, write_provenance, write_timings
+from miclip.wire.retrieval import write_description, write_localization, write_record, write_statistics
 from services.metrics import series
-from services.retrieval import messages
+from services.retrieval import requests
 from services.retrieval.vocabulary_resolver import Words
 from services.retrieval.vocabulary_store import (
     BUILTINS,
@@ -35,9 +34,10 @@ from services.retrieval.vocabulary_store import (
 from services.rpc import Call, Scope, Servicer, check_text, page_of, rpc
 from services.state.active_atlases import ActiveAtlases
 from services.state.atlas_holder import AtlasHolder
-from services.wire.edits import timings
-from services.wire.embeddings import embedding_kind, provenance
+from services.wire.embeddings import embedding_kind
+from services.wire.layers import parse_layers
 from services.wire.models import KnownModels
+from services.wire.top_k import requested_top_k
 from services.wire.unit_names import check_unit, parse_units
 
 
@@ -60,7 +60,7 @@ class RetrievalServicer(Servicer):
     async def DescribeUnits(self, request: pb.DescribeUnitsRequest, call: Call) -> pb.DescribeUnitsResponse:
         """Find the concepts of units."""
         units, kind = parse_units(request.units, self.settings.max_units), embedding_kind(request.embedding)
-        top_k, concepts = messages.top_k(request, self.settings.max_top_k), self._concepts(request)
+        top_k, concepts = requested_top_k(request, self.settings.max_top_k), self._concepts(request)
         searcher = await self.models.held(self.atlases, units.model, "units[0]")
         await self.models.check_layers(searcher.atlas, units.layers())
         places = units.by_layer(searcher.atlas)
@@ -75,49 +75,51 @@ class RetrievalServicer(Servicer):
                 wanted = [units.names[place].unit for place in at]
                 found.update(zip(at, searcher.describe(layer, wanted, vocabulary, top_k, kind), strict=True))
             # here, because a million concepts as messages take seconds
-            return [messages.description_message(units.model, found[place]) for place in range(len(units.names))]
+            return [write_description(found[place]) for place in range(len(units.names))]
 
         with series.stage(self.application, "search"):
             found = await asyncio.to_thread(search)
         return pb.DescribeUnitsResponse(
             descriptions=found,
-            provenance=provenance(searcher.atlas, list(places), vocabulary.sha256),
-            timings=timings({"words": embedded - began, "search": time.perf_counter() - embedded}),
+            provenance=write_provenance(provenance(searcher.atlas, list(places), vocabulary.sha256)),
+            timings=write_timings({"words": embedded - began, "search": time.perf_counter() - embedded}),
         )
 
     @rpc(Scope.READ)
     async def LocalizeConcepts(self, request: pb.LocalizeConceptsRequest, call: Call) -> pb.LocalizeConceptsResponse:
         """Find the units of texts and images."""
         model = parse_model(request.model, field="model").model
-        messages.check_queries(request, self.settings.max_texts, self.settings.max_images)
+        requests.check_queries(request, self.settings.max_texts, self.settings.max_images)
         limit = self.settings.max_text_chars
         texts = [check_text(text, f"texts[{place}]", limit) for place, text in enumerate(request.texts)]
-        top_k, method = messages.top_k(request, self.settings.max_top_k), messages.method(request.method)
-        temperature = messages.temperature(request)
+        top_k, method = requested_top_k(request, self.settings.max_top_k), requests.method(request.method)
+        temperature = requests.temperature(request)
         searcher = await self.models.held(self.atlases, model, "model")
-        named = await self.models.check_layers(searcher.atlas, messages.parse_layers(request.layers, model))
+        named = await self.models.check_layers(searcher.atlas, parse_layers(request.layers, model))
         layers = [layer.layer for layer in named] or [searcher.atlas.default_layer]
         began = time.perf_counter()
         with series.stage(self.application, "embed"):
             vectors = await self._queries(texts, list(request.images), searcher.atlas)
         embedded = time.perf_counter()
 
-        def search(part: NDArray[np.float32], modality: Modality) -> list[Localization]:
+        def search(part: NDArray[np.float32], concepts: list[str], modality: Modality) -> list[Localization]:
             if not len(part):
                 return []
-            return searcher.localize(part, layers, top_k, method=method, modality=modality, temperature=temperature)
+            return searcher.localize(
+                part, layers, top_k, concepts=concepts, method=method, modality=modality, temperature=temperature
+            )
 
         with series.stage(self.application, "search"):
-            found = await asyncio.to_thread(search, vectors[: len(texts)], "text")
-            found += await asyncio.to_thread(search, vectors[len(texts) :], "image")
+            found = await asyncio.to_thread(search, vectors[: len(texts)], texts, "text")
+            found += await asyncio.to_thread(search, vectors[len(texts) :], [], "image")
         for one in found:
             evidence = "none" if one.evidence is None else "doubtful" if one.evidence.doubtful else "trusted"
             series.LOCALIZATIONS.labels(model, evidence).inc()
         return pb.LocalizeConceptsResponse(
-            localizations=messages.localization_messages(model, texts, found),
-            method=messages.METHOD_VALUES[method],
-            provenance=provenance(searcher.atlas, layers),
-            timings=timings({"embed": embedded - began, "search": time.perf_counter() - embedded}),
+            localizations=map(write_localization, found),
+            method=write_kind(resources_pb2.LocalizationMethod, method),
+            provenance=write_provenance(provenance(searcher.atlas, layers)),
+            timings=write_timings({"embed": embedded - began, "search": time.perf_counter() - embedded}),
         )
 
     @rpc(Scope.READ)
@@ -129,14 +131,11 @@ class RetrievalServicer(Servicer):
         check_unit(searcher.atlas, name, "name")
 
         def read() -> pb.Unit:
-            (description,) = searcher.describe(name.layer, [name.unit], searcher.labels)
-            record = searcher.unit_record(name.layer, name.unit)
-            return messages.unit_message(name.model, record, description)
+            return write_record(searcher.unit_record(name.layer, name.unit))
 
         unit = await asyncio.to_thread(read)
-        return pb.GetUnitResponse(
-            unit=unit, provenance=provenance(searcher.atlas, [name.layer], searcher.labels.sha256)
-        )
+        source = provenance(searcher.atlas, [name.layer], searcher.labels.sha256)
+        return pb.GetUnitResponse(unit=unit, provenance=write_provenance(source))
 
     @rpc(Scope.READ)
     async def ListUnits(self, request: pb.ListUnitsRequest, call: Call) -> pb.ListUnitsResponse:
@@ -148,7 +147,7 @@ class RetrievalServicer(Servicer):
         page, token = page_of(units, request, self.settings.max_page_size)
         found = await asyncio.to_thread(searcher.unit_statistics, name.layer, page)
         return pb.ListUnitsResponse(
-            units=[messages.statistics_message(name.model, one) for one in found],
+            units=map(write_statistics, found),
             next_page_token=token,
             total_size=len(units),
         )

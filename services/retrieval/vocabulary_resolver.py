@@ -6,22 +6,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from miclip.atlas import Atlas, normalise
-from miclip.errors import NotReady
-from miclip.retrieval import MODEL_LABELS, Vocabulary, builtin_concepts
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_concepts
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2
+from miclip.wire.aligner import read_embeddings
 from services.retrieval.vocabulary_store import BUILTINS, VocabularyStore, no_vocabulary
 from services.rpc import Peer
-from services.wire.embeddings import embedding_rows
+from services.wire.embeddings import Embedded, embed_texts
 
 _KEPT = 8  # vocabularies in memory; one of 20,000 concepts is 30 MB
-
-Embedded = tuple[NDArray[np.float32], str]
-"""Embeddings [n, D], and the id of the CLIP model that made them."""
 
 
 class Words:
@@ -39,20 +33,12 @@ class Words:
 
     async def embed_texts(self, texts: Sequence[str]) -> Embedded:
         """Embed checked texts, as many as there are."""
-        size, parts, clip_ids = self._config.max_texts, [], set()
-        for at in range(0, len(texts), size):
-            request = aligner_pb2.EmbedTextsRequest(texts=texts[at : at + size])
-            answer = await self._aligner.call("EmbedTexts", request)
-            parts.append(await asyncio.to_thread(embedding_rows, answer.embeddings))
-            clip_ids.add(answer.clip_id)
-        if len(clip_ids) != 1:
-            raise NotReady("The CLIP model is being exchanged; try again.")
-        return np.concatenate(parts), clip_ids.pop()
+        return await embed_texts(self._aligner, texts, self._config.max_texts)
 
     async def embed_images(self, images: Sequence[bytes]) -> Embedded:
         """Embed encoded images; raises InvalidInput naming ``images[i]``."""
         answer = await self._aligner.call("EmbedImages", aligner_pb2.EmbedImagesRequest(images=images))
-        return await asyncio.to_thread(embedding_rows, answer.embeddings), answer.clip_id
+        return await asyncio.to_thread(read_embeddings, answer.embeddings), answer.clip_id
 
     async def of_concepts(self, concepts: Sequence[str], vocabulary_id: str = "") -> tuple[Vocabulary, str]:
         """Checked concepts as a vocabulary, and the id of the CLIP model that embedded them."""

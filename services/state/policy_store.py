@@ -58,11 +58,6 @@ class Store:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def ping(self) -> None:
-        """Return if Redis answers."""
-        async with reachable():
-            await self._redis.ping()
-
     # keys
 
     async def keys(self) -> list[KeyRecord]:

@@ -16,12 +16,12 @@ from miclip.steering.policy import ConceptSteering, Conditions, by_hand
 from miclip.steering.resolution import concept_edits
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
+from miclip.wire.common import read_evidence
 from miclip.wire.edits import read_edits
-from miclip.wire.policies import read_concept, read_conditions, read_evidence
-from services.rpc import Peer, check_range, check_text
+from miclip.wire.policies import read_concept, read_conditions
+from services.rpc import Peer, check_text
 from services.wire import edits as wire
-
-_DEFAULT_TOP_K = 5
+from services.wire.top_k import requested_top_k
 
 
 class Resolver:
@@ -75,7 +75,7 @@ class Resolver:
         bound = self._settings.max_strength
         scale = _number(concept.scale, f"{field}.scale", -bound, bound)
         limit = min(self._settings.max_edits, self._settings.max_top_k)
-        top_k = check_range(concept.top_k, f"{field}.top_k", 1, limit) if concept.HasField("top_k") else _DEFAULT_TOP_K
+        top_k = requested_top_k(concept, limit, field=f"{field}.top_k")
         request = retrieval_pb2.LocalizeConceptsRequest(
             model=model, texts=[text], layers=concept.layers, top_k=top_k, method=concept.method
         )

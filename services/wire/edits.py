@@ -1,30 +1,15 @@
-"""Protos to plain values and back, where two services need the same."""
+"""Edits of a request, read and validated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from miclip.errors import InvalidInput, NotFound, TooLarge
-from miclip.names import parse_layer
+from miclip.errors import InvalidInput, TooLarge
 from miclip.settings import settings
 from miclip.steering.edits import Edit, Op, validate_edits
 from miclip.steering.resolution import absolute
 from miclip.v1 import resources_pb2 as pb
-
-LAYER_KINDS = {
-    "channels": pb.LAYER_KIND_CHANNELS,
-    "tokens": pb.LAYER_KIND_TOKENS,
-    "features": pb.LAYER_KIND_FEATURES,
-    "logits": pb.LAYER_KIND_LOGITS,
-}
-UNIT_EMBEDDINGS = {
-    "filter": pb.UNIT_EMBEDDING_FILTER,
-    "pattern": pb.UNIT_EMBEDDING_PATTERN,
-    "causal": pb.UNIT_EMBEDDING_CAUSAL,
-}
+from services.wire.layers import layer_of
 
 
 def to_edits(
@@ -60,30 +45,6 @@ def to_edits(
     ]
     _validate(edits, messages, layer_sizes, field)
     return tuple(edits)
-
-
-def timestamp(moment: datetime | float) -> Timestamp:
-    """A moment, or seconds since the epoch, as a message."""
-    message = Timestamp()
-    message.FromDatetime(moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC))
-    return message
-
-
-def timings(seconds: Mapping[str, float]) -> list[pb.Timing]:
-    """Stages with the time that each took, in seconds."""
-    return [pb.Timing(stage=stage, seconds=value) for stage, value in seconds.items()]
-
-
-def layer_of(name: str, model: str, layers: Mapping[str, object], *, field: str) -> str:
-    """The layer's own name, if it is one of the model's; raises InvalidInput or NotFound."""
-    parsed = parse_layer(name, field=field)
-    allowed = ", ".join(layers)
-    if parsed.model != model:
-        raise InvalidInput(f"{field}: {name} is not a layer of models/{model}.", field=field, allowed=allowed)
-    if parsed.layer not in layers:
-        text = f"{field}: models/{model} has no layer {parsed.layer!r}; its layers are {allowed}."
-        raise NotFound(text, field=field, allowed=allowed)
-    return parsed.layer
 
 
 def _validate(

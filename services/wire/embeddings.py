@@ -1,59 +1,58 @@
-"""Vectors, embeddings and provenance of the shared space as messages."""
+"""Which unit embedding a request asks for, and texts that the aligner embeds."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any
 
 import numpy as np
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas, UnitEmbedding
-from miclip.errors import InvalidInput
-from miclip.names import LayerName
+from miclip.errors import InvalidInput, NotReady
+from miclip.kinds import UnitEmbedding
+from miclip.v1 import aligner_pb2
 from miclip.v1 import resources_pb2 as pb
+from miclip.wire.aligner import read_embeddings
+from miclip.wire.common import read_kind
+from services.rpc import Peer
 
-_KINDS: Final[dict[int, UnitEmbedding | None]] = {
-    pb.UNIT_EMBEDDING_UNSPECIFIED: None,
-    pb.UNIT_EMBEDDING_FILTER: "filter",
-    pb.UNIT_EMBEDDING_PATTERN: "pattern",
-    pb.UNIT_EMBEDDING_CAUSAL: "causal",
-}
+Embedded = tuple[NDArray[np.float32], str]
+"""Embeddings [n, D], and the id of the CLIP model that made them."""
 
 
-def embedding_kind(value: int, field: str = "embedding") -> UnitEmbedding | None:
+def embedding_kind(value: int) -> UnitEmbedding | None:
     """The unit embedding that a request asks for, None for the layer's; raises InvalidInput."""
-    if value not in _KINDS:
-        raise not_in_enum(value, pb.UnitEmbedding.keys(), field)
-    return _KINDS[value]
+    kind: UnitEmbedding | None = kind_of(pb.UnitEmbedding, value, "embedding")
+    return kind
 
 
-def not_in_enum(value: int, names: Sequence[str], field: str) -> InvalidInput:
-    """The error for a number that the enum does not have."""
-    allowed = ", ".join(names)
-    return InvalidInput(f"{field} is {value}; allowed is one of {allowed}.", field=field, allowed=allowed)
+def kind_of(enum: EnumTypeWrapper, value: int, field: str) -> Any:
+    """The short name of the value that a request asks for, None where it asks for none; raises InvalidInput."""
+    if value not in enum.DESCRIPTOR.values_by_number:
+        allowed = ", ".join(enum.keys())
+        raise InvalidInput(f"{field} is {value}; allowed is one of {allowed}.", field=field, allowed=allowed)
+    return read_kind(enum, value) if value else None
 
 
-def embedding_messages(vectors: NDArray[np.float32]) -> list[pb.Embedding]:
-    """One message a row of ``vectors`` [n, D]."""
-    return [pb.Embedding(values=row) for row in vectors]
+async def embed_texts(aligner: Peer, texts: Sequence[str], at_once: int) -> Embedded:
+    """Embed checked texts, as many as there are.
 
+    Args:
+        aligner: The aligner service.
+        texts: At least one.
+        at_once: Texts of one call.
 
-def embedding_rows(messages: Sequence[pb.Embedding]) -> NDArray[np.float32]:
-    """The rows [n, D] of messages that ``embedding_messages`` made."""
-    return np.array([message.values for message in messages], np.float32)
-
-
-def provenance(atlas: Atlas, layers: Sequence[str], vocabulary_sha256: str = "") -> pb.Provenance:
-    """What an answer from ``layers`` of an atlas was computed from."""
-    manifest = atlas.manifest
-    entries = [atlas.layer(name).entry for name in layers]
-    return pb.Provenance(
-        atlas=f"atlases/{atlas.atlas_id}",
-        clip_id=manifest.clip_id,
-        vocabulary_sha256=vocabulary_sha256,
-        probe_sha256=manifest.probe.sha256,
-        encoder_sha256=[manifest.files[entry.file].sha256 for entry in entries],
-        layers=[str(LayerName(manifest.model, name)) for name in layers],
-        weights_sha256=manifest.weights_sha256,
-    )
+    Raises:
+        NotReady: the CLIP model changed between two calls.
+    """
+    parts, clip_ids = [], set()
+    for start in range(0, len(texts), at_once):
+        request = aligner_pb2.EmbedTextsRequest(texts=texts[start : start + at_once])
+        answer = await aligner.call("EmbedTexts", request)
+        parts.append(await asyncio.to_thread(read_embeddings, answer.embeddings))
+        clip_ids.add(answer.clip_id)
+    if len(clip_ids) != 1:
+        raise NotReady("The CLIP model is being exchanged; try again.")
+    return np.concatenate(parts), clip_ids.pop()

@@ -10,6 +10,7 @@ from miclip.names import LayerName, ModelName, parse_layer
 from miclip.v1 import activation_pb2
 from services.rpc import Peer
 from services.state.atlas_holder import AtlasHolder, Value
+from services.wire.layers import no_layer
 
 
 class KnownModels:
@@ -63,9 +64,7 @@ class KnownModels:
             model = await self.get(ModelName(layer.model), field)
             names = layer_ids(model)
             if layer.layer not in names:
-                allowed = ", ".join(names)
-                text = f"{field}: models/{layer.model} has no layer {layer.layer!r}; its layers are {allowed}."
-                raise NotFound(text, field=field, allowed=allowed)
+                raise no_layer(layer, names, field)
             allowed = ", ".join(atlas.layer_names)
             text = f"{field}: layer {layer.layer} of models/{layer.model} is not in its atlas, which has {allowed}."
             raise NotAligned(text, field=field, allowed=allowed)

@@ -55,7 +55,7 @@ def test_node_gets_the_labels_that_python_gets(program: Path, server: Any) -> No
     for got, wanted in zip(answer["descriptions"], expected.descriptions, strict=True):
         assert len(wanted.concepts) == 3
         concepts = [(one["concept"], one["index"], pytest.approx(one["score"], abs=1e-6)) for one in got["concepts"]]
-        assert [(one.text, one.index, one.score) for one in wanted.concepts] == concepts
+        assert [(one.concept, one.index, one.score) for one in wanted.concepts] == concepts
         assert wanted.margin == pytest.approx(got["margin"], abs=1e-6)
         assert wanted.null_percentile == pytest.approx(got["null_percentile"], abs=1e-4)
         assert wanted.abstained == got["abstained"]

@@ -14,9 +14,9 @@ import miclip.demo
 from miclip import errors
 from miclip.client import APPLICATIONS, AsyncMiclipClient, MiclipClient, make_policy
 from miclip.steering.edits import Edit, Op
+from tests.names import RESNET as MODEL
 
 IMAGE = Path(miclip.demo.__file__).parent / "assets/images/twemoji/airplane.webp"
-MODEL = "emoji-resnet"
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +112,12 @@ def test_units_of_a_layer_are_described_and_a_concept_is_found_among_them(client
     layer = f"models/{MODEL}/layers/logits"
     labels = list(client.get_model(MODEL).labels)
     described = client.describe(layer=layer, top_k=1)
-    assert [one.unit for one in described.descriptions] == [f"{layer}/units/{i}" for i in range(len(labels))]
-    own = sum(one.concepts[0].text == label for one, label in zip(described.descriptions, labels, strict=True))
+    assert [str(one.name) for one in described.descriptions] == [f"{layer}/units/{i}" for i in range(len(labels))]
+    own = sum(one.concepts[0].concept == label for one, label in zip(described.descriptions, labels, strict=True))
     assert own > len(labels) / 2
     (found,) = client.localize(labels[0], model=MODEL, layers=["layer4"], top_k=7).localizations
     assert len(found.units) == 7
     assert [unit.score for unit in found.units] == sorted((unit.score for unit in found.units), reverse=True)
-    record = client.get_unit(found.units[0].unit)
-    assert record.histogram.counts
-    assert record.name == found.units[0].unit
+    record = client.get_unit(found.units[0].name)
+    assert record.histogram_counts
+    assert record.statistics.name == record.description.name == found.units[0].name

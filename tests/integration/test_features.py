@@ -21,8 +21,8 @@ from miclip.settings import settings
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
+from tests.names import RESNET_NAME as MODEL
 
-MODEL = "models/emoji-resnet"
 BASE = f"{MODEL}/layers/layer4"
 NAME = "layer4/dictionaries/topk-512"
 LAYER = f"{MODEL}/layers/{NAME}"
@@ -225,9 +225,9 @@ def test_the_client_takes_plain_names_of_dictionaries(server: Any, dog: bytes) -
     with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.api_key) as client:
         assert client.capture([dog], model="emoji-resnet", layers=[NAME]).activations[LAYER].shape == (1, FEATURES)
         described = client.describe(layer=LAYER, top_k=1).descriptions
-        assert [one.unit for one in described] == [f"{LAYER}/features/{unit}" for unit in range(FEATURES)]
+        assert [str(one.name) for one in described] == [f"{LAYER}/features/{unit}" for unit in range(FEATURES)]
         (found,) = client.localize("dog", model="emoji-resnet", layers=[NAME]).localizations
-        assert all(one.unit.startswith(LAYER) for one in found.units)
+        assert all(one.layer == NAME for one in found.units)
         edits = [Edit(NAME, strongest(dog, 1)[0], Op.SCALE, 0.0, reconstruct=True)]
         steered = client.predict([dog], model="emoji-resnet", edits=edits)
         assert steered.steering.fingerprint == fingerprint(edits)

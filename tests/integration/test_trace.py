@@ -19,8 +19,9 @@ from miclip.client import MiclipClient
 from miclip.demo.assets import MODELS
 from miclip.settings import settings
 from miclip.v1 import activation_pb2, aligner_pb2
+from tests.names import RESNET, VIT
 
-MODELS_TRACED = ("emoji-resnet", "emoji-vit")
+MODELS_TRACED = (RESNET, VIT)
 CONCEPTS = ("dog", "cat", "something with wheels")
 
 
@@ -131,14 +132,16 @@ def test_a_model_without_an_atlas_is_refused_as_not_aligned(wire: Any, unaligned
     assert len(trace(wire, "emoji-resnet", [dog]).results) == 1
 
 
-def test_the_client_returns_an_array_of_scores(server: Any, wire: Any, png: bytes, dog: bytes) -> None:
+def test_the_client_returns_the_scores_of_every_layer(server: Any, wire: Any, png: bytes, dog: bytes) -> None:
     with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.read_key) as client:
         result = client.trace([png, example_image()], model="emoji-vit", concepts=CONCEPTS, top_k=2)
     answer = trace(wire, "emoji-vit", [png, dog])
-    assert result.scores.shape == (2, len(result.layers), len(CONCEPTS))
-    np.testing.assert_allclose(result.scores, [scores_of(each) for each in answer.results], atol=1e-4)
-    assert list(result.layers) == [layer.layer for layer in answer.results[0].layers]
-    assert [len(labels) for labels in result.predictions] == [2, 2]
+    assert result.concepts == tuple(CONCEPTS)
+    scores = [[layer.scores for layer in each.layers] for each in result.traces]
+    np.testing.assert_allclose(scores, [scores_of(each) for each in answer.results], atol=1e-4)
+    names = [f"models/emoji-vit/layers/{layer.layer}" for layer in result.traces[0].layers]
+    assert names == [layer.layer for layer in answer.results[0].layers] == list(result.provenance.layers)
+    assert [len(each.predictions) for each in result.traces] == [2, 2]
 
 
 def test_the_command_line_answers_the_same_with_and_without_a_server(

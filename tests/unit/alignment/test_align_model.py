@@ -15,7 +15,7 @@ from miclip.alignment import ActivationStore, AlignmentConfig, Cancelled, Encode
 from miclip.atlas import LABEL_TENSORS, Atlas
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "white": (1, 1, 1)}

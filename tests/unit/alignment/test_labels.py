@@ -11,7 +11,8 @@ import pytest
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.labels import FOLDS, LayerProbe, calibrate, driven_classes, fold_images, judge_labels, label_units
 from miclip.atlas import Atlas, contrast, null_contrast
-from miclip.retrieval import AtlasSearcher, Vocabulary
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import Vocabulary
 from miclip.settings import settings
 
 
@@ -30,7 +31,7 @@ def effects_of(searcher: AtlasSearcher, vocabulary: Vocabulary) -> Any:
     return np.stack([searcher.attribution_scores(text, "mid") for text in vocabulary.embeddings])
 
 
-def test_the_nearest_concepts_are_ranked_by_their_causal_scores(searcher: AtlasSearcher) -> None:
+def test_the_nearest_concepts_are_ranking_their_causal_scores(searcher: AtlasSearcher) -> None:
     vocabulary = words(300)
     effects, texts = effects_of(searcher, vocabulary), searcher.centre(vocabulary.embeddings)
     cosines = searcher.atlas.layer("mid").embedding() @ texts.T
@@ -45,7 +46,7 @@ def test_the_nearest_concepts_are_ranked_by_their_causal_scores(searcher: AtlasS
             assert concept.score == pytest.approx(cosines[found.unit, concept.index], abs=1e-6)
         first, second = found.concepts[:2]
         assert found.margin == pytest.approx(first.causal_score - second.causal_score, abs=1e-6)
-        assert found.ranked_by == "causal_score"
+        assert found.ranking == "causal_score"
 
 
 def test_contrast_and_percentile_are_those_of_the_label(searcher: AtlasSearcher) -> None:
@@ -92,7 +93,7 @@ def test_an_asked_for_embedding_ranks_by_the_cosine_alone(searcher: AtlasSearche
     for found in searcher.describe("mid", range(40), words(300), 40, "causal"):
         scores = [concept.score for concept in found.concepts]
         assert scores == sorted(scores, reverse=True)
-        assert found.ranked_by == "cosine"
+        assert found.ranking == "cosine"
         assert found.margin == pytest.approx(scores[0] - scores[1], abs=1e-6)
         assert all(np.isfinite(concept.causal_score) for concept in found.concepts)
 
@@ -100,7 +101,7 @@ def test_an_asked_for_embedding_ranks_by_the_cosine_alone(searcher: AtlasSearche
 def test_an_atlas_that_cannot_judge_labels_says_so(atlas: Atlas) -> None:
     searcher = AtlasSearcher(atlas)
     for found in searcher.describe("mid", range(40), searcher.labels):
-        assert (found.ranked_by, found.contrast, found.stability) == ("cosine", None, None)
+        assert (found.ranking, found.contrast, found.stability) == ("cosine", None, None)
         assert found.concepts[0].causal_score > 0
 
 

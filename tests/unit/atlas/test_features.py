@@ -13,7 +13,7 @@ import pytest
 from miclip.alignment.features import sparse_tensors
 from miclip.atlas import SHARED, Atlas, compute_statistics, normalise, null_statistics
 from miclip.errors import BadArtefact, NotAligned
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 
 LAYER, FEATURES = "mid/dictionaries/k3", 64
 

@@ -12,12 +12,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.atlas import activate_atlas
-from miclip.cli import align, evaluate, predict
+from miclip.cli import align, evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
-from miclip.cli.specs import ConceptSteer, PolicySteer, UnitSteer
+from miclip.cli.specs import ConceptSteer, PolicySteer
 from miclip.errors import AlreadyExists, InvalidInput
+from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
+from miclip.names import UnitName
+from miclip.retrieval.results import Localization, LocalizeResult, LocatedUnit, Provenance
 from miclip.settings import settings
+from miclip.steering.edits import Edit, Op
 
 
 @pytest.fixture(autouse=True)
@@ -132,12 +136,12 @@ def test_describe_prints_one_json_array_in_the_order_asked(toy: str) -> None:
     result = run("describe", "toy/mid/9", "toy/logits/2", "toy/mid/1", "--local", "--json")
     assert result.exit_code == 0, result.stderr
     answers = json.loads(result.stdout)
-    assert [answer["unit"].split("/", 2)[2] for answer in answers] == [
+    assert [answer["name"].split("/", 2)[2] for answer in answers] == [
         "layers/mid/units/9", "layers/logits/units/2", "layers/mid/units/1",
     ]  # fmt: skip
     assert [answer["concepts"][0]["concept"] for answer in answers] == ["cat", "bus", "cat"]
     assert set(answers[0]) == {
-        "unit",
+        "name",
         "concepts",
         "margin",
         "null_percentile",
@@ -153,7 +157,7 @@ def test_describe_prints_one_json_array_in_the_order_asked(toy: str) -> None:
 def test_describe_without_units_shows_the_most_clearly_labelled_of_the_last_hidden_layer(toy: str) -> None:
     answers = json.loads(run("describe", "--model", toy, "--local", "--json", "--limit", "7").stdout)
     assert len(answers) == 7
-    assert all("/layers/mid/" in answer["unit"] for answer in answers)
+    assert all("/layers/mid/" in answer["name"] for answer in answers)
     keys = [(answer["abstained"], -answer["concepts"][0]["score"]) for answer in answers]
     assert keys == sorted(keys)
     every = json.loads(run("describe", "--model", toy, "--local", "--json", "--layer", "mid", "--units", "0-39").stdout)
@@ -182,19 +186,20 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def localize(self, model: str, texts: list[str], *, layers: list[str], top_k: int, method: str) -> Any:
+    def localize(self, texts: list[str], *, model: str, layers: list[str], top_k: int, method: Any) -> LocalizeResult:
         self.asked.append((model, texts, layers, top_k, method))
-        names = [f"models/{model}/layers/layer4/units/{unit}" for unit in (7, 3)]
-        return [{"units": [{"unit": name, "score": 1.0} for name in names], "evidence": None}]
+        units = tuple(LocatedUnit(UnitName(model, "layer4", unit), 1.0) for unit in (7, 3))
+        localization = Localization(texts[0], model, method, units, 1.0, None, "atlases/a")
+        return LocalizeResult((localization,), Provenance("atlases/a", "", "", "", (), (), ""), {})
 
 
 def test_a_concept_is_steered_by_its_units_and_edits_stay_in_order() -> None:
     recorder = Recorder()
-    wanted = [UnitSteer("layer3", 1, "add", 0.5), ConceptSteer("dog", 2.0)]
+    wanted = [Edit("layer3", 1, Op.ADD, 0.5), ConceptSteer("dog", 2.0)]
     steering = predict.resolve(recorder, "m", wanted, ["layer4"], 2, "causal")  # type: ignore[arg-type]
     assert recorder.asked == [("m", ["dog"], ["layer4"], 2, "causal")]
     assert steering == {
-        "edits": [wanted[0], UnitSteer("layer4", 7, "scale", 2.0), UnitSteer("layer4", 3, "scale", 2.0)],
+        "edits": [wanted[0], Edit("layer4", 7, Op.SCALE, 2.0), Edit("layer4", 3, Op.SCALE, 2.0)],
         "policy": "",
     }
 
@@ -205,12 +210,12 @@ def test_a_policy_and_edits_together_are_refused() -> None:
 
 
 def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -> None:
-    labels = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("a", 0.6), ("b", 0.3), ("c", 0.1))]
-    steered = [{"label": name, "logit": 0.0, "probability": p} for name, p in (("c", 0.7), ("a", 0.2), ("b", 0.1))]
-    applied = {"outcome": "applied", "policy": "", "fingerprint": "f"}
-    answer: Any = {"baseline": labels, "steered": steered, "applied": applied}
-    edits = [UnitSteer("l", 0, "scale", 2.0)]
-    value = predict.as_value("m", "x.png", {"edits": edits, "policy": ""}, answer, top_k=1)
+    labels = tuple(Prediction(name, at, 0.0, p) for at, (name, p) in enumerate((("a", 0.6), ("b", 0.3), ("c", 0.1))))
+    steered = (Prediction("c", 2, 0.0, 0.7), Prediction("a", 0, 0.0, 0.2), Prediction("b", 1, 0.0, 0.1))
+    image, applied = ImagePrediction(steered, labels), AppliedSteering("applied", fingerprint="f")
+    edits = [Edit("l", 0, Op.SCALE, 2.0)]
+    result = PredictResult((image,), applied, {}, "")
+    value = output.plain(predict.predicted("m", "x.png", {"edits": edits, "policy": ""}, result, top_k=1))
     assert [label["label"] for label in value["baseline"] + value["steered"]] == ["a", "c"]
     assert math.isclose(value["steered"][0]["change"], 0.6)
     assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0, "reconstruct": False}]
@@ -218,9 +223,8 @@ def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -
 
 
 def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    label = {"label": "[bold]x[/]", "logit": 0.0, "probability": 0.5}
-    applied = {"outcome": "none", "policy": "", "fingerprint": ""}
-    predict.show({"model": "m", "image": "a[b].png", "edits": [], "baseline": [label], "applied": applied})
+    label = Prediction("[bold]x[/]", 0, 0.0, 0.5)
+    predict.show(predict.Predicted("m", "a[b].png", [], (label,), (), AppliedSteering("none")))
     shown = capsys.readouterr().out
     assert "[bold]x[/]" in shown
     assert "a[b].png" in shown

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from miclip.cli.specs import (
     ConceptSteer,
     PolicySteer,
-    UnitSteer,
     full_layer,
     parse_ranges,
     parse_steer,
@@ -19,6 +18,7 @@ from miclip.cli.specs import (
 )
 from miclip.errors import InvalidInput
 from miclip.names import UnitName
+from miclip.steering.edits import Edit, Op
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_what_is_no_range_is_refused(bad: str) -> None:
         ("hot dog = 0", ConceptSteer("hot dog", 0.0)),
         ("dog*-1", ConceptSteer("dog", -1.0)),
         ("1+1=2=3", ConceptSteer("1+1=2", 3.0)),
-        ("layer4:12*2", UnitSteer("layer4", 12, "scale", 2.0)),
-        ("blocks.3:7+0.5", UnitSteer("blocks.3", 7, "add", 0.5)),
-        ("layer4:7-0.5", UnitSteer("layer4", 7, "add", -0.5)),
-        ("layer4:7+-.5e1", UnitSteer("layer4", 7, "add", -5.0)),
-        ("layer4:7=0", UnitSteer("layer4", 7, "clamp", 0.0)),
-        ("layer4@topk-512:7*2", UnitSteer("layer4/dictionaries/topk-512", 7, "scale", 2.0)),
-        ("layer4/dictionaries/topk-512:7=0", UnitSteer("layer4/dictionaries/topk-512", 7, "clamp", 0.0)),
+        ("layer4:12*2", Edit("layer4", 12, Op.SCALE, 2.0)),
+        ("blocks.3:7+0.5", Edit("blocks.3", 7, Op.ADD, 0.5)),
+        ("layer4:7-0.5", Edit("layer4", 7, Op.ADD, -0.5)),
+        ("layer4:7+-.5e1", Edit("layer4", 7, Op.ADD, -5.0)),
+        ("layer4:7=0", Edit("layer4", 7, Op.CLAMP, 0.0)),
+        ("layer4@topk-512:7*2", Edit("layer4/dictionaries/topk-512", 7, Op.SCALE, 2.0)),
+        ("layer4/dictionaries/topk-512:7=0", Edit("layer4/dictionaries/topk-512", 7, Op.CLAMP, 0.0)),
         ("policies/more-dogs", PolicySteer("more-dogs")),
     ],
 )

@@ -128,6 +128,6 @@ def test_a_concept_may_be_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> No
     result = CliRunner().invoke(app, ["localize", "dog", "dog", "--local", "--json"])
     assert result.exit_code == 0, result.stderr
     first, second = json.loads(result.stdout)
-    assert [one["unit"] for one in first["units"]] == [one["unit"] for one in second["units"]]
+    assert [one["name"] for one in first["units"]] == [one["name"] for one in second["units"]]
     scores = [[one["score"] for one in answer["units"]] for answer in (first, second)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)  # a text's embedding depends on its batch in the last bits

@@ -13,7 +13,10 @@ from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.plot import plot_trace
 from miclip.errors import InvalidInput
+from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
+from miclip.retrieval.results import ImageTrace, LayerTrace, Provenance, TraceResult
 
+LABELS = (Prediction("dog", 0, 1.0, 0.9),)
 ROWS = {"a": [0.5, 0.1, 0.6], "b": [0.2, 0.3, 0.1], "c": [0.1, 0.4, 0.1]}
 
 
@@ -23,14 +26,14 @@ class Backend:
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
-    def predict(self, model: str, image: bytes, **_: Any) -> Any:
-        return {"baseline": [{"label": "dog", "logit": 1.0, "probability": 0.9}]}
+    def predict(self, images: list[bytes], **_: Any) -> PredictResult:
+        return PredictResult((ImagePrediction(LABELS),), AppliedSteering("none"), {}, "")
 
-    def trace(self, model: str, image: bytes, *, concepts: list[str], top_k: int) -> Any:
+    def trace(self, images: list[bytes], *, model: str, concepts: list[str], top_k: int) -> TraceResult:
         self.asked.append(concepts)
-        layers = [{"layer": name, "scores": scores[: len(concepts)]} for name, scores in ROWS.items()]
-        labels = self.predict(model, image)["baseline"]
-        return {"layers": layers, "predictions": labels, "atlas": "atlases/x"}
+        layers = tuple(LayerTrace(name, tuple(scores[: len(concepts)])) for name, scores in ROWS.items())
+        source = Provenance("atlases/x", "", "", "", (), (), "")
+        return TraceResult(tuple(concepts), (ImageTrace(layers, LABELS),), source, {})
 
 
 def ask(expected: str, *against: str) -> tuple[Any, Backend]:
@@ -45,12 +48,12 @@ def run(*arguments: str) -> Result:
 @pytest.mark.parametrize(("expected", "first"), [(" wolf ", "wolf"), ("", "dog"), (" ", "dog")])
 def test_the_expected_concept_is_the_prediction_unless_it_is_named(expected: str, first: str) -> None:
     value, backend = ask(expected, "cat ", "bus")
-    assert backend.asked == [[first, "cat", "bus"]] == [value["concepts"]]
+    assert backend.asked == [[first, "cat", "bus"]] == [list(value.concepts)]
 
 
 def test_each_wrong_concept_has_the_layer_where_it_takes_over() -> None:
     value, _ = ask("dog", "cat", "bus")
-    assert value["takeovers"] == [{"concept": "cat", "layer": "b"}, {"concept": "bus", "layer": None}]
+    assert value.takeovers == (trace.Takeover("cat", "b"), trace.Takeover("bus", None))
 
 
 @pytest.mark.parametrize(("expected", "names"), [("cat", "--against"), ("", "--expected")])
@@ -72,15 +75,15 @@ def test_the_table_has_every_layer_and_concept_and_a_sentence_says_where(capsys:
 
 
 def test_a_concept_ahead_from_the_start_is_not_said_to_take_over() -> None:
-    said = trace.sentence("dog", {"concept": "cat", "layer": "a"}, "a", "c")
+    said = trace.sentence("dog", trace.Takeover("cat", "a"), "a", "c")
     assert said == '"cat" is ahead of "dog" from the first layer, a, on.'
 
 
 def test_the_plot_is_a_png_with_a_line_a_concept(tmp_path: Path) -> None:
     value, _ = ask("dog", "costs $1 and $2", "bus")
     drawn, fewer = tmp_path / "t.png", tmp_path / "u.png"
-    plot_trace(drawn, "costs $1 and $2", value["concepts"], value["layers"])
-    plot_trace(fewer, "costs $1 and $2", value["concepts"][:2], value["layers"])
+    plot_trace(drawn, "costs $1 and $2", value.concepts, value.layers)
+    plot_trace(fewer, "costs $1 and $2", value.concepts[:2], value.layers)
     assert drawn.read_bytes().startswith(b"\x89PNG\r\n")
     assert drawn.read_bytes() != fewer.read_bytes()
 

@@ -39,6 +39,9 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
     for service in services:
         for method in service.methods:
             server.answers[method.name] = server.always(method.output_type._concrete_class())
+    unit = retrieval_pb2.Unit(name="models/m/layers/l/units/0")
+    unit.description.unit = unit.name
+    server.answers["GetUnit"] = server.always(retrieval_pb2.GetUnitResponse(unit=unit))
     server.answers["WatchAlignment"] = server.always(iter([aligner_pb2.WatchAlignmentResponse(alignment=ended)]))
     beat = steering_pb2.WatchPoliciesResponse(heartbeat=steering_pb2.PolicyHeartbeat(), heartbeat_seconds=5)
     server.answers["WatchPolicies"] = server.always(iter([beat]))
@@ -73,11 +76,11 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
 def test_lists_follow_every_page(server: Any, run: Callable[..., Any]) -> None:
     def page(request: retrieval_pb2.ListUnitsRequest, _: Any) -> retrieval_pb2.ListUnitsResponse:
         start = int(request.page_token or 0)
-        units = [retrieval_pb2.Unit(name=f"u{start + i}") for i in range(2)]
+        units = [retrieval_pb2.Unit(name=f"models/m/layers/l/units/{start + i}") for i in range(2)]
         return retrieval_pb2.ListUnitsResponse(units=units, next_page_token=str(start + 2) if start < 4 else "")
 
     server.answers["ListUnits"] = page
-    assert [unit.name for unit in run("list_units", "models/m/layers/l")] == [f"u{i}" for i in range(6)]
+    assert [unit.unit for unit in run("list_units", "models/m/layers/l")] == list(range(6))
 
 
 def test_a_layer_is_described_in_requests_within_the_limit(server: Any, run: Callable[..., Any]) -> None:
@@ -96,8 +99,8 @@ def test_a_layer_is_described_in_requests_within_the_limit(server: Any, run: Cal
     server.answers["ListUnits"] = server.always(retrieval_pb2.ListUnitsResponse(total_size=units))
     server.answers["DescribeUnits"] = describe
     result = run("describe", layer="models/m/layers/l", concepts=["dog"], top_k=1)
-    assert [one.unit for one in result.descriptions] == [f"models/m/layers/l/units/{i}" for i in range(units)]
-    assert result.descriptions[0].concepts[0].text == "dog"
+    assert [str(one.name) for one in result.descriptions] == [f"models/m/layers/l/units/{i}" for i in range(units)]
+    assert result.descriptions[0].concepts[0].concept == "dog"
     first = result.descriptions[0]
     assert (first.abstained, first.embedding, first.ranking) == (True, "pattern", "causal_score")
     assert (first.contrast, first.stability, first.concepts[0].causal_score) == (4.5, None, 0.25)

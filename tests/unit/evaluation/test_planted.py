@@ -21,7 +21,7 @@ from miclip.evaluation.queries import Query, class_names
 from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 
 CLASSES, UNITS, PER_CLASS = 8, 40, 5
 KNOWING = tuple(name for name in METHODS if name not in CONTROLS)

@@ -24,7 +24,7 @@ from miclip.pictures.figures import map_figure, sheet_figure, units_figure
 from miclip.pictures.probe import ProbeImages
 from miclip.pictures.projection import label_clusters, project_units
 from miclip.pictures.spatial import overlay, unit_maps
-from miclip.retrieval import AtlasSearcher
+from miclip.retrieval.search import AtlasSearcher
 
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (220, 200, 40), (140, 40, 150), (20, 180, 180)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from hypothesis.extra.numpy import arrays
 
 from miclip.atlas import Atlas, normalise
 from miclip.errors import InvalidInput, NotAligned
-from miclip.evaluation.trace import layer_scores, takeover
-from miclip.retrieval import AtlasSearcher, mechanism_embeddings
+from miclip.retrieval.attribution import mechanism_embeddings
+from miclip.retrieval.image_trace import layer_scores
+from miclip.retrieval.results import ImageTrace, LayerTrace
+from miclip.retrieval.search import AtlasSearcher
 
 
 @pytest.fixture
@@ -26,6 +29,13 @@ def two_units() -> Any:
         entry=SimpleNamespace(units=2), encoder=np.diag([3.0, 4.0]).astype(np.float32), centre=np.ones(2, np.float32)
     )
     return SimpleNamespace(layer={"x": layer}.__getitem__)
+
+
+def trace_of(scores: Any, layers: Sequence[str] = ()) -> ImageTrace:
+    """The trace of one image with scores [L, C]; layers are called by their places where they have no names."""
+    names = layers or [str(place) for place in range(len(scores))]
+    rows = zip(names, scores.tolist(), strict=True)
+    return ImageTrace(tuple(LayerTrace(name, tuple(row)) for name, row in rows), ())
 
 
 def test_scores_are_those_computed_by_hand(two_units: Any) -> None:
@@ -54,8 +64,9 @@ def test_a_planted_takeover_is_found(atlas: Atlas) -> None:
         activations["logits"][image, end] += 2
     scores = layer_scores(atlas, activations, AtlasSearcher(atlas).centre(atlas.label_embeddings))
     assert scores.argmax(axis=2).tolist() == [[dog, cat], [cat, dog]]
-    assert [takeover(each, dog, cat) for each in scores] == [atlas.layer_names.index("logits"), None]
-    assert [takeover(each, cat, dog) for each in scores] == [None, atlas.layer_names.index("logits")]
+    traces = [trace_of(each, atlas.layer_names) for each in scores]
+    assert [each.takeover(dog, cat) for each in traces] == ["logits", None]
+    assert [each.takeover(cat, dog) for each in traces] == [None, "logits"]
 
 
 @pytest.mark.parametrize(
@@ -73,13 +84,15 @@ def test_a_planted_takeover_is_found(atlas: Atlas) -> None:
 )
 def test_a_wrong_concept_takes_over_where_it_leads_for_good(lead: list[int], layer: int | None) -> None:
     scores = np.stack([np.full(len(lead), 9.0), np.zeros(len(lead)), np.array(lead)], axis=1)
-    assert takeover(scores, expected=1, against=2) == layer
+    taken = trace_of(scores).takeover(expected=1, against=2)
+    assert taken == (None if layer is None else str(layer))
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 8), st.just(2)), elements=st.sampled_from([-1.0, 0.0, 1.0])))
 def test_takeover_is_the_first_layer_after_which_none_is_lost(scores: Any) -> None:
     ahead = [wrong > right for right, wrong in scores]
-    assert takeover(scores, 0, 1) == next((at for at in range(len(ahead)) if all(ahead[at:])), None)
+    expected = next((str(at) for at in range(len(ahead)) if all(ahead[at:])), None)
+    assert trace_of(scores).takeover(0, 1) == expected
 
 
 def test_an_images_scores_do_not_depend_on_its_company(atlas: Atlas) -> None:
@@ -100,5 +113,5 @@ def test_what_the_atlas_does_not_cover_is_refused(atlas: Atlas) -> None:
 
 def test_a_trace_needs_no_torch() -> None:
     """Neither the aligner's start nor a command that asks a server waits for it."""
-    code = "import sys, miclip.evaluation.trace, miclip.cli.trace; sys.exit('torch' in sys.modules)"
+    code = "import sys, miclip.retrieval.image_trace, miclip.cli.trace; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

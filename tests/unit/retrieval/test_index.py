@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from miclip.atlas import normalise
 from miclip.errors import InvalidInput
-from miclip.retrieval import VectorIndex
 from miclip.retrieval._cache import Cache
-from miclip.retrieval.index import FLAT_BELOW, GRAPH_BELOW, choose
+from miclip.retrieval.index import FLAT_BELOW, GRAPH_BELOW, VectorIndex, choose
 
 
 def vectors(count: int, dim: int = 16, seed: int = 0) -> Any:

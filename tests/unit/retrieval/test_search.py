@@ -10,7 +10,10 @@ import pytest
 
 from miclip.atlas import Atlas
 from miclip.errors import InvalidInput, NotAligned
-from miclip.retrieval import AtlasSearcher, Gathering, LocalizationMix, Vocabulary, model_labels
+from miclip.retrieval.attribution import Gathering
+from miclip.retrieval.results import LocalizationMix
+from miclip.retrieval.search import AtlasSearcher
+from miclip.retrieval.vocabulary import Vocabulary, model_labels
 
 KINDS = ("filter", "pattern", "causal")
 MIXES = [

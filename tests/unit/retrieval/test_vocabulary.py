@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from miclip.atlas import Atlas
 from miclip.errors import InvalidInput, MiclipError, NotFound
-from miclip.retrieval import (
+from miclip.retrieval.vocabulary import (
     BUILTIN_VOCABULARIES,
     Vocabulary,
     builtin_concepts,

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.cli.app import app
+from miclip.names import UnitName
 from miclip.report import read_result, render
 from miclip.report.anything import tables
 from miclip.report.charts import Bar, bar_chart, ticks
@@ -22,7 +23,7 @@ from miclip.report.markup import Html, el
 from miclip.report.result import places
 from miclip.report.verdicts import outcome, sentence
 from miclip.report.words import signed
-from miclip.retrieval import Description, ScoredConcept
+from miclip.retrieval.results import Description, ScoredConcept
 
 METHODS = ("random", "shuffled", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
 VOID = {"meta", "img", "br", "hr"}
@@ -275,7 +276,18 @@ def test_a_change_of_nothing_has_no_sign() -> None:
 def test_the_gallery_takes_even_steps_from_the_surest_to_the_least_sure_then_silent_ones() -> None:
     def unit(at: int) -> Description:
         concept = ScoredConcept(0, "dog", 0.5, 0.1)
-        return Description("mid", at, (concept,), 0.1, 50.0, at % 4 == 0, "causal", "causal_score", float(at), None)
+        return Description(
+            name=UnitName("m", "mid", at),
+            concepts=(concept,),
+            margin=0.1,
+            null_percentile=50.0,
+            abstained=at % 4 == 0,
+            embedding="causal",
+            ranking="causal_score",
+            contrast=float(at),
+            stability=None,
+            atlas="atlases/a",
+        )
 
     chosen = [found.unit for found in choose([unit(at) for at in range(1, 100)])]
     sure, silent = chosen[:SURE], chosen[SURE:]

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas
+from miclip.atlas import Atlas, centre_texts
 from miclip.errors import InvalidInput
-from miclip.retrieval import encode_activations
+from miclip.models.predictions import top_predictions
+from miclip.retrieval.attribution import encode_activations
+from miclip.retrieval.results import ImageTrace, LayerTrace
 
 
 def layer_scores(
@@ -37,20 +39,33 @@ def layer_scores(
     return np.stack([_encoded(atlas, name, values) @ concepts.T for name, values in activations.items()], axis=1)
 
 
-def takeover(scores: NDArray[np.floating], expected: int, against: int) -> int | None:
-    """Return the first layer from which on a wrong concept stays above the expected one.
+def image_traces(
+    atlas: Atlas,
+    activations: Mapping[str, NDArray[np.floating]],
+    logits: NDArray[np.floating],
+    concepts: NDArray[np.float32],
+    top_k: int,
+) -> tuple[ImageTrace, ...]:
+    """Return what images are about at every captured layer, and their strongest labels.
 
     Args:
-        scores: Cosines [L, C] of one image.
-        expected: Column of the concept that should be nearest.
-        against: Column of the wrong concept.
+        atlas: The atlas of the model.
+        activations: Pooled activations [B, d] by layer, at least one.
+        logits: The images' logits [B, K].
+        concepts: CLIP's embeddings [C, D] of the concepts' texts.
+        top_k: Labels of an image.
 
-    Returns:
-        The layer, 0 to L-1; None where the expected concept is at least as near at the last layer.
+    Raises:
+        NotAligned, InvalidInput: as ``layer_scores``.
     """
-    not_above = np.flatnonzero(scores[:, against] <= scores[:, expected])
-    first = int(not_above[-1]) + 1 if len(not_above) else 0
-    return first if first < len(scores) else None
+    scores = layer_scores(atlas, activations, centre_texts(concepts, atlas.label_mean))
+    return tuple(
+        ImageTrace(
+            layers=tuple(LayerTrace(name, tuple(row)) for name, row in zip(activations, rows, strict=True)),
+            predictions=top_predictions(values, atlas.manifest.labels, top_k),
+        )
+        for rows, values in zip(scores.tolist(), logits, strict=True)
+    )
 
 
 def _encoded(atlas: Atlas, name: str, values: NDArray[np.floating]) -> NDArray[np.float32]:
