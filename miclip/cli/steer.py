@@ -75,7 +75,7 @@ def create(  # the options of the command
         made = connected.create_policy(policy_id, policy)
     (value,) = policies.as_json([made])
     if made.concept:
-        warn(made.concept.text, value["concept"]["evidence"])
+        warn(made.concept.text, made.concept.evidence)
     output.emit(value, as_json, lambda: policies.show_policies([made]))
 
 
@@ -108,7 +108,7 @@ def preview(  # the options of the command
         )
         preview_ = connected.preview_policy(subject, images=data, target_label=target)
     value, receipt = policies.preview_json(preview_), preview_.receipt
-    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, value["evidence"])
+    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, preview_.evidence)
     output.emit(value, as_json, lambda: policies.show_receipt(receipt))
 
 

@@ -42,7 +42,6 @@ __all__ = [
     "AppliedSteering",
     "AsyncMiclipClient",
     "CaptureResult",
-    "Concept",
     "ConceptSteering",
     "DescribeResult",
     "Description",

@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.evidence import Evidence
+from miclip.kinds import LocalizationMethod
 from miclip.steering.edits import Edit, fingerprint
 
 _MAX_TTL_S = 365 * 24 * 3600
@@ -43,7 +44,7 @@ class ConceptSteering(BaseModel):
         scale: Factor of every unit; 0 removes the concept, above 1 strengthens it. Required.
         top_k: Number of units; ``None`` is the server's default, 5.
         layers: Plain names of the layers to choose units from; empty is the default of a localisation.
-        method: How units are ranked; empty is the default, ``attribution``.
+        method: How units are ranked; ``None`` is the default, ``attribution``.
         reconstruct: Of features: see ``Edit.reconstruct``.
         evidence: How far the units found are to be trusted; set by the server.
     """
@@ -54,7 +55,7 @@ class ConceptSteering(BaseModel):
     scale: float | None = None
     top_k: int | None = Field(default=None, ge=0)
     layers: tuple[str, ...] = ()
-    method: Literal["", "attribution", "filter", "pattern", "causal"] = ""
+    method: LocalizationMethod | None = None
     reconstruct: bool = False
     evidence: Evidence | None = None
 
@@ -217,7 +218,7 @@ def make_policy(
     steering: dict[str, Any] = by_hand(edits or ())
     if concept:
         where = (layers,) if isinstance(layers, str) else tuple(layers)
-        chosen = {"text": concept, "scale": scale, "top_k": top_k, "layers": where, "method": method or ""}
+        chosen = {"text": concept, "scale": scale, "top_k": top_k, "layers": where, "method": method}
         steering = {"concept": {**chosen, "reconstruct": reconstruct}}
     try:
         return Policy.model_validate({"model": model.removeprefix("models/"), **steering, **conditions})

@@ -178,13 +178,6 @@ def norm_change(before: Measured, after: Measured) -> float:
     return max(changes, default=0.0)
 
 
-def softmax(logits: Array) -> Array:
-    """Return the probabilities ``[N, K]`` of logits ``[N, K]``."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
-
-
 def _active_units(activations: Array) -> list[int]:
     """Units that are not 0 on all images."""
     return [int(unit) for unit in np.flatnonzero(activations.any(axis=0))]

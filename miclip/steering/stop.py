@@ -15,7 +15,7 @@ class Stop(BaseModel):
         stopped_by: Id of the API key, never the key.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = ""
     reason: str

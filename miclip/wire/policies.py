@@ -101,7 +101,7 @@ def _write_conditions(policy: Conditions, message: pb.Policy) -> None:
 
 
 def _write_concept(concept: ConceptSteering, model: str) -> pb.ConceptSteering:
-    method = f"{_METHOD}{concept.method.upper() or 'UNSPECIFIED'}"
+    method = f"{_METHOD}{(concept.method or 'unspecified').upper()}"
     return pb.ConceptSteering(
         text=concept.text,
         top_k=concept.top_k,
@@ -121,7 +121,7 @@ def read_concept(message: pb.ConceptSteering) -> ConceptSteering:
         "top_k": message.top_k if message.HasField("top_k") else None,
         "scale": message.scale if message.HasField("scale") else None,
         "layers": tuple(parse_layer(layer).layer for layer in message.layers),
-        "method": "" if method == "unspecified" else method,
+        "method": None if method == "unspecified" else method,
         "reconstruct": message.reconstruct,
         "evidence": read_evidence(message.evidence) if message.HasField("evidence") else None,
     }

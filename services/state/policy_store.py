@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from miclip.errors import AlreadyExists, Conflict, NotFound, Overloaded
+from pydantic import ValidationError
+
+from miclip.errors import AlreadyExists, BadArtefact, Conflict, NotFound, Overloaded
 from miclip.steering.changes import Written
 from miclip.steering.policy import Policy
 from miclip.steering.stop import Stop
 from services.state.connection import connect, reachable, script
 from services.state.keys import KeyRecord
+from services.state.older import older_policy, older_stop
 
 # one hash tag, so that all keys share a slot of a Redis cluster
 _KEYS: Final = "{miclip}:keys"
@@ -100,7 +103,7 @@ class Store:
         for policy_id, value in _pairs(written):
             policies.pop(policy_id.decode(), None)
             if value is not None:
-                policies[policy_id.decode()] = Policy.from_json(value)
+                policies[policy_id.decode()] = _policy(value)
         return SteeringState(policies, _stops(_pairs(stops)), cursor.decode())
 
     async def stops(self) -> Mapping[str, Stop]:
@@ -121,7 +124,7 @@ class Store:
             value = await self._redis.hget(_POLICIES, policy_id)
         if value is None:
             raise _no_policy(policy_id)
-        return Policy.from_json(value.decode())
+        return _policy(value)
 
     async def create_policy(self, policy: Policy, audit: Mapping[str, Any], limit: int) -> None:
         """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
@@ -198,11 +201,25 @@ class Store:
 
 
 def _parsed(values: Sequence[bytes]) -> list[Policy]:
-    return [Policy.from_json(value) for value in values]
+    return [_policy(value) for value in values]
+
+
+def _policy(value: bytes) -> Policy:
+    try:
+        return Policy.from_json(value)
+    except BadArtefact:
+        return older_policy(value)
 
 
 def _stops(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, Stop]:
-    return {model.decode(): Stop.model_validate_json(stop) for model, stop in pairs}
+    return {model.decode(): _stop(model.decode(), stop) for model, stop in pairs}
+
+
+def _stop(model: str, value: bytes) -> Stop:
+    try:
+        return Stop.model_validate_json(value)
+    except ValidationError:
+        return older_stop(model, value)
 
 
 def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from miclip.errors import InvalidInput
-from miclip.names import LayerName, UnitName, base_layer, parse_layer, parse_model
+from miclip.models.predictions import softmax
+from miclip.names import UnitName, base_layer, parse_layer, parse_model
 from miclip.steering.edits import Edit
 from miclip.steering.receipt import (
     Measured,
@@ -24,17 +24,16 @@ from miclip.steering.receipt import (
     norm_change,
     random_edits,
     shown_labels,
-    softmax,
 )
-from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2
-from miclip.wire.edits import write_edits
+from miclip.v1 import activation_pb2
 from services.rpc import Peer
 from services.steering.probes import Probes
+from services.wire.captures import capture
+from services.wire.embeddings import embed_texts
 
 _UNIT_ROWS = 512
 """Images that all single-unit measurements of a receipt may take together."""
 _AT_ONCE = 8
-_LOGITS = "logits"
 
 
 class Measurer:
@@ -127,43 +126,20 @@ class Measurer:
     async def _nearest(self, labels: list[str], concept: str) -> int:
         if concept in labels:
             return labels.index(concept)
-        texts = [concept, *labels]
-        vectors: list[Sequence[float]] = []
-        for start in range(0, len(texts), self._max_texts):
-            request = aligner_pb2.EmbedTextsRequest(texts=texts[start : start + self._max_texts])
-            answer = await self._aligner.call("EmbedTexts", request)
-            vectors.extend(embedding.values for embedding in answer.embeddings)
-        array = np.asarray(vectors, dtype=np.float32)
-        return int(np.argmax(array[1:] @ array[0]))
+        vectors, _ = await embed_texts(self._aligner, [concept, *labels], self._max_texts)
+        return int(np.argmax(vectors[1:] @ vectors[0]))
 
     async def _measure(
         self, model: str, images: Sequence[bytes], edits: Sequence[Edit], layers: Sequence[str]
     ) -> Measured:
         model_id = parse_model(model).model
-        wanted = list(dict.fromkeys([*layers, _LOGITS]))
-        messages = write_edits(edits, model_id)
-        results: list[activation_pb2.ImageActivations] = []
-        for start in range(0, len(images), self._max_images):
-            request = activation_pb2.CaptureActivationsRequest(
-                model=model,
-                images=images[start : start + self._max_images],
-                layers=[str(LayerName(model_id, layer)) for layer in wanted],
-                edits=resources_pb2.EditList(edits=messages),
-            )
-            results.extend((await self._capture(request)).results)
-        stacked = {
-            layer: np.asarray([result.layers[i].values for result in results], dtype=np.float32)
-            for i, layer in enumerate(wanted)
-        }
-        return Measured(softmax(stacked[_LOGITS]), {layer: stacked[layer] for layer in layers})
-
-    async def _capture(self, request: activation_pb2.CaptureActivationsRequest) -> Any:
         try:
-            return await self._activation.call("CaptureActivations", request)
+            captured = await capture(self._activation, model_id, images, layers, at_once=self._max_images, edits=edits)
         except InvalidInput as error:
             if error.field == "edits":  # of a request that our client knows nothing of
                 error.rename("policy")
             raise
+        return Measured(softmax(captured.logits), captured.activations)
 
     async def _units(
         self,

@@ -1,7 +1,7 @@
 """The streams of WatchPolicies: all there is, then what changes.
 
-A stream compares what it has told with what the replica knows by now; nothing is queued for it. However slow a client
-reads, it costs one message, and it is told the newest. What streams of one model have in common is made once for all.
+A stream compares what it has sent with what the replica knows by now; nothing is queued for it. However slow a client
+reads, it costs one message, and it is sent the newest. What streams of one model have in common is made once for all.
 """
 
 from __future__ import annotations
@@ -77,33 +77,33 @@ class PolicyWatch:
         position = Position.parse(token) if token else None
         with self._counted():
             view, now = await self._policies.newest(), datetime.now(UTC)
-            told = self._in_force(view, model, now)
-            missed = await self._missed(position, view, model, told)
-            for part in self._snapshot(model, told) if missed is None else ():
+            sent = self._in_force(view, model, now)
+            missed = await self._missed(position, view, model, sent)
+            for part in self._snapshot(model, sent) if missed is None else ():
                 yield self._message(view, snapshot=part, position=_position(view, model, now) if part.last else None)
             for message in self._changes(missed or [], view, position, _position(view, model, now)):
                 yield message
             if missed == []:
                 yield self._message(view, heartbeat=pb.PolicyHeartbeat(), position=_position(view, model, now))
-            async with contextlib.aclosing(self._follow(model, view, told, now)) as messages:
+            async with contextlib.aclosing(self._follow(model, view, sent, now)) as messages:
                 async for message in messages:
                     yield message
 
     async def _follow(
-        self, model: str, view: View, told: InForce, last: datetime
+        self, model: str, view: View, sent: InForce, last: datetime
     ) -> AsyncGenerator[pb.WatchPoliciesResponse, None]:
         # not all at the same moment, when many were opened at the same moment
         end = time.monotonic() + self._settings.max_watch_s * random.uniform(0.9, 1.0)
         spoke = time.monotonic()
         while (left := end - time.monotonic()) > 0:
             silence = spoke + self._settings.watch_heartbeat_s - time.monotonic()
-            await self._policies.wait(view, min(left, silence, _until(told.next_end)))
+            await self._policies.wait(view, min(left, silence, _until(sent.next_end)))
             if self._closed:
                 raise GoingAway("This replica is about to go; resume the stream, which another will answer.")
             was_stale, before, now = view.stale, _position(view, model, last), datetime.now(UTC)
             view = await self._policies.view()
             in_force = self._in_force(view, model, now)
-            changes = self._step(model, told, in_force)
+            changes = self._step(model, sent, in_force)
             for message in self._changes(changes, view, before, _position(view, model, now)):
                 yield message
             silent = time.monotonic() - spoke >= self._settings.watch_heartbeat_s
@@ -111,7 +111,7 @@ class PolicyWatch:
                 yield self._message(view, heartbeat=pb.PolicyHeartbeat(), position=_position(view, model, now))
             if changes or silent or view.stale != was_stale:
                 spoke = time.monotonic()
-            told, last = in_force, now
+            sent, last = in_force, now
 
     def _in_force(self, view: View, model: str, now: datetime) -> InForce:
         """What is in force now."""
@@ -143,7 +143,7 @@ class PolicyWatch:
         return known[2]
 
     async def _missed(
-        self, position: Position | None, view: View, model: str, told: InForce
+        self, position: Position | None, view: View, model: str, sent: InForce
     ) -> list[pb.PolicyChange] | None:
         """What a resumed stream has not told; None where it must start anew."""
         if position is None or position.model != model:
@@ -153,12 +153,12 @@ class PolicyWatch:
         if written is None:
             return None
         own = [one for one in written if model in ("", one.model) or not (one.policy_id or one.model)]
-        return [*map(write_change, since(own, position.at, told))]
+        return [*map(write_change, since(own, position.at, sent))]
 
     def _changes(
         self, changes: list[pb.PolicyChange], view: View, before: Position | None, after: Position
     ) -> Iterator[pb.WatchPoliciesResponse]:
-        """Messages of changes; who is cut off before the last of them is told all of them again."""
+        """Messages of changes; who is cut off before the last of them is sent all of them again."""
         for change in changes:
             yield self._message(view, change=change, position=after if change is changes[-1] else before)
 

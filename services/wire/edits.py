@@ -1,11 +1,8 @@
-"""Edits and moments as messages, and back."""
+"""Edits of a request, read and validated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from miclip.errors import InvalidInput, TooLarge
 from miclip.settings import settings
@@ -48,13 +45,6 @@ def to_edits(
     ]
     _validate(edits, messages, layer_sizes, field)
     return tuple(edits)
-
-
-def timestamp(moment: datetime | float) -> Timestamp:
-    """A moment, or seconds since the epoch, as a message."""
-    message = Timestamp()
-    message.FromDatetime(moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC))
-    return message
 
 
 def _validate(

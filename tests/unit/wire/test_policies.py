@@ -41,7 +41,7 @@ CONCEPTS = st.builds(
     scale=st.none() | VALUES,
     top_k=st.none() | st.integers(0, 1000),
     layers=st.lists(LAYERS, max_size=2).map(tuple),
-    method=st.sampled_from(["", "attribution", "filter", "pattern", "causal"]),
+    method=st.sampled_from([None, "attribution", "filter", "pattern", "causal"]),
     reconstruct=st.booleans(),
     evidence=st.none() | EVIDENCE,
 )

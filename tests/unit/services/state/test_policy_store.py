@@ -178,7 +178,8 @@ async def test_a_replica_keeps_its_policies_without_redis_says_so_and_recovers()
         assert (found.version, view.stale) == (1, False)
         first.close()
         await wait_until_async(lambda: stale(cache))
-        found, view = await cache.policy("p", "m", field="policy")
+        found, view = await cache.find("p")
+        assert found is not None
         assert (found.version, view.stale) == (1, True)
         assert (await cache.find("unheard-of"))[0] is None
         with EmbeddedRedis(Path(folder), Path(folder) / "data"):  # its data outlived it
