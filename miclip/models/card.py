@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
+from miclip.files import write_file
 from miclip.models.layers import LayerKind
 from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
@@ -99,11 +99,9 @@ def read_card(path: Path, source_sha256: str) -> ModelCard | None:
 
 
 def write_card(path: Path, card: ModelCard) -> None:
-    """Write a card to a temporary name, then rename."""
+    """Replace the card in a file; readers find the old one or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, card.model_dump_json(indent=1) + "\n")
 
 
 def _dictionary(sae: SparseAutoencoder | None) -> DictionaryCard | None:

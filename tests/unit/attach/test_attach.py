@@ -38,6 +38,7 @@ from miclip.v1 import (
     steering_pb2_grpc,
 )
 from miclip.wire.policies import write_policy
+from tests.waiting import wait_until
 
 MODEL = "models/toy"
 UNITS = 6
@@ -168,13 +169,6 @@ def client(server: PolicyServer) -> Iterator[MiclipClient]:
         yield made
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
-
-
 def outcomes(steering: Steering) -> list[str]:
     return [one.outcome for one in steering.applied]
 
@@ -253,18 +247,18 @@ def test_versions_deletions_and_the_kill_switch_take_effect(
         assert outcomes(steering) == ["not_found"] * 4
         for version, (edits, body) in enumerate(((ZERO, {2: (0.0, 0.0)}), (MORE, {1: (3.0, 0.5)})), 1):
             server.write("p", edits)
-            until(lambda version=version: [one.version for one in steering.policies.values()] == [version])
+            wait_until(lambda version=version: [one.version for one in steering.policies.values()] == [version])
             assert torch.allclose(toy(images), expected_unsteered(steering, toy, images, body), atol=1e-6)
         for model in ("", MODEL):
             server.set_stops(model)
-            until(lambda: steering.stopped)
+            wait_until(lambda: steering.stopped)
             assert torch.equal(toy(images), plain)
             assert outcomes(steering) == ["stopped"] * 4
             server.set_stops()
-            until(lambda: not steering.stopped)
+            wait_until(lambda: not steering.stopped)
         server.set_stops("models/other")
         server.delete("p")
-        until(lambda: not steering.policies)
+        wait_until(lambda: not steering.policies)
         assert torch.equal(toy(images), plain)
 
 
@@ -282,7 +276,7 @@ def test_a_policy_ends_with_its_time_to_live_while_the_server_is_away(
     with attach(toy, "toy", policy="p", client=client) as steering:
         server.stop()
         assert not torch.equal(toy(images), plain)
-        until(lambda: torch.equal(toy(images), plain))
+        wait_until(lambda: torch.equal(toy(images), plain))
         assert outcomes(steering) == ["expired"] * 4
         assert not steering.policies
 
@@ -316,7 +310,7 @@ def test_a_new_version_never_reaches_a_pass_that_has_begun(
         def change() -> None:
             toy.entered = lambda: None
             server.delete("p")
-            until(lambda: not steering.policies)
+            wait_until(lambda: not steering.policies)
 
         toy.entered = change
         assert torch.equal(toy(images), before)
@@ -354,7 +348,7 @@ def test_without_the_server_the_last_policies_stay_and_it_is_said_once(
         assert steering.age_s < 5
         with caplog.at_level(logging.INFO, logger="miclip.attach"):
             server.stop()
-            until(lambda: steering.stale)
+            wait_until(lambda: steering.stale)
             time.sleep(1.0)
             assert torch.equal(toy(images), steered)
             assert steering.applied[0].stale
@@ -362,12 +356,12 @@ def test_without_the_server_the_last_policies_stay_and_it_is_said_once(
             assert [record.levelname for record in caplog.records] == ["WARNING"]
             server.start()
             server.write("p", ZERO)
-            until(lambda: not steering.stale, 20)
-            until(lambda: not torch.equal(toy(images), steered))
-            until(lambda: len(caplog.records) == 2)
+            wait_until(lambda: not steering.stale, 20)
+            wait_until(lambda: not torch.equal(toy(images), steered))
+            wait_until(lambda: len(caplog.records) == 2)
             assert "fresh again" in caplog.records[1].message
         server.stale = True
-        until(lambda: steering.stale)  # the server's own store is away
+        wait_until(lambda: steering.stale)  # the server's own store is away
 
 
 def test_a_model_whose_weights_differ_is_refused(toy: Toy, server: PolicyServer, client: MiclipClient) -> None:
@@ -388,13 +382,13 @@ def test_where_the_server_comes_back_with_other_weights_its_policies_are_refused
         server.stop()
         server.weights_sha256 = "0" * 64
         server.start()
-        until(lambda: raises(BadArtefact, lambda: toy(images)), 20)
+        wait_until(lambda: raises(BadArtefact, lambda: toy(images)), 20)
         with steering.using(None):
             toy(images)
         server.stop()
         server.weights_sha256 = sha256
         server.start()
-        until(lambda: not raises(BadArtefact, lambda: toy(images)), 20)
+        wait_until(lambda: not raises(BadArtefact, lambda: toy(images)), 20)
         assert torch.equal(toy(images), steered)
 
 
@@ -432,7 +426,7 @@ def test_closing_leaves_nothing_behind(toy: Toy, server: PolicyServer, client: M
     steering.close()
     assert [(dict(module._forward_hooks), dict(module._forward_pre_hooks)) for module in toy.modules()] == hooks
     assert all(torch.equal(tensor, state[name]) for name, tensor in toy.state_dict().items())
-    until(lambda: not [one for one in threading.enumerate() if one.name.startswith("miclip-")])
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("miclip-")])
     attach(toy, "toy", client=client).close()
 
 
