@@ -157,6 +157,14 @@ class Settings(BaseSettings):
     null_directions: int = Field(default=1000, ge=100)
     """Random directions behind the percentile of a label from a vocabulary other than the model's labels."""
 
+    @property
+    def activations_dir(self) -> Path:
+        """What alignments and trainings go on with: activation stores, trained encoders, checkpoints.
+
+        One folder for the command line and the service, so that each goes on with what the other has done.
+        """
+        return self.data_dir / "activations"
+
 
 @lru_cache
 def settings() -> Settings:

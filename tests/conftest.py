@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ def _describe_server(info: Any, root: Path, values: dict[str, str]) -> Server:
     from services.node import key_admin
     from services.state.keys import Scope
 
-    made = Server(
+    return Server(
         grpc_endpoint=info.grpc,
         http_endpoint=info.http,
         metrics_endpoint=info.metrics,
@@ -124,8 +123,6 @@ def _describe_server(info: Any, root: Path, values: dict[str, str]) -> Server:
         pid=info.pid,
         environment=values,
     )
-    time.sleep(0.3)  # replicas look for a key that they do not know at most four times a second
-    return made
 
 
 @pytest.fixture(scope="session")

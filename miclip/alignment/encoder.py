@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from miclip.alignment.loss import dual_loss
+from miclip.progress import Progress, Report, Stage, StageKind, silent
 
 Float32 = NDArray[np.float32]
 INITIAL_SCALE = 0.02
@@ -78,7 +78,7 @@ def train_encoder(
     settings: EncoderSettings,
     *,
     device: str = "cpu",
-    progress: Callable[[int, int, float], None] | None = None,
+    report: Report = silent,
 ) -> NeuronEncoder:
     """Train ``E_n`` on one layer.
 
@@ -91,7 +91,7 @@ def train_encoder(
         image_embeddings: ``E_i`` of every row, normalised, float32 ``[N, D]``.
         settings: See :class:`EncoderSettings`.
         device: Torch device of the training.
-        progress: Called with steps done, steps in all, loss.
+        report: Told of progress, as that of an encoder of no layer in particular.
 
     Returns:
         The encoder, with the standardisation folded into its weight.
@@ -122,8 +122,8 @@ def train_encoder(
         schedule.step()
         if step >= settings.steps - max(1, settings.steps // 10):
             tail.append(loss.item())
-        if progress and (step % 20 == 19 or step + 1 == settings.steps):
-            progress(step + 1, settings.steps, loss.item())
+        if step % 20 == 19 or step + 1 == settings.steps:
+            report(Progress(Stage(StageKind.ENCODER), step + 1, settings.steps, loss.item()))
     folded = weight.detach().cpu().numpy() * inverse[None, :]
     return NeuronEncoder(folded.astype(np.float32), centre.astype(np.float32), float(np.mean(tail)))
 

@@ -1,14 +1,12 @@
 """Probe sets, and the activation store: what a target model and CLIP make of every probe image, on disk.
 
-The store is resumable (a run that stops goes on where it was) and memory-mapped (its size is the disk's affair, not the
-memory's).
+A run that stops goes on where it was: see ``miclip.row_store``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +22,12 @@ from miclip.images import check_image, decode_image
 from miclip.models.attribution import attribute
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
+from miclip.progress import Report, Stage, StageKind, silent
+from miclip.row_store import RowStore
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 CHUNK = 64
 """Images per forward and backward pass, and between two records of progress."""
-
-Progress = Callable[[str, int, int, float | None], None]
-"""Called with stage, done, in all, and the loss where there is one."""
 
 
 class ProbeSet(Protocol):
@@ -136,42 +133,28 @@ class ActivationStore:
         dictionaries = [model.dictionaries[layer].sha256 for layer in layers if layer in model.dictionaries]
         further = [*dictionaries, *([points] if points > 1 else [])]
         inputs = [model.weights_sha256, clip.clip_id, probe.sha256, list(layers), *further]
-        self.directory = root / hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+        self._rows = RowStore(root, inputs, len(probe.names))
+        self.directory = self._rows.directory
 
     @property
     def done(self) -> int:
         """Images already recorded."""
-        mark = self.directory / "done.json"
-        return int(json.loads(mark.read_text())["done"]) if mark.exists() else 0
+        return self._rows.done
 
-    def fill(self, progress: Progress | None = None, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def fill(self, report: Report = silent, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Record every image that is not recorded yet; returns early, keeping what is done, once ``cancelled``."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        total = len(self._probe.names)
-        arrays: dict[str, np.memmap[Any, Any]] | None = None
-        for start in range(self.done, total, CHUNK):
-            if cancelled():
-                return
-            stop = min(start + CHUNK, total)
-            rows = self._compute(self._probe.load(start, stop))
-            arrays = arrays or {key: self._array(key, values.shape[1], values.dtype) for key, values in rows.items()}
-            for key, values in rows.items():
-                arrays[key][start:stop] = values
-                arrays[key].flush()
-            self._mark(stop)
-            if progress:
-                progress("activations", stop, total, None)
+        self._rows.fill(
+            lambda start, stop: self._compute(self._probe.load(start, stop)),
+            chunk=CHUNK, stage=Stage(StageKind.ACTIVATIONS), report=report, cancelled=cancelled,
+        )  # fmt: skip
 
     def read(self) -> ProbeRecord:
         """Return the finished store, memory-mapped; raises InvalidInput when it is not finished."""
-        if self.done < len(self._probe.names):
-            held = f"{self.done} of {len(self._probe.names)} images"
-            raise InvalidInput(f"The activation store holds {held}; fill it first.")
         return ProbeRecord(
-            self._read("logits"),
-            self._read("images"),
-            {layer: self._read(f"activations.{layer}") for layer in self._layers},
-            {layer: self._read(f"attributions.{layer}") for layer in self._layers},
+            self._rows.read("logits"),
+            self._rows.read("images"),
+            {layer: self._rows.read(f"activations.{layer}") for layer in self._layers},
+            {layer: self._rows.read(f"attributions.{layer}") for layer in self._layers},
         )
 
     def _compute(self, images: list[Tensor]) -> dict[str, NDArray[Any]]:
@@ -188,23 +171,6 @@ class ActivationStore:
                 text = f"weights: {self._model.name} gives numbers that are not finite ({key}); are its weights broken?"
                 raise InvalidInput(text, field="weights", allowed="weights that give finite outputs")
         return rows
-
-    def _array(self, key: str, width: int, dtype: np.dtype[Any]) -> np.memmap[Any, Any]:
-        path, shape = self._path(key), (len(self._probe.names), width)
-        if path.exists() and self.done:
-            return np.lib.format.open_memmap(path, mode="r+")
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-
-    def _read(self, key: str) -> NDArray[Any]:
-        return np.load(self._path(key), mmap_mode="r", allow_pickle=False)
-
-    def _path(self, key: str) -> Path:
-        return self.directory / f"{key.replace('/', '~')}.npy"  # names of dictionaries have slashes
-
-    def _mark(self, done: int) -> None:
-        temporary = self.directory / "done.json.tmp"
-        temporary.write_text(json.dumps({"done": done}))
-        os.replace(temporary, self.directory / "done.json")
 
 
 def _is_called_image(path: Path, directory: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,12 +17,15 @@ from safetensors.numpy import load_file, save_file
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.features import sparse_tensors
 from miclip.alignment.labels import LayerProbe, judge_labels
-from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet, Progress
+from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
 from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
+from miclip.files import replacing
 from miclip.kinds import UnitEmbedding
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
+from miclip.progress import Progress, Report, Stage, StageKind, silent
+from miclip.row_store import key_of
 from miclip.settings import settings
 
 _SEEDS_APART = 1_000_003
@@ -64,7 +66,7 @@ def align_model(
     *,
     store: Path,
     atlas_root: Path,
-    progress: Progress | None = None,
+    report: Report = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> str:
     """Align ``model`` and write its atlas; a stopped run goes on where it stopped.
@@ -76,8 +78,7 @@ def align_model(
         config: See :class:`AlignmentConfig`.
         store: Directory of activation stores and trained encoders.
         atlas_root: Directory that receives the atlas.
-        progress: Called with stage (``activations``, ``encoder <layer>``, ``labels <layer>``, ``atlas``), done, in all,
-            loss.
+        report: Told of progress: activations, then encoder and labels of each layer, then the atlas.
         cancelled: Asked between steps; once true, the run stops.
 
     Returns:
@@ -89,12 +90,12 @@ def align_model(
     """
     layers = _layers(model, config)
     activation_store = ActivationStore(store, model, clip, probe, layers, config.points)
-    activation_store.fill(progress, cancelled)
+    activation_store.fill(report, cancelled)
     _stop_if(cancelled)
     record = activation_store.read()
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
     rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
-    run = _Run(activation_store.directory, config, progress, cancelled)
+    run = _Run(activation_store.directory, config, report, cancelled)
     tensors: dict[str, dict[str, NDArray[Any]]] = {}
     manifest_layers = []
     for name in layers:
@@ -108,8 +109,7 @@ def align_model(
             entry["dictionary"] = {"sha256": sae.sha256, "quality": sae.quality}
             entry["nonzero"] = len(tensors[name]["features"])
         manifest_layers.append(entry)
-    if progress:
-        progress("atlas", 0, 1, None)
+    report(Progress(Stage(StageKind.ATLAS), 0, 1))
     tensors["shared"] = {
         "image_embeddings": np.asarray(record.image_embeddings[rows]),
         "predicted": record.logits.argmax(axis=1).astype(np.int32)[rows],
@@ -125,8 +125,7 @@ def align_model(
         "licence": probe.licence,
     }  # fmt: skip
     atlas_id = write_atlas(atlas_root, manifest, tensors, probe_images=[probe.names[i] for i in rows])
-    if progress:
-        progress("atlas", 1, 1, None)
+    report(Progress(Stage(StageKind.ATLAS), 1, 1))
     return atlas_id
 
 
@@ -157,7 +156,7 @@ class _Run:
 
     store: Path
     config: AlignmentConfig
-    progress: Progress | None
+    report: Report
     cancelled: Callable[[], bool]
 
     def layer(self, name: str, probe: LayerProbe) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
@@ -175,27 +174,30 @@ class _Run:
         _stop_if(self.cancelled)
         chosen = replace(self.config.encoder, seed=self.config.encoder.seed + _SEEDS_APART * number)
         hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (probe.texts, probe.sources)]
-        key = hashlib.sha256(json.dumps([dataclasses.asdict(chosen), name, *hashes]).encode()).hexdigest()
-        path = self.store / f"encoder-{key[:32]}.safetensors"
+        path = self.store / f"encoder-{key_of([dataclasses.asdict(chosen), name, *hashes])}.safetensors"
         if path.exists():
             saved = load_file(path)
             return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
         encoder = train_encoder(
             probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
-            progress=self._reporter(name, number),
+            report=self._reporter(name, number),
         )  # fmt: skip
-        temporary = path.with_suffix(".tmp")
-        save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
         return encoder
 
-    def _reporter(self, name: str, number: int) -> Callable[[int, int, float], None] | None:
-        report, further = self.progress, settings().label_seeds - 1
-        if report is None:
-            return None
-        if number == 0:
-            return lambda done, total, loss: report(f"encoder {name}", done, total, loss)
-        return lambda done, total, _loss: report(f"labels {name}", (number - 1) * total + done, further * total, None)
+    def _reporter(self, name: str, number: int) -> Report:
+        """Return who is told of an encoder's training; those that judge labels are one stage."""
+        further = settings().label_seeds - 1
+
+        def report(now: Progress) -> None:
+            if number:
+                done, total = (number - 1) * now.total + now.done, further * now.total
+                self.report(Progress(Stage(StageKind.LABELS, name), done, total))
+            else:
+                self.report(replace(now, stage=Stage(StageKind.ENCODER, name)))
+
+        return report
 
 
 def _layer_probe(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -13,6 +12,7 @@ from pathlib import Path
 from miclip.atlas.manifest import AtlasManifest
 from miclip.atlas.read import Atlas, is_atlas_id, read_manifest, verify
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
+from miclip.files import write_file
 from miclip.settings import settings
 
 _ACTIVE = "active.json"
@@ -95,13 +95,7 @@ def activate_atlas(atlas_id: str) -> AtlasManifest:
         with suppress(BadArtefact):  # a damaged list says to activate again, so that must work
             before = _read_active()
         active = {**before, manifest.model: atlas_id}
-        target = settings().data_dir / _ACTIVE
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(active, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_file(settings().data_dir / _ACTIVE, json.dumps(active, indent=1, sort_keys=True))
     return manifest
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from miclip.atlas.manifest import (
 from miclip.atlas.read import verify
 from miclip.atlas.tensors import Array, conform, save
 from miclip.errors import BadArtefact
+from miclip.files import publish_folder, temporary_folder
 
 _PLACEHOLDER = FileEntry(sha256="0" * 64, bytes=1)
 
@@ -58,12 +57,8 @@ def write_atlas(
         raise BadArtefact(f"probe_images has {len(probe_images)} names for {draft.probe.views} views.")
     contents = _conforming(draft, tensors)
     root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".tmp-{uuid.uuid4().hex}"
-    temporary.mkdir()
-    try:
+    with temporary_folder(root / "atlas") as temporary:
         return _publish(root, temporary, draft, contents, probe_images)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
@@ -101,10 +96,7 @@ def _publish(
     data = to_bytes(draft.model_copy(update={"files": files}))
     (temporary / MANIFEST).write_bytes(data)
     atlas_id = hashlib.sha256(data).hexdigest()
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
     _move(temporary, root / atlas_id)
-    _sync(root)
     return atlas_id
 
 
@@ -115,17 +107,14 @@ def _move(temporary: Path, target: Path) -> None:
             return
         except BadArtefact:
             shutil.rmtree(target)
-    temporary.rename(target)
+    try:
+        publish_folder(temporary, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        verify(target)  # another process wrote the same atlas meanwhile
 
 
 def _entry(path: Path) -> FileEntry:
     with path.open("rb") as file:
         return FileEntry(sha256=hashlib.file_digest(file, "sha256").hexdigest(), bytes=path.stat().st_size)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

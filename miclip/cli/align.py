@@ -11,8 +11,9 @@ import typer
 from miclip.cli import output
 from miclip.cli.connect import client
 from miclip.cli.options import Layers
-from miclip.cli.progress import Report, progress_bar
+from miclip.cli.progress import progress_bar
 from miclip.errors import AlreadyExists, Internal, InvalidInput, Unreachable
+from miclip.progress import Progress, Report, Stage
 from miclip.settings import settings
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def _here(
     try:
         with progress_bar() as report:
             atlas = align_model(
-                target, load_clip(), probe, _config(layers, chosen), store=settings().data_dir / "stores",
-                atlas_root=atlas_root(), progress=report,
+                target, load_clip(), probe, _config(layers, chosen), store=settings().activations_dir,
+                atlas_root=atlas_root(), report=report,
             )  # fmt: skip
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
@@ -185,7 +186,8 @@ def _on_server(model: str, probe_set: str, layers: list[str], chosen: dict[str, 
 
 def _report(job: Alignment, report: Report) -> None:
     if job.total:
-        report(job.stage, job.done, job.total, job.loss if job.HasField("loss") else None)
+        loss = job.loss if job.HasField("loss") else None
+        report(Progress(Stage.named(job.stage), job.done, job.total, loss))
 
 
 def _ended(job: Alignment, activate: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from miclip.cli import evaluation_tables, output
 from miclip.cli.progress import progress_bar
 from miclip.cli.report import check_report, write_report
 from miclip.errors import InvalidInput
+from miclip.progress import Progress, Stage
 from miclip.settings import settings
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def evaluate(
     try:
         with progress_bar() as report:
             subjects = [_subject(name) for name in names]
-            value = run(subjects, load_clip(), demo_probe, store, chosen,
-                        lambda stage, done, total: report(stage, done, total, None), _vocabularies())  # fmt: skip
+            value = run(
+                subjects, load_clip(), demo_probe, store, chosen,
+                lambda stage, done, total: report(Progress(Stage.named(stage), done, total)), _vocabularies(),
+            )  # fmt: skip
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from miclip.cli.output import err, note
-
-Report = Callable[[str, int, int, float | None], None]
-"""Called with the stage, how much of it is done, of how much, and the loss where there is one."""
+from miclip.progress import Progress, Report, Stage
 
 
 class Rate(ProgressColumn):
@@ -40,27 +39,27 @@ def _bars() -> Iterator[Report]:
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("[dim]{task.fields[loss]}"),
     )
-    tasks = {}
-    with Progress(*columns, console=err) as bars:
+    tasks: dict[Stage, TaskID] = {}
+    with Bars(*columns, console=err) as bars:
 
-        def report(stage: str, done: int, total: int, loss: float | None = None) -> None:
-            shown = "" if loss is None else f"loss {loss:.3f}"
-            if stage not in tasks:  # a resumed stage starts where it was, so that the rate is that of this run
-                tasks[stage] = bars.add_task(stage, total=total, completed=done, loss=shown)
-            bars.update(tasks[stage], completed=done, total=total, loss=shown)
+        def report(now: Progress) -> None:
+            shown = "" if now.loss is None else f"loss {now.loss:.3f}"
+            if now.stage not in tasks:  # a resumed stage starts where it was, so that the rate is that of this run
+                tasks[now.stage] = bars.add_task(str(now.stage), total=now.total, completed=now.done, loss=shown)
+            bars.update(tasks[now.stage], completed=now.done, total=now.total, loss=shown)
 
         yield report
 
 
 @contextmanager
 def _lines() -> Iterator[Report]:
-    seen: set[str] = set()
+    seen: set[Stage] = set()
 
-    def report(stage: str, done: int, total: int, loss: float | None = None) -> None:
-        if stage not in seen:
-            seen.add(stage)
-            note(f"{stage}: {done} of {total}")
-        elif done >= total:
-            note(f"{stage}: done" + ("" if loss is None else f", loss {loss:.3f}"))
+    def report(now: Progress) -> None:
+        if now.stage not in seen:
+            seen.add(now.stage)
+            note(f"{now.stage}: {now.done} of {now.total}")
+        elif now.done >= now.total:
+            note(f"{now.stage}: done" + ("" if now.loss is None else f", loss {now.loss:.3f}"))
 
     yield report

@@ -12,6 +12,7 @@ from miclip.cli import output
 from miclip.cli.picture import label_groups
 from miclip.cli.progress import progress_bar
 from miclip.errors import InvalidInput
+from miclip.progress import Progress, Stage
 
 if TYPE_CHECKING:
     from miclip.report import Exhibit
@@ -60,7 +61,7 @@ def write_report(result: Mapping[str, Any], out: Path, option: str) -> dict[str,
 
     with progress_bar() as bar:
         shown = exhibits(result)
-        text = render(result, shown, lambda stage, done, total: bar(stage, done, total, None))
+        text = render(result, shown, lambda stage, done, total: bar(Progress(Stage.named(stage), done, total)))
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -93,9 +93,15 @@ def train(  # the options of the command
     try:
         with progress_bar() as report:
             train_dictionary(
-                target, layer, probe_images(images, limit), dictionary, recipe, models=_models(), store=_store(),
+                target,
+                layer,
+                probe_images(images, limit),
+                dictionary,
+                recipe,
+                models=_models(),
+                store=settings().activations_dir,
                 report=report,
-            )  # fmt: skip
+            )
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
@@ -122,7 +128,14 @@ def import_(
     probe = probe_images(images, limit) if images else None
     with progress_bar() as report:
         import_dictionary(
-            target, layer, folder, dictionary, models=_models(), store=_store(), probe=probe, report=report
+            target,
+            layer,
+            folder,
+            dictionary,
+            models=_models(),
+            store=settings().activations_dir,
+            probe=probe,
+            report=report,
         )
     _made(model, dictionary, as_json)
 
@@ -142,10 +155,6 @@ def list_(model: OneModel = "", as_json: output.Json = False) -> None:
 
 def _models() -> Path:
     return settings().data_dir / "models"
-
-
-def _store() -> Path:
-    return settings().data_dir / "stores"
 
 
 def _new_id(target: TargetModel, dictionary: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from miclip import progress
 from miclip.alignment import AlignmentConfig, align_model
 from miclip.catalogue import Catalogue
 from miclip.demo import assets
@@ -30,15 +30,14 @@ from miclip.demo.render import encode_webp, render_style
 from miclip.demo.train_clip import paraphrases, retrieval_accuracy, train_image_tower
 from miclip.demo.train_target import Drawings, Stage, top1, train_target
 from miclip.dictionaries import SaeRecipe, train_dictionary
+from miclip.files import replacing
 from miclip.models import _torchvision  # noqa: F401  (before timm)
 from miclip.models.clip import build_clip
 from miclip.models.dictionaries import dictionary_folder
 from miclip.models.files import TargetSpec, clip_state, demo_clip_spec, write_model
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import Layout
-
-Report = Callable[[str, int, int, float | None], None]
-"""Called with stage, done, in all, loss where there is one."""
+from miclip.progress import Progress, Report, StageKind, about, silent
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Build:
         report: Told of progress.
     """
 
-    def __init__(self, directory: Path, output: Path = assets.ASSETS, report: Report = lambda *_: None) -> None:
+    def __init__(self, directory: Path, output: Path = assets.ASSETS, report: Report = silent) -> None:
         self._directory, self._output, self._report = directory, output, report
         self._packages = directory / "packages"
 
@@ -106,7 +105,7 @@ class Build:
         concepts = load_concepts(self._packages)
         for index, style in enumerate(STYLES):
             self._render(style, concepts)
-            self._report("drawings", index + 1, len(STYLES), None)
+            self._report(Progress(progress.Stage(StageKind.DRAWINGS), index + 1, len(STYLES)))
         self._write_images(concepts)
         self._write_queries()
         for name, recipe in TARGETS.items():
@@ -161,7 +160,7 @@ class Build:
                 recipe.architecture, self.drawings(TRAIN_STYLES, concepts, classes=False),
                 self.drawings(TRAIN_STYLES, concepts, classes=True), recipe.stages,
                 self._directory / f"{name}.checkpoint",
-                self._reporter(name), teacher=self._teacher(recipe),
+                about(name, self._report), teacher=self._teacher(recipe),
             )  # fmt: skip
             _save(model.state_dict(), trained)
         spec = TargetSpec(
@@ -203,7 +202,7 @@ class Build:
                     dictionary_probe(recipe.views), recipe.name,
                     SaeRecipe(features=recipe.features, k=recipe.k, steps=4000, batch=2048),
                     models=self._directory / "dictionaries", store=self._directory / "stores",
-                    report=self._reporter(f"{model} {recipe.layer}"),
+                    report=about(f"{model} {recipe.layer}", self._report),
                 )  # fmt: skip
         kept = dictionary_folder(self._output / "models", model)
         shutil.rmtree(kept, ignore_errors=True)
@@ -217,11 +216,8 @@ class Build:
             align_model(
                 catalogue.load_target(name, "cpu"), clip, demo_probe(), AlignmentConfig(probe_rows=ATLAS_ROWS),
                 store=self._directory / "stores", atlas_root=self._output / "atlases",
-                progress=self._reporter(name),
+                report=about(name, self._report),
             )  # fmt: skip
-
-    def _reporter(self, name: str) -> Report:
-        return lambda stage, done, total, loss: self._report(f"{name} {stage}", done, total, loss)
 
     def _manifest(self, concepts: list[Concept]) -> dict[str, Any]:
         catalogue = Catalogue(self._output / "models")
@@ -285,13 +281,12 @@ def initial_image_tower(config: dict[str, Any]) -> nn.Module:
     return tower
 
 
-def build(directory: Path, report: Report = lambda *_: None) -> dict[str, Any]:
+def build(directory: Path, report: Report = silent) -> dict[str, Any]:
     """Build the demo world into the package's assets; see :class:`Build`."""
     directory.mkdir(parents=True, exist_ok=True)
     return Build(directory, report=report).run()
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)

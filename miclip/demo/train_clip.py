@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 from miclip.demo.augment import training_views
 from miclip.demo.concepts import Concept
 from miclip.demo.train_target import Drawings
+from miclip.progress import Progress, Report, Stage, StageKind
 
 BATCH = 128
 IMAGE_SIZE = 64
@@ -40,7 +41,7 @@ def train_image_tower(
     texts: Tensor,
     images: int,
     checkpoint: Path,
-    report: Callable[[str, int, int, float], None],
+    report: Report,
     seed: int = 0,
 ) -> float:
     """Train ``tower`` in place; goes on from ``checkpoint`` when there is one.
@@ -51,7 +52,7 @@ def train_image_tower(
         texts: Normalised text embeddings, float32 ``[C, PARAPHRASES, D]``.
         images: Images to see in all.
         checkpoint: File that holds the state of the run.
-        report: Called with stage, images done, images in all, running loss.
+        report: Told of progress, in images.
         seed: Seed of sampling and views.
 
     Returns:
@@ -94,7 +95,7 @@ def train_image_tower(
         scale.data.clamp_(max=math.log(100.0))
         running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0 or step + 1 == steps:
-            report("clip", (step + 1) * BATCH, steps * BATCH, running)
+            report(Progress(Stage(StageKind.CLIP), (step + 1) * BATCH, steps * BATCH, running))
         if step % 300 == 299:
             torch.save({"tower": tower.state_dict(), "optimizer": optimizer.state_dict(), "scale": scale.data,
                         "step": step + 1}, checkpoint)  # fmt: skip

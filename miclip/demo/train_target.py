@@ -7,7 +7,6 @@ the classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from miclip import progress
 from miclip.demo.architectures import ARCHITECTURES, IMAGE_SIZE
 from miclip.demo.augment import training_views
+from miclip.progress import Progress, Report, StageKind
 
 BATCH = 128
 TEMPERATURE = 2.0
@@ -51,7 +52,7 @@ def train_target(
     classes: Drawings,
     stages: tuple[Stage, ...],
     checkpoint: Path,
-    report: Callable[[str, int, int, float], None],
+    report: Report,
     seed: int = 0,
     teacher: nn.Module | None = None,
 ) -> nn.Module:
@@ -63,7 +64,7 @@ def train_target(
         classes: Training set of the served head, labelled by class.
         stages: Pretraining and fine-tuning, and distillation where there is a teacher.
         checkpoint: File that holds the state of the run.
-        report: Called with stage, images done, images in all, running loss.
+        report: Told of progress, in images.
         seed: Seed of initialisation, sampling and views.
         teacher: A model of the same classes; distillation follows what it says of *every* drawing.
     """
@@ -72,18 +73,20 @@ def train_target(
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {"stage": 0}
     model = build(int(concepts.labels.max()) + 1)
     if state["stage"] == 0:
-        _fit(model, concepts, stages[0], _Run("pretrain", 0, seed, checkpoint, report), state)
+        _fit(model, concepts, stages[0], _Run(StageKind.PRETRAIN, 0, seed, checkpoint, report), state)
         state = {"stage": 1, "model": model.state_dict()}
         torch.save(state, checkpoint)
     served = build(int(classes.labels.max()) + 1)
     if state["stage"] == 1:
         served.load_state_dict(_fitting(state["model"], served), strict=False)
-        _fit(served, classes, stages[1], _Run("fine-tune", 1, seed + 1, checkpoint, report), state)
+        _fit(served, classes, stages[1], _Run(StageKind.FINE_TUNE, 1, seed + 1, checkpoint, report), state)
         state = {"stage": 2, "model": served.state_dict()}
         torch.save(state, checkpoint)
     served.load_state_dict(state["model"])
     if teacher is not None:
-        _fit(served, concepts, stages[2], _Run("distil", 2, seed + 2, checkpoint, report), state, teacher.eval())
+        _fit(
+            served, concepts, stages[2], _Run(StageKind.DISTIL, 2, seed + 2, checkpoint, report), state, teacher.eval()
+        )
     return served.eval()
 
 
@@ -95,13 +98,13 @@ def _fitting(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Run:
-    """Name and place of a stage, its seed, where its state goes, and who is told."""
+    """Kind and place of a stage, its seed, where its state goes, and who is told."""
 
-    name: str
+    kind: StageKind
     index: int
     seed: int
     checkpoint: Path
-    report: Callable[[str, int, int, float], None]
+    report: Report
 
 
 def _fit(
@@ -142,7 +145,7 @@ def _fit(
         optimizer.step()
         running = loss.item() if math.isnan(running) else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0 or step + 1 == steps:
-            run.report(run.name, (step + 1) * BATCH, steps * BATCH, running)
+            run.report(Progress(progress.Stage(run.kind), (step + 1) * BATCH, steps * BATCH, running))
         if step % 500 == 499:
             torch.save({"stage": run.index, "step": step + 1, "model": model.state_dict(),
                         "optimizer": optimizer.state_dict()}, run.checkpoint)  # fmt: skip

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from miclip.dictionaries.recipe import SaeRecipe
+from miclip.files import replacing
 
 
 class Checkpoint:
@@ -51,9 +52,8 @@ class Checkpoint:
         for index, tensor in enumerate(optimizer.param_groups[0]["params"]):
             content |= {f"{index}.{key}": optimizer.state[tensor][key].cpu().contiguous() for key in _MOMENTS}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}")
-        save_file(content, temporary, metadata={"step": str(step), "recipe": self._recipe})
-        temporary.replace(self._path)
+        with replacing(self._path) as temporary:
+            save_file(content, temporary, metadata={"step": str(step), "recipe": self._recipe})
 
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from miclip.alignment.probe import ProbeSet
-from miclip.dictionaries.run import MEASURED, Report, quality_on
+from miclip.dictionaries.run import MEASURED, quality_on
 from miclip.dictionaries.vectors import activation_vectors, check_layer
 from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, write_dictionary
 from miclip.models.sae import SparseAutoencoder
 from miclip.models.sae_files import read_sae
 from miclip.models.target import TargetModel
+from miclip.progress import Report, silent
 
 
 def import_dictionary(
@@ -25,7 +26,7 @@ def import_dictionary(
     models: Path,
     store: Path,
     probe: ProbeSet | None = None,
-    report: Report = lambda stage, done, total, loss: None,
+    report: Report = silent,
 ) -> DictionaryManifest:
     """Read a dictionary of SAELens or ViT-Prisma, check that it fits a layer, measure it and keep it.
 
@@ -53,9 +54,8 @@ def import_dictionary(
     described: dict[str, Any] = {"source": folder.name}
     if probe:
         vectors = activation_vectors(
-            store, model, layer, probe, class_token_only=config.class_token_only,
-            report=lambda done, total: report("activations", done, total, None),
-        )  # fmt: skip
+            store, model, layer, probe, class_token_only=config.class_token_only, report=report
+        )
         rows = torch.linspace(0, len(vectors) - 1, min(len(vectors), MEASURED)).long()
         quality = quality_on(model, sae, vectors, probe, rows)
         described |= {"probe_set": probe.name, "probe_sha256": probe.sha256}

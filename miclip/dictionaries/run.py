@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,9 +16,8 @@ from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, wr
 from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.models.weights import state_sha256
-
-Report = Callable[[str, int, int, float | None], None]
-"""Called with stage, done, in all, and the loss where there is one."""
+from miclip.progress import Report, silent
+from miclip.row_store import key_of
 
 _HELD_OUT = 10  # one image in so many is measured on, not trained on
 MEASURED = 2048
@@ -37,7 +33,7 @@ def train_dictionary(
     *,
     models: Path,
     store: Path,
-    report: Report = lambda stage, done, total, loss: None,
+    report: Report = silent,
 ) -> DictionaryManifest:
     """Train a sparse autoencoder on a layer and write it; a stopped run goes on where it stopped.
 
@@ -59,19 +55,13 @@ def train_dictionary(
     Raises:
         InvalidInput: the layer or the recipe cannot be used.
     """
-    vectors = activation_vectors(
-        store, model, layer, probe, class_token_only=recipe.class_token_only,
-        report=lambda done, total: report("activations", done, total, None),
-    )  # fmt: skip
+    vectors = activation_vectors(store, model, layer, probe, class_token_only=recipe.class_token_only, report=report)
     held = torch.arange(len(vectors)) % _HELD_OUT == _HELD_OUT - 1
     recipe = recipe.resolved(vectors.shape[-1])
     training = vectors[~held].flatten(0, 1)
     inputs = [model.weights_sha256, probe.sha256, layer, dataclasses.asdict(recipe)]
-    mark = store / f"sae-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.safetensors"
-    config, tensors = train_sae(
-        training, recipe, checkpoint=mark, device=str(model.device),
-        report=lambda done, total, loss: report("dictionary", done, total, loss),
-    )  # fmt: skip
+    mark = store / f"sae-{key_of(inputs)}.safetensors"
+    config, tensors = train_sae(training, recipe, checkpoint=mark, device=str(model.device), report=report)
     chosen = torch.nonzero(held).flatten()[:MEASURED]
     sae = SparseAutoencoder(dictionary, layer, config, _served(tensors))
     manifest = DictionaryManifest(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,9 +12,7 @@ from miclip.dictionaries.activations import sparse_codes, sparsity_penalty
 from miclip.dictionaries.checkpoint import Checkpoint
 from miclip.dictionaries.recipe import Architecture, SaeRecipe
 from miclip.models.sae import Activation, SaeConfig, normalise
-
-Report = Callable[[int, int, float], None]
-"""Called with steps done, steps in all, loss."""
+from miclip.progress import Progress, Report, Stage, StageKind, silent
 
 _ADAM_EPSILON = 6.25e-10
 _MEDIAN_VECTORS, _MEDIAN_STEPS = 32_768, 100
@@ -29,7 +26,7 @@ def train_sae(
     *,
     checkpoint: Path | None = None,
     device: str = "cpu",
-    report: Report = lambda done, total, loss: None,
+    report: Report = silent,
 ) -> tuple[SaeConfig, dict[str, Tensor]]:
     """Train a dictionary by the recipe of Gao et al. 2024.
 
@@ -57,7 +54,7 @@ def train_sae(
     for step in range(start, recipe.steps):
         loss = trainer.step(step)
         if step % 50 == 49 or step + 1 == recipe.steps:
-            report(step + 1, recipe.steps, loss)
+            report(Progress(Stage(StageKind.DICTIONARY), step + 1, recipe.steps, loss))
         if saved and (step + 1) % _SAVE_EVERY == 0:
             saved.save(step + 1, trainer.optimizer, trainer.tensors)
     return trainer.finished()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from miclip.alignment.probe import CHUNK, ProbeSet
 from miclip.errors import InvalidInput
 from miclip.models.target import LOGITS, LayerKind, TargetModel
+from miclip.progress import Report, Stage, StageKind, silent
+from miclip.row_store import RowStore
 
-Report = Callable[[int, int], None]
-"""Called with images done, and in all."""
+_LARGEST = float(np.finfo(np.float16).max)
 
 
 def activation_vectors(
@@ -26,7 +25,7 @@ def activation_vectors(
     probe: ProbeSet,
     *,
     class_token_only: bool = False,
-    report: Report = lambda done, total: None,
+    report: Report = silent,
 ) -> Tensor:
     """Run the model over a probe set and return its activation vectors; goes on where an earlier run stopped.
 
@@ -47,23 +46,16 @@ def activation_vectors(
     """
     check_layer(model, layer, class_token_only=class_token_only)
     inputs = [model.weights_sha256, probe.sha256, layer, class_token_only]
-    folder = root / f"vectors-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    mark, path, total = folder / "done.json", folder / "vectors.npy", len(probe.names)
-    done = int(json.loads(mark.read_text())["done"]) if mark.exists() and path.exists() else 0
-    kept = np.lib.format.open_memmap(path, mode="r+") if done else None
-    for start in range(done, total, CHUNK):
-        stop = min(start + CHUNK, total)
+    rows = RowStore(root, inputs, len(probe.names), "vectors-")
+
+    def compute(start: int, stop: int) -> dict[str, NDArray[np.float16]]:
         batch = torch.stack([model.preprocess(image) for image in probe.load(start, stop)])
-        found = model.vectors(batch, layer)
-        values = (found[:, :1] if class_token_only else found).numpy()
-        if kept is None:
-            kept = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(total, *values.shape[1:]))
-        kept[start:stop] = np.clip(values, -65504, 65504)
-        kept.flush()
-        mark.write_text(json.dumps({"done": stop}))
-        report(stop, total)
-    return torch.from_numpy(np.load(path, mmap_mode="r+", allow_pickle=False))
+        vectors = model.vectors(batch, layer)
+        values = (vectors[:, :1] if class_token_only else vectors).numpy()
+        return {"vectors": np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)}
+
+    rows.fill(compute, chunk=CHUNK, stage=Stage(StageKind.ACTIVATIONS), report=report)
+    return torch.from_numpy(rows.read("vectors"))
 
 
 def check_layer(model: TargetModel, layer: str, *, class_token_only: bool = False) -> None:

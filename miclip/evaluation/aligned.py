@@ -10,6 +10,7 @@ from miclip.alignment import AlignmentConfig, ProbeSet, align_model
 from miclip.atlas import Atlas
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
+from miclip.progress import Progress
 
 Report = Callable[[str, int, int], None]
 """Called with stage, done, in all."""
@@ -40,8 +41,8 @@ def aligned(
     config = AlignmentConfig(layers=tuple(layers))
     config = replace(config, encoder=replace(config.encoder, seed=seed))
 
-    def progress(stage: str, done: int, total: int, _loss: float | None) -> None:
-        report(f"{model.name} seed {seed}: {stage}", done, total)
+    def told(now: Progress) -> None:
+        report(f"{model.name} seed {seed}: {now.stage}", now.done, now.total)
 
-    atlas_id = align_model(model, clip, probe, config, store=store, atlas_root=atlases, progress=progress)
+    atlas_id = align_model(model, clip, probe, config, store=store, atlas_root=atlases, report=told)
     return Atlas.open(atlases, atlas_id, model_weights_sha256=model.weights_sha256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from miclip.evaluation.intervention import Change
+from miclip.files import write_file
+from miclip.row_store import key_of
 
 Tick = Callable[[], None]
 
@@ -26,7 +27,7 @@ def recorded(
         tick: Called after every query.
         measure: Called with ``tick`` where there is no record.
     """
-    path = folder / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]}.json"
+    path = folder / f"{key_of(inputs)}.json"
     if path.exists():
         for _ in range(count):
             tick()
@@ -34,7 +35,5 @@ def recorded(
         return {scale: [Change(**change) for change in changes] for scale, changes in saved.items()}
     found = measure(tick)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({scale: [asdict(c) for c in changes] for scale, changes in found.items()}))
-    temporary.replace(path)
+    write_file(path, json.dumps({scale: [asdict(c) for c in changes] for scale, changes in found.items()}))
     return found

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from miclip.errors import BadArtefact, MiclipError
+from miclip.files import write_file
 from miclip.models.sae import SaeConfig, SparseAutoencoder
 from miclip.models.sae_files import WEIGHTS, read_sae, write_sae
 from miclip.models.weights import file_sha256
@@ -52,9 +53,7 @@ def write_dictionary(
     described = {"model_name": manifest.model, "hook_name": manifest.layer, **manifest.training}
     write_sae(folder, config, tensors, described)
     manifest = manifest.model_copy(update={"weights_file_sha256": file_sha256(folder / WEIGHTS)})
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
+    write_file(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 

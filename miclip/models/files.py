@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from miclip.errors import BadArtefact
+from miclip.files import write_file
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import Layout
 from miclip.models.weights import file_sha256, read_safetensors, write_safetensors
@@ -73,9 +74,7 @@ def write_model(folder: Path, name: str, spec: Spec, state: dict[str, Tensor], *
     folder.mkdir(parents=True, exist_ok=True)
     digest = write_safetensors(folder / f"{name}.safetensors", state, half=half)
     spec = spec.model_copy(update={"weights_file_sha256": digest})
-    temporary = folder / f".{name}.json"
-    temporary.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / f"{name}.json")
+    write_file(folder / f"{name}.json", spec.model_dump_json(indent=1) + "\n")
     return spec
 
 

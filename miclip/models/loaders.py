@@ -21,7 +21,6 @@ from miclip.models.weights import import_weights, load_exactly
 
 HUB = "hub"
 """In place of a weights file: what the library publishes for the model."""
-_IMAGENET = 1000
 
 
 def load_foreign(

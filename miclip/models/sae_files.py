@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from miclip.errors import InvalidInput
+from miclip.files import write_file
 from miclip.models.sae import Activation, Normalisation, SaeConfig
 from miclip.models.weights import import_weights, read_safetensors, write_safetensors
 
@@ -133,7 +134,7 @@ def write_sae(folder: Path, config: SaeConfig, tensors: dict[str, Tensor], metad
         values["k"] = config.k
     if config.class_token_only:
         values["cls_token_only"] = True
-    (folder / CONFIG).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_file(folder / CONFIG, json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def _config_values(folder: Path) -> dict[str, Any]:

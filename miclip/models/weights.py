@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from miclip.errors import InvalidInput
+from miclip.files import replacing
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -116,10 +116,8 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], *, half: bool) ->
         The file's SHA-256 (hex).
     """
     tensors = {name: (_half(tensor) if half else tensor).detach().cpu().contiguous() for name, tensor in state.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
-    temporary.chmod(0o644)  # safetensors writes 0600, which another user's server could not read
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
     return file_sha256(path)
 
 

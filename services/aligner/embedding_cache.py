@@ -8,22 +8,13 @@ from typing import Final
 
 from miclip.errors import NotReady
 from services.metrics import series
-from services.state.policy_store import connect, reachable
+from services.state.connection import connect, reachable, script
 
 _NEW: Final = "{miclip}:embeddings:new"
 _OLD: Final = "{miclip}:embeddings:old"
 
 _SILENCE_S: Final = 1.0
 _REST_S: Final = 5.0
-
-# KEYS: new, old.  ARGV: most entries of a generation, key, value, …
-_PUT = """
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
-if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
-  redis.call('UNLINK', KEYS[2])
-  redis.call('RENAME', KEYS[1], KEYS[2])
-end
-"""
 
 
 class EmbeddingCache:
@@ -41,7 +32,7 @@ class EmbeddingCache:
     def __init__(self, url: str, limit: int) -> None:
         self._redis, self._limit = connect(url, silence_s=_SILENCE_S), limit
         self._away_until = 0.0
-        self._put = self._redis.register_script(_PUT)
+        self._put = script(self._redis, "put_embeddings")
 
     async def close(self) -> None:
         """Close the connections."""

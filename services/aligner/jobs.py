@@ -16,8 +16,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import NotFound, Overloaded
-from services.aligner import scripts
-from services.state.policy_store import connect, reachable
+from services.state.connection import connect, reachable, script
 
 _ALL: Final = "{miclip}:alignments"
 _OPEN: Final = "{miclip}:alignments:open"
@@ -81,7 +80,7 @@ class JobSpec(BaseModel):
     """Id of the API key."""
 
 
-class Progress(BaseModel):
+class JobProgress(BaseModel):
     """How far a job is."""
 
     model_config = ConfigDict(frozen=True)
@@ -103,7 +102,7 @@ class Job(BaseModel):
 
     spec: JobSpec
     state: JobState
-    progress: Progress
+    progress: JobProgress
     atlas: str
     """Id of the atlas; empty until it has succeeded."""
     error: str
@@ -124,10 +123,8 @@ class JobStore:
     def __init__(self, url: str, lease_s: float) -> None:
         self._redis = connect(url)
         self._lease_ms = int(lease_s * 1e3)
-        self._create, self._claim, self._beat, self._cancel, self._count = (
-            self._redis.register_script(text)
-            for text in (scripts.CREATE, scripts.CLAIM, scripts.BEAT, scripts.CANCEL, scripts.COUNT)
-        )
+        names = ("create_job", "claim_job", "beat_job", "cancel_job", "count_jobs")
+        self._create, self._claim, self._beat, self._cancel, self._count = (script(self._redis, name) for name in names)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -184,7 +181,11 @@ class JobStore:
             The job and the token of its lease.
         """
         token = uuid.uuid4().hex
-        args = [_JOB, _LEASE, token, self._lease_ms, max_running, attempts, time.time()]
+        lost = (
+            f"The worker was lost {attempts} times, perhaps because memory ran out. What it computed is kept: "
+            "create the alignment again and it continues."
+        )
+        args = [_JOB, _LEASE, token, self._lease_ms, max_running, attempts, time.time(), lost]
         async with reachable():
             claimed = await self._claim(keys=[_OPEN], args=args)
         return (await self.get(claimed.decode()), token) if claimed else None
@@ -197,7 +198,7 @@ class JobStore:
         Args:
             job_id: The job.
             token: What ``claim`` returned.
-            fields: What to write: ``state``, ``progress`` (JSON of ``Progress``), ``atlas``, ``error``.
+            fields: What to write: ``state``, ``progress`` (JSON of ``JobProgress``), ``atlas``, ``error``.
             only_in: Do nothing unless the job is in this state.
         """
         return await self._report(job_id, token, self._lease_ms, fields or {}, only_in)
@@ -221,7 +222,7 @@ def _job(fields: Mapping[str, str], rank: int | None) -> Job:
     return Job(
         spec=JobSpec.model_validate_json(fields["spec"]),
         state=state,
-        progress=Progress.model_validate_json(fields.get("progress", "{}")),
+        progress=JobProgress.model_validate_json(fields.get("progress", "{}")),
         atlas=fields.get("atlas", ""),
         error=fields.get("error", ""),
         updated_at=float(fields["updated_at"]),

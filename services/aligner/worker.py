@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miclip.errors import InvalidInput, MiclipError, NotReady
+from miclip.progress import Progress, Stage, StageKind
 from miclip.settings import Settings, settings
 from services.aligner.eta import Estimate
-from services.aligner.jobs import Beat, JobSpec, JobState, JobStore, Progress
+from services.aligner.jobs import Beat, JobProgress, JobSpec, JobState, JobStore
 from services.metrics import series
 from services.rpc.observe import setup_logging
 
@@ -73,7 +74,7 @@ def run_alignment(spec_json: str, token: str) -> None:
 
 
 def _align(spec: JobSpec, config: Settings, reporter: Reporter) -> str:
-    reporter("loading", 0, 1, None)
+    reporter(Progress(Stage(StageKind.LOADING), 0, 1))
     from miclip.alignment import AlignmentConfig, EncoderSettings, align_model
     from miclip.atlas import atlas_root
     from miclip.catalogue import load_clip, load_target
@@ -83,9 +84,9 @@ def _align(spec: JobSpec, config: Settings, reporter: Reporter) -> str:
         load_clip(config.device),
         load_probe_set(spec.probe_set, config),
         AlignmentConfig(layers=spec.layers, encoder=EncoderSettings(**spec.settings.model_dump())),
-        store=config.data_dir / "activations",
+        store=config.activations_dir,
         atlas_root=atlas_root(),
-        progress=reporter,
+        report=reporter,
         cancelled=lambda: reporter.stopping,
     )
     if spec.activate:
@@ -140,7 +141,7 @@ class StepClock:
 
 
 class Reporter:
-    """Reports an alignment's progress from a thread of its own; called with stage, done, total and loss.
+    """Reports an alignment's progress from a thread of its own; a ``Report``.
 
     Args:
         config: Settings.
@@ -150,7 +151,7 @@ class Reporter:
 
     def __init__(self, config: Settings, spec: JobSpec, token: str) -> None:
         self._config, self._spec, self._token = config, spec, token
-        self._progress = Progress()
+        self._progress = JobProgress()
         self._step = StepClock()
         self._estimate = Estimate(len(spec.layers), settings().label_seeds)
         self._stop = threading.Event()
@@ -161,15 +162,17 @@ class Reporter:
         """Whether the work was cancelled, or given to another worker."""
         return self._stop.is_set()
 
-    def __call__(self, stage: str, done: int, total: int, loss: float | None) -> None:
+    def __call__(self, now: Progress) -> None:
         """Note progress; raises Cancelled when the work is to stop."""
         if self.stopping:
             from miclip.alignment import Cancelled
 
             raise Cancelled("The alignment was cancelled.")
-        self._step.enter(stage.partition(" ")[0])  # "encoder layer4": the name of a layer is no label
-        eta = self._estimate.update(stage, done, total, time.monotonic())
-        self._progress = Progress(stage=stage, done=done, total=total, loss=loss, eta_seconds=eta)
+        self._step.enter(now.stage.kind)
+        self._progress = JobProgress(
+            stage=str(now.stage), done=now.done, total=now.total, loss=now.loss,
+            eta_seconds=self._estimate.update(now, time.monotonic()),
+        )  # fmt: skip
 
     def begin(self) -> bool:
         """Say that the work begins; False when the job is no longer this worker's."""
@@ -193,7 +196,7 @@ class Reporter:
             self._ask({**end, "progress": self._progress.model_copy(update={"eta_seconds": None}).model_dump_json()})
 
     async def _report(self) -> None:
-        jobs, told = JobStore(self._config.redis_url, self._config.alignment_lease_s), Progress()
+        jobs, told = JobStore(self._config.redis_url, self._config.alignment_lease_s), JobProgress()
         try:
             while not self._done.is_set():
                 now = self._progress

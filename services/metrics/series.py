@@ -28,6 +28,7 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from miclip import telemetry
+from miclip.progress import StageKind
 
 REGISTRY = CollectorRegistry()
 """Of this process alone; what Prometheus reads is made by ``services.metrics.exporter``."""
@@ -37,6 +38,7 @@ Mode = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *_CALL_SECONDS)
+_ALIGNMENT_STEPS = (StageKind.LOADING, StageKind.ACTIVATIONS, StageKind.ENCODER, StageKind.LABELS, StageKind.ATLAS)
 _JOB_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
@@ -81,7 +83,8 @@ LABELS = {
     "result": "`hit` or `miss`",
     "evidence": "`trusted`, `doubtful`, or `none` where cosines ranked",
     "command": "Redis command, `pipeline` for several sent together",
-    "step": "`loading` (models), `activations` (of the probe images), `encoder` (once a layer), `atlas` (writing it)",
+    "step": "`loading` (models), `activations` (of the probe images), `encoder` and "
+    "`labels` (each once a layer), `atlas` (writing it)",
     "index": "`units` (a unit's neighbours) or `rows` (probe images that a localisation gathers)",
     "state": "state of an alignment, in lower case",
     "action": "`create`, `update`, `delete`, `stop` or `resume`",
@@ -261,7 +264,7 @@ def started(service: str) -> None:
             CACHE_LOOKUPS.labels(result)
         for outcome in ("succeeded", "failed", "cancelled"):
             ALIGNMENT_SECONDS.labels(outcome)
-        for step in ("loading", "activations", "encoder", "atlas"):
+        for step in _ALIGNMENT_STEPS:
             ALIGNMENT_STEP_SECONDS.labels(step)
     if service == "steering":
         for action in ("create", "update", "delete", "stop", "resume"):

@@ -88,10 +88,6 @@ def _parse(lines: Iterable[str]) -> list[tuple[str, int, bytes]]:
     return values
 
 
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
 def _try_out(client: redis.Redis, values: list[tuple[str, int, bytes]]) -> None:
     """Have Redis check every value under another name, since a transaction that fails midway is not undone."""
     for _, _, dump in values:

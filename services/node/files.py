@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+from miclip.files import PRIVATE, write_file
 
 SERVER_FILE = "server.json"
 STARTING_FILE = "starting.json"
@@ -42,11 +43,7 @@ class ServerInfo(BaseModel):
 def write_private(path: Path, text: str) -> None:
     """Replace a file atomically, mode 0600."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    write_file(path, text, mode=PRIVATE)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -19,30 +19,13 @@ from miclip.retrieval.vocabulary import (
     concepts_sha256,
 )
 from miclip.v1 import retrieval_pb2 as pb
-from services.state.policy_store import connect, reachable
+from services.state.connection import connect, reachable, script
 from services.wire.edits import timestamp
 
 _INDEX: Final = "{miclip}:vocabularies"
 _ONE: Final = "{miclip}:vocabulary:"
 BUILTINS: Final = frozenset(BUILTIN_VOCABULARIES)
 """Ids of the vocabularies that come with miclip."""
-
-# KEYS: index, vocabulary.  ARGV: id, record, concepts, embeddings, most vocabularies.
-_CREATE = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 'exists' end
-if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then return 'full' end
-redis.call('HSET', KEYS[2], 'concepts', ARGV[3], 'embeddings', ARGV[4])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 'ok'
-"""
-
-# KEYS: index, vocabulary.  ARGV: id, record it must have, new record, embeddings.
-_REEMBED = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[2], 'embeddings', ARGV[4])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
 
 
 class VocabularyRecord(BaseModel):
@@ -69,8 +52,8 @@ class VocabularyStore:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
-        self._create_script = self._redis.register_script(_CREATE)
-        self._reembed_script = self._redis.register_script(_REEMBED)
+        self._create_script = script(self._redis, "create_vocabulary")
+        self._reembed_script = script(self._redis, "reembed_vocabulary")
 
     async def records(self) -> list[VocabularyRecord]:
         """All vocabularies in order of their ids."""

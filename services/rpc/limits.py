@@ -13,10 +13,8 @@ from miclip.errors import InvalidInput
 T = TypeVar("T")
 
 
-def check_range(value: int, field: str, low: int, high: int, *, default: int | None = None) -> int:
-    """Return ``value`` if ``low <= value <= high``; 0 becomes ``default`` where there is one."""
-    if value == 0 and default is not None:
-        return default
+def check_range(value: int, field: str, low: int, high: int) -> int:
+    """Return ``value`` if ``low <= value <= high``; raises InvalidInput."""
     if not low <= value <= high:
         allowed = f"{low} to {high}"
         raise InvalidInput(f"{field} is {value}; allowed is {allowed}.", field=field, allowed=allowed)

@@ -12,7 +12,7 @@ from typing import Final
 
 from miclip.atlas import AtlasManifest, activate_atlas, active_atlas_id
 from miclip.settings import settings
-from services.state.policy_store import connect, reachable
+from services.state.connection import connect, reachable
 
 _ACTIVE: Final = "{miclip}:atlases:active"
 

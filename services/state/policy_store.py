@@ -7,19 +7,15 @@ entry and its audit entry appear together or not at all.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis.asyncio as aioredis
 from pydantic import BaseModel, ConfigDict
-from redis import exceptions as redis_errors
 
-from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
+from miclip.errors import AlreadyExists, Conflict, NotFound, Overloaded
 from miclip.steering.policy import Policy
-from services.metrics import series
+from services.state.connection import connect, reachable, script
 from services.state.keys import KeyRecord
 
 # one hash tag, so that all keys share a slot of a Redis cluster
@@ -32,25 +28,6 @@ _AUDIT: Final = "{miclip}:audit"
 _CHANGES_KEPT: Final = 10_000
 _AUDIT_KEPT: Final = 1_000_000
 _KEYS_PER_NAME: Final = 2
-_CONNECTIONS: Final = 32
-
-# KEYS: hash, changes, audit.  ARGV: id, new value ('' deletes), expectation ('' = must not exist, '*' = any,
-# '=ETAG' = this one), most entries of the hash, audit entry.
-_WRITE = """
-local now = redis.call('HGET', KEYS[1], ARGV[1])
-if ARGV[3] == '' then
-  if now then return 'exists' end
-  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then return 'full' end
-else
-  if not now then return 'missing' end
-  if ARGV[3] ~= '*' and '=' .. cjson.decode(now)['etag'] ~= ARGV[3] then return 'conflict' end
-end
-if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-local model = cjson.decode(ARGV[2] == '' and now or ARGV[2])['model']
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', %d, '*', 'id', ARGV[1], 'model', model)
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', %d, '*', 'entry', ARGV[5])
-return 'ok'
-""" % (_CHANGES_KEPT, _AUDIT_KEPT)
 
 
 class StoredPolicy(Policy):
@@ -104,16 +81,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._redis: Any = connect(url)  # redis-py types a client for every reply it might give
-        self._write_script = self._redis.register_script(_WRITE)
+        self._write_script = script(self._redis, "write_policy")
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
-
-    async def ping(self) -> None:
-        """Return if Redis answers."""
-        async with reachable():
-            await self._redis.ping()
 
     # keys
 
@@ -186,7 +158,8 @@ class Store:
     ) -> str:
         async with reachable():
             outcome = await self._write_script(
-                keys=[_POLICIES, _CHANGES, _AUDIT], args=[policy_id, value, expectation, limit, json.dumps(audit)]
+                keys=[_POLICIES, _CHANGES, _AUDIT],
+                args=[policy_id, value, expectation, limit, json.dumps(audit), _CHANGES_KEPT, _AUDIT_KEPT],
             )
         return str(outcome.decode())
 
@@ -253,66 +226,3 @@ def _settle(policy_id: str, outcome: str) -> None:
 
 def _no_policy(policy_id: str) -> NotFound:
     return NotFound(f"name: there is no policies/{policy_id}; ListPolicies shows what there is.", field="name")
-
-
-class _TimedRedis(aioredis.Redis):
-    """Times commands; those that wait for news are left out."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        name = str(args[0]).lower().replace(" ", "_")
-        if name == "xread":
-            return await super().execute_command(*args, **options)
-        with _timed(name):
-            return await super().execute_command(*args, **options)
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _TimedPipeline:
-        return _TimedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
-class _TimedPipeline(aioredis.client.Pipeline):
-    """Times the commands of a pipeline as one."""
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        with _timed("pipeline"):
-            return await super().execute(raise_on_error)
-
-
-@contextmanager
-def _timed(command: str) -> Iterator[None]:
-    started, errors = time.perf_counter(), series.REDIS_ERRORS.labels(command)  # 0 until one fails
-    try:
-        yield
-    except redis_errors.NoScriptError:
-        raise  # a server that has not seen a script yet; redis-py sends it, and asks again
-    except Exception:
-        errors.inc()
-        raise
-    series.REDIS_SECONDS.labels(command).observe(time.perf_counter() - started)
-
-
-def connect(url: str, *, silence_s: float = 10) -> Any:
-    """A client that gives up on a server silent for so long; redis-py's own types mix its two kinds of client.
-
-    A rush of calls waits for its connections: redis-py's other pool calls the server unreachable beyond a hundred.
-    """
-    pool = aioredis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=silence_s,
-        socket_connect_timeout=2,
-        socket_timeout=silence_s,
-        health_check_interval=30,
-    )
-    return _TimedRedis.from_pool(pool)
-
-
-@asynccontextmanager
-async def reachable() -> AsyncIterator[None]:
-    """Turn what redis-py raises when the server is away into NotReady."""
-    try:
-        yield
-    except redis_errors.TimeoutError as error:  # a server that was held up does later what it was asked
-        text = "The state store does not answer; a change may have been made or not. Look, and try again."
-        raise NotReady(text) from error
-    except (redis_errors.ConnectionError, redis_errors.BusyLoadingError, OSError) as error:
-        raise NotReady("The state store cannot be reached; nothing was changed. Try again.") from error

@@ -14,9 +14,9 @@ import miclip.demo
 from miclip import errors
 from miclip.client import APPLICATIONS, AsyncMiclipClient, MiclipClient, make_policy
 from miclip.steering.edits import Edit, Op
+from tests.names import RESNET as MODEL
 
 IMAGE = Path(miclip.demo.__file__).parent / "assets/images/twemoji/airplane.webp"
-MODEL = "emoji-resnet"
 
 
 @pytest.fixture(scope="module")

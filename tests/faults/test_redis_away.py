@@ -9,9 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from miclip.client import MiclipClient
 from miclip.images import decode_image
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
 from services.node.redis import EmbeddedRedis
+from tests.names import RESNET_NAME as MODEL
+from tests.names import VIT as BROKEN
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-MODEL = "models/emoji-resnet"
-BROKEN = "emoji-vit"
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +103,7 @@ def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
     steering = attach(target, policy="kept", client=own_client)  # follows, in this process
     steered = target.forward(inputs).logits
     os.kill(_redis_pid(own_server), signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while not own_wire.call("activation/Predict", predict(dog)).steering.stale:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: own_wire.call("activation/Predict", predict(dog)).steering.stale, 20)
     answer = own_wire.call("activation/Predict", predict(dog))
     assert answer.steering.outcome == activation_pb2.STEERING_OUTCOME_APPLIED
     assert answer.steering.policy_version == 1
@@ -134,24 +130,17 @@ def test_without_redis_the_last_policies_stay_in_force_and_writes_are_refused(
     errors = re.findall(r"^miclip_redis_errors_total{[^}]*} (\S+)$", exposed, re.MULTILINE)
     assert sum(map(float, errors)) > 0
 
-    until(lambda: steering.stale)
+    wait_until(lambda: steering.stale, 20)
     assert torch.equal(target.forward(inputs).logits, steered)
     assert (steering.applied[0].outcome, steering.applied[0].stale) == ("applied", True)
     with EmbeddedRedis(own_server.temp_dir, own_server.state_dir / "redis"):
-        until(lambda: not steering.stale)
-        until(lambda: not own_wire.call("activation/Predict", predict(dog)).steering.stale)
+        wait_until(lambda: not steering.stale, 20)
+        wait_until(lambda: not own_wire.call("activation/Predict", predict(dog)).steering.stale, 20)
         assert torch.equal(target.forward(inputs).logits, steered)
         own_wire.call("steering/DeletePolicy", steering_pb2.DeletePolicyRequest(name="policies/kept"))
-        until(lambda: not steering.policies)
+        wait_until(lambda: not steering.policies, 20)
         assert not torch.equal(target.forward(inputs).logits, steered)
         steering.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
 
 
 def _redis_pid(server: Any) -> int:

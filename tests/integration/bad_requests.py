@@ -13,8 +13,8 @@ import pytest
 
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as steering
+from tests.names import RESNET_NAME as MODEL
 
-MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 UNIT = f"{LAYER}/units/0"
 MEGABYTE = "a" * 2**20

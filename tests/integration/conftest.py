@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
+from tests.names import RESNET_NAME as MODEL
 from tools.monitoring.prometheus import Prometheus, running
 from tools.monitoring.read import RULES
 
@@ -54,7 +55,6 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-MODEL = "models/emoji-resnet"
 REQUEST_ID = "metrics-test-4711"
 CONCEPT = "an otter on roller skates"
 

@@ -13,8 +13,7 @@ from miclip.atlas import Atlas, packaged_root
 from miclip.names import UnitName
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
-
-MODEL = "models/emoji-resnet"
+from tests.names import RESNET_NAME as MODEL
 
 
 def embed(wire: Any, *texts: str) -> Any:

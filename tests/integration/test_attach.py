@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from miclip.images import decode_image
 from miclip.models.target import TargetModel
 from miclip.settings import settings
 from miclip.steering.edits import Edit, Op
+from tests.names import RESNET as MODEL
+from tests.names import VIT
+from tests.waiting import wait_until
 
-MODEL, VIT = "emoji-resnet", "emoji-vit"
 FEATURES = "layer4/dictionaries/topk-512"
 EDITS = {
     "neurons": [Edit("layer3", 5, Op.ADD, 0.5), *(Edit("layer4", unit, Op.SCALE, 0.0) for unit in range(80))],
@@ -140,18 +141,18 @@ def test_what_happens_at_the_server_takes_effect_here_within_seconds(
 
         assert met(0, "not_found")
         made = client.create_policy(name.removeprefix("policies/"), make_policy(model=MODEL, edits=EDITS["neurons"]))
-        soon(lambda: met(1, "applied"))
+        wait_until(lambda: met(1, "applied"), SOON_S)
         made.ttl_seconds = 3600
         client.update_policy(made)
-        soon(lambda: met(2, "applied"))
+        wait_until(lambda: met(2, "applied"), SOON_S)
         try:
             client.stop_steering("a test", model=MODEL)
-            soon(lambda: met(2, "stopped"))
+            wait_until(lambda: met(2, "stopped"), SOON_S)
         finally:
             client.resume_steering("a test", model=MODEL)
-        soon(lambda: met(2, "applied"))
+        wait_until(lambda: met(2, "applied"), SOON_S)
         client.delete_policy(name)
-        soon(lambda: met(0, "not_found"))
+        wait_until(lambda: met(0, "not_found"), SOON_S)
         assert not steering.stale
         assert steering.age_s < 5
 
@@ -167,8 +168,8 @@ def test_two_attached_models_are_two_watchers_and_then_none(server: Any, client:
         return int(sum(float(line.split()[-1]) for line in lines if line.startswith("miclip_policy_watchers{")))
 
     with attach(first, client=client), attach(second, client=client):
-        soon(lambda: streams() == 2)
-    soon(lambda: streams() == 0)
+        wait_until(lambda: streams() == 2, SOON_S)
+    wait_until(lambda: streams() == 0, SOON_S)
 
 
 def test_the_documents_example_prints_what_the_document_says(
@@ -187,10 +188,3 @@ def test_the_documents_example_prints_what_the_document_says(
     finally:
         settings.cache_clear()
     assert capsys.readouterr().out == printed
-
-
-def soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)

@@ -13,6 +13,7 @@ import pytest
 
 from miclip.errors import AlreadyExists
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2, steering_pb2
+from tests.waiting import wait_until
 
 ALIGN = {"CreateAlignment", "CancelAlignment", "ActivateAtlas", "CreateVocabulary", "DeleteVocabulary"}
 STEER = {"CreatePolicy", "UpdatePolicy", "DeletePolicy", "PreviewPolicy", "StopSteering", "ResumeSteering"}
@@ -165,12 +166,3 @@ def _answers(wire: Any, request: Any) -> bool:
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
         return False
     return True
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)

@@ -21,6 +21,7 @@ import yaml
 from miclip.client import MiclipClient
 from miclip.errors import GoingAway
 from miclip.v1 import activation_pb2
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVE_CONFIG = ROOT / "k8s" / "overlays" / "prod" / "serve-config.yaml"
@@ -79,13 +80,6 @@ class Load:
             thread.join()
 
 
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.25)
-
-
 def replicas(server: Any) -> int:
     """Replicas of the activation service that run."""
     with urllib.request.urlopen(f"http://{server.metrics_endpoint}/metrics", timeout=30) as response:
@@ -111,13 +105,13 @@ def test_the_activation_service_grows_under_load_and_shrinks_again_with_no_faile
 
     assert replicas(own_server) == 1
     with Load(connect, 8, dog) as heavy:
-        until(lambda: replicas(own_server) == 2, 120)
+        wait_until(lambda: replicas(own_server) == 2, 120)
         seen = heavy.answered
-        until(lambda: heavy.answered > seen + 100, 60)  # both answer
+        wait_until(lambda: heavy.answered > seen + 100, 60)  # both answer
     with Load(connect, 1, dog) as light:
-        until(lambda: replicas(own_server) == 1, 120)
+        wait_until(lambda: replicas(own_server) == 1, 120)
         seen = light.answered
-        until(lambda: light.answered > seen + 20, 60)
+        wait_until(lambda: light.answered > seen + 20, 60)
     assert heavy.failures + light.failures == []
 
 

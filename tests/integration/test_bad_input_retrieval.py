@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from miclip.v1 import retrieval_pb2 as pb
+from tests.names import RESNET_NAME as MODEL
 
-MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 UNIT = f"{LAYER}/units/0"
 LONG = "x" * 1_000_000

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.settings import settings
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_a_key_has_the_scopes_it_was_made_with_until_it_is_deleted(monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setenv("MICLIP_API_KEY", made["key"])
         settings.cache_clear()
-        assert _within_seconds(lambda: run("localize", "dog").exit_code == 0)
+        wait_until(lambda: run("localize", "dog").exit_code == 0)
         refused = run("steer", "create", "cli-not-allowed", "layer4:1*2")
         assert (refused.exit_code, made["key"] in refused.stderr) == (1, False)
         assert "steer" in refused.stderr
@@ -166,11 +167,11 @@ def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
     arguments = ("predict", str(example_image()), "--steer", "layer4:12*0")
     try:
         assert [stop["reason"] for stop in value_of("steer", "stop", "a drill")] == ["a drill"]
-        assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "stopped")
+        wait_until(lambda: value_of(*arguments)["applied"]["outcome"] == "stopped")
         assert "not applied: stopped" in " ".join(run(*arguments).stdout.split())
     finally:
         assert value_of("steer", "resume", "the drill is over") == []
-    assert _within_seconds(lambda: value_of(*arguments)["applied"]["outcome"] == "applied")
+    wait_until(lambda: value_of(*arguments)["applied"]["outcome"] == "applied")
 
 
 @contextmanager
@@ -237,14 +238,3 @@ def test_in_a_pipe_json_is_all_that_stands_on_standard_output() -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [answer["concept"] for answer in json.loads(ended.stdout)] == ["dog"]
     assert ended.stderr == ""
-
-
-def _within_seconds(holds: Any, seconds: float = 10.0) -> bool:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True

@@ -21,8 +21,8 @@ from miclip.settings import settings
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
+from tests.names import RESNET_NAME as MODEL
 
-MODEL = "models/emoji-resnet"
 BASE = f"{MODEL}/layers/layer4"
 NAME = "layer4/dictionaries/topk-512"
 LAYER = f"{MODEL}/layers/{NAME}"

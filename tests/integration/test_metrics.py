@@ -9,7 +9,6 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from miclip.v1 import activation_pb2
 from services.metrics.series import LABELS, SERIES, Series
+from tests.names import RESNET_NAME as MODEL
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.metrics, pytest.mark.slow]
 
-MODEL = "models/emoji-resnet"
 REQUEST_ID = "metrics-test-4711"
 CONCEPT = "an otter on roller skates"
 GPU_ONLY = {"miclip_gpu_memory_bytes"}
@@ -66,8 +66,13 @@ def test_each_series_has_its_labels_and_no_other(worked: Any) -> None:
 def test_counters_count_what_was_done(worked: Any, wire: Any, load: Callable[[Any], None]) -> None:
     before = samples(scrape(worked))
     load(wire)
-    time.sleep(2.5)  # the policies reach the replica, the jobs are counted
-    after = samples(scrape(worked))
+    late = (("miclip_policy_propagation_seconds_count", {}), ("miclip_policy_changes_total", {"action": "delete"}))
+
+    def arrived() -> Any:
+        now = samples(scrape(worked))
+        return now if all(total(now, name, **labels) > total(before, name, **labels) for name, labels in late) else None
+
+    after = wait_until(arrived)
 
     def rise(name: str, **labels: str) -> float:
         return total(after, name, **labels) - total(before, name, **labels)
@@ -135,21 +140,18 @@ def test_no_label_holds_anything_of_a_request(worked: Any) -> None:
     assert len(text.splitlines()) < 3000
 
 
-def wait_until(condition: Callable[[], Any], log: Path, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.5)
-
-
 def test_prometheus_answers_a_query_for_every_series(
     worked: Any, prometheus: Any, wire: Any, load: Callable[[Any], None]
 ) -> None:
     query, log = prometheus.query, worked.state_dir / "logs" / "server.log"
-    wait_until(lambda: query("count_over_time(miclip_replicas[1m]) >= 2"), log)
+
+    def until(asked: str) -> None:
+        wait_until(lambda: query(asked), 60, every_s=0.5, why=lambda: log.read_text()[-2000:])
+
+    until("count_over_time(miclip_replicas[1m]) >= 2")
     load(wire)
     moved = f"sum(rate({sample_name(SERIES[2])}[1m])) > 0"
-    wait_until(lambda: query(moved), log)
+    until(moved)
     names = set()
     for one in SERIES:
         if one.name in CONDITIONAL:

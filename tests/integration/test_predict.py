@@ -18,9 +18,10 @@ from miclip.images import decode_image
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
+from tests.names import RESNET, VIT
 
-MODELS = ("emoji-resnet", "emoji-vit")
-MIDDLE = {"emoji-resnet": "layer3", "emoji-vit": "blocks.2"}
+MODELS = (RESNET, VIT)
+MIDDLE = {RESNET: "layer3", VIT: "blocks.2"}
 
 
 def edit_list(model: str, edits: list[Edit]) -> resources_pb2.EditList:

@@ -11,8 +11,8 @@ import pytest
 from miclip.atlas import Atlas, packaged_root
 from miclip.v1 import aligner_pb2, resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
+from tests.names import RESNET_NAME as MODEL
 
-MODEL = "models/emoji-resnet"
 WORDS = ("dog", "cat", "fruit", "vehicle", "musical instrument", "red", "night sky", "house")
 METHODS = ("filter", "pattern", "causal")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +14,9 @@ from miclip.images import decode_image
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
+from tests.names import RESNET_NAME as MODEL
+from tests.waiting import wait_until
 
-MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 
 
@@ -102,7 +102,7 @@ def test_an_update_needs_the_current_etag(wire: Any, dog: bytes, new_id: str) ->
     refusal = wire.refusal("steering/DeletePolicy", pb.DeletePolicyRequest(name=first.name, etag=first.etag))
     assert refusal.code == "ABORTED"
     assert wire.call("steering/GetPolicy", pb.GetPolicyRequest(name=first.name)).policy == second
-    wait_for(lambda: predict(wire, dog, first.name).steering.policy_version == 2)
+    wait_until(lambda: predict(wire, dog, first.name).steering.policy_version == 2, 5)
 
 
 def test_a_deleted_policy_steers_nothing(wire: Any, dog: bytes, new_id: str) -> None:
@@ -110,7 +110,7 @@ def test_a_deleted_policy_steers_nothing(wire: Any, dog: bytes, new_id: str) -> 
     predict(wire, dog, policy.name)
     wire.call("steering/DeletePolicy", pb.DeletePolicyRequest(name=policy.name, etag=policy.etag))
     request = activation_pb2.PredictRequest(model=MODEL, images=[dog], policy=policy.name)
-    wait_for(lambda: _code(wire, "activation/Predict", request) == "NOT_FOUND")
+    wait_until(lambda: _code(wire, "activation/Predict", request) == "NOT_FOUND", 5)
     refusal = wire.refusal("activation/Predict", request)
     assert (refusal.code, refusal.fields) == ("NOT_FOUND", ("policy",))
     assert wire.refusal("steering/GetPolicy", pb.GetPolicyRequest(name=policy.name)).code == "NOT_FOUND"
@@ -126,7 +126,7 @@ def test_a_policy_ends_with_its_time_to_live(wire: Any, dog: bytes, new_id: str)
     policy = create(wire, new_id, ttl_seconds=2)
     predict(wire, dog, policy.name)
     request = activation_pb2.PredictRequest(model=MODEL, images=[dog], policy=policy.name)
-    wait_for(lambda: _code(wire, "activation/Predict", request) == "NOT_FOUND")
+    wait_until(lambda: _code(wire, "activation/Predict", request) == "NOT_FOUND", 5)
     assert "expired" in wire.refusal("activation/Predict", request).message
     create(wire, new_id)  # the id is free again
 
@@ -151,7 +151,7 @@ def test_the_kill_switch_stops_policies_and_inline_edits(wire: Any, dog: bytes, 
     for model in ("", MODEL):
         stops = wire.call("steering/StopSteering", pb.StopSteeringRequest(model=model, reason="a test")).stops
         assert [(stop.model, stop.reason) for stop in stops] == [(model, "a test")]
-        wait_for(lambda: _outcome(wire, dog, policy.name) == activation_pb2.STEERING_OUTCOME_STOPPED)
+        wait_until(lambda: _outcome(wire, dog, policy.name) == activation_pb2.STEERING_OUTCOME_STOPPED, 5)
         answer = predict(wire, dog, policy.name)
         assert (logits(answer.results[0].predictions) == logits(answer.results[0].baseline)).all()
         assert answer.steering.fingerprint == ""
@@ -160,7 +160,7 @@ def test_the_kill_switch_stops_policies_and_inline_edits(wire: Any, dog: bytes, 
         assert stopped.outcome == activation_pb2.STEERING_OUTCOME_STOPPED
         resumed = pb.ResumeSteeringRequest(model=model, reason="a test")
         assert not wire.call("steering/ResumeSteering", resumed).stops
-        wait_for(lambda: _outcome(wire, dog, policy.name) == activation_pb2.STEERING_OUTCOME_APPLIED)
+        wait_until(lambda: _outcome(wire, dog, policy.name) == activation_pb2.STEERING_OUTCOME_APPLIED, 5)
 
 
 def test_a_stop_of_one_model_leaves_the_other_alone(wire: Any, dog: bytes) -> None:
@@ -281,10 +281,3 @@ def _code(wire: Any, rpc: str, request: Any) -> str:
 
 def _outcome(wire: Any, image: bytes, policy: str) -> int:
     return int(predict(wire, image, policy).steering.outcome)
-
-
-def wait_for(condition: Any, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)

@@ -19,8 +19,9 @@ from miclip.client import MiclipClient
 from miclip.demo.assets import MODELS
 from miclip.settings import settings
 from miclip.v1 import activation_pb2, aligner_pb2
+from tests.names import RESNET, VIT
 
-MODELS_TRACED = ("emoji-resnet", "emoji-vit")
+MODELS_TRACED = (RESNET, VIT)
 CONCEPTS = ("dog", "cat", "something with wheels")
 
 

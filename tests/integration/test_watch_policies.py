@@ -13,8 +13,9 @@ import pytest
 from miclip.client import MiclipClient, make_policy
 from miclip.steering.edits import Edit, Op
 from miclip.v1 import steering_pb2 as pb
+from tests.names import RESNET as MODEL
+from tests.waiting import wait_until
 
-MODEL = "emoji-resnet"
 KINDS = {
     kind: name.removeprefix("POLICY_CHANGE_KIND_").lower()
     for name, kind in pb.PolicyChangeKind.items()  # type: ignore[attr-defined]
@@ -97,26 +98,19 @@ def test_a_client_that_goes_leaves_no_stream_behind(server: Any, client: MiclipC
     watches = [client.watch_policies() for _ in range(5)]
     for watch in watches:
         next(watch)
-    wait_for(lambda: open_streams(server) == 5)
+    wait_until(lambda: open_streams(server) == 5)
     watches.pop().close()
-    wait_for(lambda: open_streams(server) == 4)
+    wait_until(lambda: open_streams(server) == 4)
     with MiclipClient(endpoint=server.grpc_endpoint, api_key=server.read_key) as going:
         next(going.watch_policies())
-        wait_for(lambda: open_streams(server) == 5)
-    wait_for(lambda: open_streams(server) == 4)  # its connection was closed under the stream
+        wait_until(lambda: open_streams(server) == 5)
+    wait_until(lambda: open_streams(server) == 4)  # its connection was closed under the stream
     for watch in watches:
         watch.close()
-    wait_for(lambda: open_streams(server) == 0)
+    wait_until(lambda: open_streams(server) == 0)
 
 
 def open_streams(server: Any) -> float:
     with urllib.request.urlopen(f"http://{server.metrics_endpoint}/metrics", timeout=10) as response:
         lines = response.read().decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("miclip_policy_watchers{"))
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)

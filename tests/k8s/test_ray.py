@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -153,7 +155,7 @@ def test_redis_takes_its_configuration_and_refuses_who_has_no_password(prod: Any
     private = ["--port", "0", "--unixsocket", str(socket), "--daemonize", "no"]
     with subprocess.Popen([*command, *private], stdout=subprocess.DEVNULL) as server:
         try:
-            _wait_for(socket)
+            wait_until(socket.exists, 20)
             with redis.Redis(unix_socket_path=str(socket)) as stranger, pytest.raises(redis.AuthenticationError):
                 stranger.ping()
             with redis.Redis(unix_socket_path=str(socket), password="secret") as client:
@@ -169,15 +171,6 @@ def _room(client: Any, container: dict[str, Any]) -> float:
     """Memory of the pod over Redis's own limit; writing a new append-only file may need as much again."""
     limit = int(container["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30
     return limit / int(client.config_get("maxmemory")["maxmemory"])
-
-
-def _wait_for(path: Path) -> None:
-    import time
-
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline, "Redis did not start"
-        time.sleep(0.05)
 
 
 def test_the_runbooks_commands_make_and_end_a_key_in_the_heads_environment(prod: Any, tmp_path: Path) -> None:

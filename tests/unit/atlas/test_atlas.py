@@ -13,18 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from miclip import atlas as library
 from miclip.atlas import (
     LAYER_TENSORS,
     Atlas,
-    activate_atlas,
-    active_atlas_id,
-    compute_statistics,
-    find_atlas,
-    null_statistics,
     verify,
 )
-from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
+from miclip.errors import BadArtefact, NotAligned
+from miclip.files import publish_folder
 
 
 def rename_to_hash(path: Path) -> Path:
@@ -76,10 +71,22 @@ def test_writing_again_repairs_a_broken_copy(recipe: Any, path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("miclip.atlas.write._sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("miclip.files.sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         recipe().write(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_may_write_the_same_atlas(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(folder: Path, target: Path) -> None:
+        monkeypatch.setattr("miclip.atlas.write.publish_folder", publish_folder)
+        recipe().write(tmp_path)
+        publish_folder(folder, target)
+
+    monkeypatch.setattr("miclip.atlas.write.publish_folder", meanwhile)
+    atlas_id = recipe().write(tmp_path)
+    verify(tmp_path / atlas_id)
+    assert [entry.name for entry in tmp_path.iterdir()] == [atlas_id]
 
 
 def test_arrays_are_read_only_views_of_the_file(path: Path) -> None:
@@ -293,88 +300,3 @@ def test_a_wrong_atlas_is_not_written(recipe: Any, tmp_path: Path, change: Any, 
 def test_an_unknown_layer_names_those_there_are(path: Path) -> None:
     with pytest.raises(NotAligned, match="mid, logits"):
         verify_open(path).layer("layer9")
-
-
-def test_a_model_uses_the_atlas_activated_last(recipe: Any, data_dir: Path) -> None:
-    first, second = (recipe(seed=seed).write(library.atlas_root()) for seed in (0, 1))
-    with pytest.raises(NotAligned, match="miclip align --model toy"):
-        find_atlas("toy")
-    activate_atlas(first)
-    activate_atlas(second)
-    assert active_atlas_id("toy") == find_atlas("toy").atlas_id == second
-    assert {first, second} <= set(library.list_atlases())
-
-
-def test_a_broken_atlas_is_not_activated_and_the_old_one_stays(recipe: Any, data_dir: Path) -> None:
-    good, bad = (recipe(seed=seed).write(library.atlas_root()) for seed in (0, 1))
-    activate_atlas(good)
-    (library.atlas_root() / bad / "layer-001.safetensors").write_bytes(b"")
-    with pytest.raises(BadArtefact):
-        activate_atlas(bad)
-    assert find_atlas("toy").atlas_id == good
-    with pytest.raises(NotFound):
-        activate_atlas("0" * 64)
-    with pytest.raises(InvalidInput):
-        activate_atlas("../secret")
-
-
-def test_an_active_atlas_that_was_deleted_is_named(recipe: Any, data_dir: Path) -> None:
-    atlas_id = recipe().write(library.atlas_root())
-    activate_atlas(atlas_id)
-    shutil.rmtree(library.atlas_root() / atlas_id)
-    with pytest.raises(BadArtefact, match=f"{atlas_id[:12]} is missing"):
-        find_atlas("toy")
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"toy": "../x"}', '{"toy": 3}'])
-def test_a_damaged_list_of_active_atlases_is_refused_until_one_is_activated(
-    recipe: Any, data_dir: Path, text: str
-) -> None:
-    atlas_id = recipe().write(library.atlas_root())
-    (data_dir / "active.json").write_text(text)
-    with pytest.raises(BadArtefact, match="list of active atlases"):
-        find_atlas("toy")
-    activate_atlas(atlas_id)
-    assert find_atlas("toy").atlas_id == atlas_id
-
-
-def test_statistics_are_those_of_the_matrix() -> None:
-    rng = np.random.default_rng(0)
-    activations = np.maximum(rng.standard_normal((90, 300)), 0).astype(np.float16)
-    found = compute_statistics(activations)
-    exact = activations.astype(np.float64)
-    np.testing.assert_allclose(found["mean"], exact.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found["std"], exact.std(0), rtol=1e-6)
-    np.testing.assert_array_equal(found["maximum"], activations.max(0))
-    np.testing.assert_allclose(found["fraction_nonzero"], (exact > 0).mean(0), rtol=1e-6)
-    assert (found["histogram_counts"].sum(1) == 90).all()
-    np.testing.assert_array_equal(found["top_values"], -np.sort(-exact, axis=0)[:16].T)
-    picked = np.take_along_axis(exact, found["top_images"].T, axis=0).T
-    np.testing.assert_array_equal(picked, found["top_values"])
-
-
-def test_top_images_are_distinct_images() -> None:
-    rng = np.random.default_rng(1)
-    activations, images = rng.standard_normal((60, 5)), rng.permutation(np.arange(60) % 12)
-    found = compute_statistics(activations, images)
-    for unit in range(5):
-        rows = found["top_images"][unit]
-        assert (rows[12:] == -1).all() and (found["top_values"][unit, 12:] == 0).all()
-        assert sorted(images[rows[:12]]) == list(range(12))
-        best = [activations[images == image, unit].max() for image in images[rows[:12]]]
-        np.testing.assert_allclose(found["top_values"][unit, :12], best, rtol=1e-6)
-        assert (np.diff(best) <= 0).all()
-
-
-def test_the_null_is_the_distribution_of_random_directions() -> None:
-    rng = np.random.default_rng(2)
-    encoder, texts = rng.standard_normal((32, 20)), rng.standard_normal((9, 32)) + 1
-    found = null_statistics(encoder, texts, 2000, seed=3)
-    directions = rng.standard_normal((4000, 20)) @ encoder.T
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    centred = texts - texts.mean(0)
-    best = (directions @ (centred / np.linalg.norm(centred, axis=1, keepdims=True)).T).max(1)
-    np.testing.assert_allclose(found["null_quantiles"][10:91], np.percentile(best, np.arange(10, 91)), atol=0.02)
-    np.testing.assert_allclose([found["null_mean"], found["null_std"]], [best.mean(), best.std()], atol=0.01)
-    again = null_statistics(encoder, texts, 2000, seed=3)
-    np.testing.assert_array_equal(again["null_quantiles"], found["null_quantiles"])

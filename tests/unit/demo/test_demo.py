@@ -19,8 +19,9 @@ from miclip.demo.probe import demo_probe, held_out
 from miclip.demo.train_clip import PARAPHRASES, paraphrases
 from miclip.demo.train_target import top1
 from miclip.models.target import LOGITS, TargetModel
+from tests.names import RESNET, VIT
 
-TARGETS = ("emoji-resnet", "emoji-vit")
+TARGETS = (RESNET, VIT)
 
 
 @lru_cache

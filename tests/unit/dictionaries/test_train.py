@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from miclip.dictionaries.recipe import Architecture
 from miclip.dictionaries.train import geometric_median
 from miclip.errors import InvalidInput
 from miclip.models.sae import Activation, Normalisation, SparseAutoencoder
+from miclip.progress import Progress, Report
 
 D, TRUE = 24, 32
 
@@ -61,9 +61,9 @@ def test_a_stopped_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
 
     class Stop(Exception): ...
 
-    def stop(at: int) -> Callable[[int, int, float], None]:
-        def report(done: int, _total: int, _loss: float) -> None:
-            if done >= at:
+    def stop(at: int) -> Report:
+        def report(now: Progress) -> None:
+            if now.done >= at:
                 raise Stop
 
         return report
@@ -72,7 +72,7 @@ def test_a_stopped_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         train_sae(vectors, chosen, checkpoint=mark, report=stop(550))
     seen: list[int] = []
-    _, resumed = train_sae(vectors, chosen, checkpoint=mark, report=lambda done, _total, _loss: seen.append(done))
+    _, resumed = train_sae(vectors, chosen, checkpoint=mark, report=lambda now: seen.append(now.done))
     assert seen[0] == 550  # it began at 500
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor)

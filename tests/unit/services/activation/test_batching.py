@@ -15,6 +15,7 @@ from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
 from miclip.steering.edits import Edit, Op, compile_edits
 from services.activation.batching import Batcher, Row
+from tests.waiting import wait_until_async
 
 
 @pytest.fixture
@@ -84,10 +85,10 @@ async def test_rows_of_cancelled_requests_are_never_run(model: TargetModel, monk
 
     monkeypatch.setattr(Batcher, "_compute", slow)
     running = asyncio.create_task(batcher.run([Row(images(1)[0])]))
-    await asyncio.sleep(0.05)
+    await wait_until_async(lambda: seen)
     doomed = [asyncio.create_task(batcher.run([Row(images(1)[0])])) for _ in range(20)]
     last = asyncio.create_task(batcher.run([Row(images(1)[0])]))
-    await asyncio.sleep(0.05)
+    await wait_until_async(lambda: len(batcher._queue) == len(doomed) + 1)
     for task in doomed:
         task.cancel()
     await asyncio.sleep(0)

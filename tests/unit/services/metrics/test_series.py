@@ -154,12 +154,12 @@ def test_the_steps_of_an_alignment_are_timed_from_one_to_the_next() -> None:
     def count(step: str) -> float:
         return series.REGISTRY.get_sample_value("miclip_alignment_step_duration_seconds_count", {"step": step}) or 0
 
-    steps = ("loading", "activations", "encoder", "atlas")
+    steps = ("loading", "activations", "encoder", "labels", "atlas")
     before, clock = [count(step) for step in steps], StepClock()
-    for step in ("loading", "activations", "activations", "encoder", "encoder", ""):
+    for step in ("loading", "activations", "activations", "encoder", "encoder", "labels", "encoder", ""):
         clock.enter(step)
     rises = [count(step) - had for step, had in zip(steps, before, strict=True)]
-    assert rises == [1, 1, 1, 0]
+    assert rises == [1, 1, 2, 1, 0]
 
 
 def test_the_documentation_is_current() -> None:

@@ -17,8 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from miclip.errors import InvalidInput, NotReady, Overloaded, PermissionDenied
 from miclip.settings import Settings, settings
 from miclip.v1 import activation_pb2 as pb
-from miclip.v1 import aligner_pb2
-from services.rpc import Call, Servicer, check_range, check_text, page_of, rpc
+from services.rpc import Call, Servicer, rpc
 from services.rpc.auth import KeyRing
 from services.rpc.observe import JsonFormatter
 from services.rpc.register import Unreadable
@@ -308,57 +307,6 @@ async def test_without_a_store_and_keys_nobody_is_let_in() -> None:
 
     with pytest.raises(NotReady):
         await KeyRing(load).authenticate(Context().metadata, Scope.READ)
-
-
-@pytest.mark.parametrize(("value", "default", "expected"), [(1, None, 1), (9, None, 9), (0, 5, 5)])
-def test_values_in_range_pass(value: int, default: int | None, expected: int) -> None:
-    assert check_range(value, "n", 1, 9, default=default) == expected
-
-
-@pytest.mark.parametrize("value", [0, 10, -1, 2**32 - 1])
-def test_values_out_of_range_name_the_range(value: int) -> None:
-    with pytest.raises(InvalidInput, match=r"n is .*1 to 9") as caught:
-        check_range(value, "n", 1, 9)
-    assert (caught.value.field, caught.value.allowed) == ("n", "1 to 9")
-
-
-@pytest.mark.parametrize("text", ["", "   ", "x" * 11, "a\0b", "\x1b[31m"])
-def test_texts_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(InvalidInput):
-        check_text(text, "text", 10)
-
-
-def test_pages_cover_everything_once() -> None:
-    items, seen, token = list(range(25)), [], ""
-    while True:
-        page, token = page_of(items, pb.ListModelsRequest(page_size=10, page_token=token), 100)
-        seen.extend(page)
-        if not token:
-            break
-    assert seen == items
-
-
-def test_the_size_of_a_page_may_change_on_the_way() -> None:
-    _, token = page_of(range(9), pb.ListModelsRequest(page_size=2), 100)
-    page, token = page_of(range(9), pb.ListModelsRequest(page_size=100, page_token=token), 100)
-    assert (list(page), token) == (list(range(2, 9)), "")
-
-
-@pytest.mark.parametrize("token", ["x", "LTE", "OTk5", "é", "a" * 2**20, "MS41", "MTA=", "OjE="])
-def test_a_made_up_page_token_is_refused(token: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        page_of(list(range(50)), pb.ListModelsRequest(page_size=2, page_token=token), 100)
-    assert caught.value.field == "page_token"
-
-
-@pytest.mark.parametrize(
-    "other", [aligner_pb2.ListAtlasesRequest(model="models/b"), aligner_pb2.ListAlignmentsRequest()]
-)
-def test_a_page_token_of_another_list_is_refused(other: Any) -> None:
-    _, other.page_token = page_of(range(50), aligner_pb2.ListAtlasesRequest(model="models/a", page_size=2), 100)
-    with pytest.raises(InvalidInput) as caught:
-        page_of(range(50), other, 100)
-    assert caught.value.field == "page_token"
 
 
 async def test_a_message_that_cannot_be_read_is_the_clients_fault_and_answered_after_the_key() -> None:
