@@ -122,7 +122,7 @@ def measure(benches: Sequence[Bench], variant: Variant, seeds: int, clip: Clip, 
                 found.setdefault(bench.layer, []).append(bench.figures(atlas, variant))
     for layer, runs in found.items():
         labels = np.mean([run["labels"] for run in runs])
-        cells = [summarise([run[key] for run in runs])["weighted"] for key in runs[0] if key != "labels"]
+        cells = [summarise([run[key] for run in runs]).weighted.value for key in runs[0] if key != "labels"]
         print(f"{layer:9} {variant.name:34} {labels:7.1f} " + " ".join(f"{cell:+9.2f}" for cell in cells), flush=True)
 
 
@@ -135,9 +135,8 @@ def main() -> None:
     chosen = parser.parse_args()
     clip, images = load_clip(), held_out(VALIDATION_STYLE)
     for name in chosen.models:
-        middle, penultimate = LAYERS[name]
-        subject = Subject(load_target(name, "cpu"), penultimate, middle, images, images.labels)
-        benches = [Bench(subject, layer, clip, chosen.store) for layer in (middle, penultimate)]
+        subject = Subject(load_target(name, "cpu"), LAYERS[name], images, images.labels)
+        benches = [Bench(subject, layer, clip, chosen.store) for layer in subject.layers]
         print(f"\n{name}\n{'layer':9} {'changed':34} {'labels %':>7} {'×2 names':>9} {'×0 names':>9} "
               f"{'×2 synon.':>9} {'×0 synon.':>9}", flush=True)  # fmt: skip
         for variant in variants():

@@ -27,10 +27,11 @@ from miclip.cli.evaluate import DEMO
 from miclip.demo.concepts import VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, held_out
 from miclip.demo.queries import demo_queries
-from miclip.evaluation.aligned import aligned
-from miclip.evaluation.baselines import class_means
+from miclip.evaluation.methods import class_means
 from miclip.evaluation.queries import Query, class_names, coverage
-from miclip.evaluation.subject import Place, Subject
+from miclip.evaluation.result import Place
+from miclip.evaluation.run import align_seed
+from miclip.evaluation.subject import Subject
 from miclip.evaluation.unseen import without
 from miclip.models.target import LOGITS
 from miclip.retrieval.search import AtlasSearcher
@@ -49,7 +50,7 @@ class Bench:
 
     def __init__(self, name: str, store: Path) -> None:
         images = held_out(VALIDATION_STYLE)
-        self.subject = Subject(load_target(name), *DEMO[name], images, images.labels, demo_queries())
+        self.subject = Subject(load_target(name), DEMO[name], images, images.labels, demo_queries())
         self.places = [place for place in self.subject.places() if place.layer != LOGITS]
         self._store, self._clip = store, load_clip()
         self._carried = {place: self._carries(place) for place in self.places}
@@ -62,7 +63,7 @@ class Bench:
         texts = self._clip.embed_texts([query.text for query in queries])
         names = [place.name for place in self.places]
         with tempfile.TemporaryDirectory() as root:
-            atlas = aligned(model, self._clip, probe, names, 0, self._store, Path(root), lambda *_: None)
+            atlas = align_seed(model, self._clip, probe, names, 0, self._store, Path(root), lambda *_: None)
             searcher = AtlasSearcher(atlas)
             for place in self.places:
                 carried = coverage(queries, len(model.labels)) @ self._carried[place]

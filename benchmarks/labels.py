@@ -25,7 +25,9 @@ from miclip.atlas import Atlas
 from miclip.catalogue import load_clip, load_target
 from miclip.demo.concepts import HELD_OUT_STYLE, VALIDATION_STYLE
 from miclip.demo.probe import demo_probe, held_out
-from miclip.evaluation import baselines
+from miclip.evaluation.methods import class_means
+from miclip.evaluation.methods.clip_dissect import clip_dissect
+from miclip.evaluation.methods.semanticlens import semantic_lens
 from miclip.models.target import LOGITS
 from miclip.retrieval.results import Description
 from miclip.retrieval.search import AtlasSearcher
@@ -46,8 +48,8 @@ def labels(atlas: Atlas, layer: str) -> Iterator[tuple[str, Labels]]:
     everything = np.ones(data.entry.units, bool)
     texts, images = np.asarray(atlas.label_embeddings), np.asarray(atlas.image_embeddings, np.float32)
     activations = np.asarray(data.activations, np.float32)
-    yield "CLIP-Dissect", (baselines.clip_dissect(activations, images, texts).argmax(axis=0), everything)
-    yield "SemanticLens", (baselines.semantic_lens(activations, images, texts).argmax(axis=0), everything)
+    yield "CLIP-Dissect", (clip_dissect(activations, images, texts).argmax(axis=0), everything)
+    yield "SemanticLens", (semantic_lens(activations, images, texts).argmax(axis=0), everything)
     units = range(data.entry.units)
     for kind in ("filter", "pattern", "causal"):
         yield f"cosine of {kind}", _labels(searcher.describe(layer, units, searcher.labels, 1, kind))
@@ -86,7 +88,7 @@ def judges(name: str, layer: str, atlas: Atlas, store: Path) -> dict[str, NDArra
     if layer == LOGITS:
         return dict.fromkeys(JUDGES, np.arange(len(atlas.manifest.labels))[:, None])
     data, predicted = atlas.layer(layer), np.asarray(atlas.predicted, np.int64)
-    means = baselines.class_means(np.asarray(data.attributions, np.float32), predicted, len(atlas.manifest.labels))
+    means = class_means(np.asarray(data.attributions, np.float32), predicted, len(atlas.manifest.labels))
     found = {"probe": np.argsort(-means, axis=0, kind="stable")[:5].T}
     for judge, style in zip(JUDGES[1:], (VALIDATION_STYLE, HELD_OUT_STYLE), strict=True):
         found[judge] = driven_classes(

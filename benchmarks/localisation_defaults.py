@@ -27,9 +27,8 @@ from miclip.cli.evaluate import DEMO
 from miclip.demo.concepts import VALIDATION_STYLE
 from miclip.demo.probe import held_out
 from miclip.demo.queries import demo_queries
-from miclip.evaluation.baselines import class_means, ranking
 from miclip.evaluation.intervention import Change, Laboratory, intervene
-from miclip.evaluation.methods import dense
+from miclip.evaluation.methods import class_means, dense, ranking
 from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.summary import summarise
@@ -73,7 +72,7 @@ class Bench:
 
     def _weighted(self, units: np.ndarray, queries: tuple[Query, ...]) -> float:
         changes: dict[str, list[Change]] = intervene(self._laboratory, units, [q.classes for q in queries], TOP)
-        gain, loss = (summarise([changes[scale]])["weighted"] for scale in ("scale_2", "scale_0"))
+        gain, loss = (summarise([changes[scale]]).weighted.value for scale in ("scale_2", "scale_0"))
         return gain - loss
 
 
@@ -81,9 +80,9 @@ def benches(middle: bool) -> Iterator[tuple[str, Bench]]:
     """Give the demo models' penultimate layers, and the middle ones where ``middle``."""
     clip, views = load_clip(), held_out(VALIDATION_STYLE)
     for name, layers in DEMO.items():
-        subject = Subject(load_target(name), *layers, views, views.labels, demo_queries())
+        subject = Subject(load_target(name), layers, views, views.labels, demo_queries())
         images, searcher, usual = subject.preprocessed(), AtlasSearcher(find_atlas(name)), EvaluationSettings()
-        for layer, others in zip(layers, usual.other_classes, strict=True):
+        for layer, others in zip(reversed(layers), usual.other_classes, strict=True):
             if middle or layer == subject.penultimate:
                 laboratory = Laboratory(subject.model, layer, images, views.labels, usual.other_views, others)
                 yield f"{name} {layer}", Bench(searcher, subject, layer, laboratory, clip)

@@ -3,39 +3,41 @@
 A model is a key of the catalogue, never a path from a request. There are three sources; the first that knows an id
 wins:
 
-* the demo's models, which come with the package;
+* the models of the bundles (``miclip.bundles``), by default those that come with the package;
 * models imported into ``settings().data_dir / "models"`` (``Catalogue.import_model``);
 * the JSON file ``settings().catalogue``: ``{"models": {ID: {"source": "timm/resnet50", "weights": FILE, "labels":
   FILE, "layers": [PATH, …]}}}``. Weights are a safetensors file or ``"hub"``; labels and layers may be left out.
+  A relative FILE is in the folder of the catalogue file.
 
-Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the folder of the demo's models or in
+Dictionaries of a model lie in ``{model}.dictionaries/{id}/``, in the bundle's folder of models or in
 ``settings().data_dir / "models"`` whichever source the model has, and are loaded with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from miclip.bundles import Bundle, bundles
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
+from miclip.models.card import ModelCard, make_card, read_card, write_card
 from miclip.models.clip import Clip, build_clip, load_open_clip
-from miclip.models.dictionaries import DictionaryManifest, read_dictionaries
+from miclip.models.dictionaries import MANIFEST as DICTIONARY_MANIFEST
+from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, read_dictionaries
 from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
 from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
 from miclip.models.sae import SparseAutoencoder
 from miclip.models.target import TargetModel
 from miclip.names import check_id
 from miclip.settings import settings
-
-DEMO_MODELS = Path(__file__).parent / "demo" / "assets" / "models"
-"""The models that come with the package."""
-DEMO_CLIP = "emoji-clip"
-"""Id of the CLIP that comes with the package."""
 
 
 class Entry(BaseModel):
@@ -55,12 +57,18 @@ class Entry(BaseModel):
     labels: Path | None = None
     layers: tuple[str, ...] = ()
 
+    def within(self, folder: Path) -> Self:
+        """This entry with its files absolute: relative ones are in the catalogue file's folder."""
+        labels = folder / self.labels if self.labels else None
+        weights = self.weights if self.weights.startswith(HUB) else str(folder / self.weights)
+        return self.model_copy(update={"labels": labels, "weights": weights})
+
 
 class Catalogue:
     """The models that may be loaded.
 
     Args:
-        demo: Folder of the demo's models; the packaged one by default.
+        bundled: Bundles; those of ``settings().bundles`` by default.
         imported: Folder of imported models; under ``settings().data_dir`` by default.
         file: Catalogue file; ``settings().catalogue`` by default.
 
@@ -69,13 +77,17 @@ class Catalogue:
         InvalidInput: it holds an id that is no resource id.
     """
 
-    def __init__(self, demo: Path = DEMO_MODELS, imported: Path | None = None, file: Path | None = None) -> None:
+    def __init__(
+        self, bundled: Sequence[Bundle] | None = None, imported: Path | None = None, file: Path | None = None
+    ) -> None:
+        self._bundles = bundles() if bundled is None else tuple(bundled)
         self._imported = imported or settings().data_dir / "models"
-        self._folders = (demo, self._imported)
+        self._folders = (*(bundle.models for bundle in self._bundles), self._imported)
         self._entries = _read_entries(file or settings().catalogue)
+        self._cards: dict[str, ModelCard] = {}
 
     def model_ids(self) -> list[str]:
-        """Return the ids of all models: the demo's first, each source sorted."""
+        """Return the ids of all models: the bundles' first, each source sorted."""
         found = [path.stem for folder in self._folders for path in sorted(folder.glob("*.json")) if _is_target(path)]
         return list(dict.fromkeys([*found, *sorted(self._entries)]))
 
@@ -93,6 +105,34 @@ class Catalogue:
         self.check_known(model)
         return self._with_dictionaries(self._load(model, pick_device(device)))
 
+    def card(self, model: str) -> ModelCard:
+        """Return what is known of a model without loading it.
+
+        The card lies beside the imported models. One that is missing, or was made from other files, is made anew: that
+        loads the model once, into the memory of the CPU.
+
+        Raises:
+            NotFound: no such model.
+            BadArtefact: its files are missing, broken, or do not belong together.
+        """
+        self.check_known(model)
+        source = self._source_sha256(model)
+        kept = self._cards.get(model)
+        card = kept if kept and kept.source_sha256 == source else read_card(self._card_path(model), source)
+        if card is None:
+            return self.save_card(self.load_target(model, "cpu"))
+        self._cards[model] = card
+        return card
+
+    def save_card(self, target: TargetModel) -> ModelCard:
+        """Write down what a loaded model of this catalogue is; returns its card."""
+        card = make_card(target, self._source_sha256(target.name))
+        if card != self._cards.get(target.name):
+            self._cards[target.name] = card
+            with suppress(OSError):  # a data directory that is read-only; the card is kept in memory
+                write_card(self._card_path(target.name), card)
+        return card
+
     def check_known(self, model: str) -> None:
         """Raise NotFound, with the models that there are, unless ``model`` is one."""
         ids = self.model_ids()
@@ -102,21 +142,24 @@ class Catalogue:
             raise NotFound(f"There is no model {shown!r}; the models are {allowed}.", field="model", allowed=allowed)
 
     def dictionaries(self, model: str) -> list[tuple[DictionaryManifest, SparseAutoencoder]]:
-        """Return the dictionaries of a model: the packaged ones first, each by id; raises BadArtefact."""
+        """Return the dictionaries of a model: the bundles' first, each by id; raises BadArtefact."""
         return [pair for folder in self._folders for pair in read_dictionaries(folder, model)]
 
     def load_clip(self, device: str | None = None) -> Clip:
-        """Load the CLIP of the shared space: ``settings().clip``, or the demo's when that is empty.
+        """Load the CLIP of the shared space: ``settings().clip``, or the first bundle's when that is empty.
 
         Raises:
-            BadArtefact: the demo's files are missing or broken.
-            InvalidInput: ``settings().clip`` or its weights cannot be used.
+            BadArtefact: the bundle's files are missing or broken.
+            InvalidInput: ``settings().clip`` or its weights cannot be used; or it is empty, and no bundle has a CLIP.
         """
         where = pick_device(device)
         if settings().clip:
             return load_open_clip(settings().clip, settings().clip_weights, where)
-        spec = read_spec(self._folders[0], DEMO_CLIP, ClipSpec)
-        state = read_state(self._folders[0], DEMO_CLIP, spec)
+        bundle = next((bundle for bundle in self._bundles if bundle.manifest.clip), None)
+        if bundle is None:
+            raise InvalidInput("No bundle has a CLIP. Set MICLIP_CLIP and MICLIP_CLIP_WEIGHTS.", field="MICLIP_CLIP")
+        spec = read_spec(bundle.models, bundle.manifest.clip, ClipSpec)
+        state = read_state(bundle.models, bundle.manifest.clip, spec)
         return build_clip(spec.config, spec.preprocessing, state, text_sha256=spec.text_sha256, device=where)
 
     def import_model(
@@ -144,7 +187,25 @@ class Catalogue:
         spec, module = load_foreign(source, weights, labels=labels, layers=layers)
         target = as_target(model, spec, module)
         write_model(self._imported, model, spec, module.state_dict())
+        self.save_card(target)
         return target
+
+    def _card_path(self, model: str) -> Path:
+        return self._imported.parent / "cards" / f"{model}.json"
+
+    def _source_sha256(self, model: str) -> str:
+        """Hash what says which weights, labels, layers and dictionaries a model has; reads no weights."""
+        digest = hashlib.sha256()
+        specs = [folder / f"{model}.json" for folder in self._folders]
+        spec = next((path for path in specs if path.is_file()), None)
+        if spec is not None:
+            digest.update(spec.read_bytes())
+        elif model in self._entries:
+            digest.update(_entry_state(self._entries[model]).encode())
+        for folder in self._folders:
+            for path in sorted(dictionary_folder(folder, model).glob(f"*/{DICTIONARY_MANIFEST}")):
+                digest.update(path.parent.name.encode() + path.read_bytes())
+        return digest.hexdigest()
 
     def _load(self, model: str, device: str) -> TargetModel:
         for folder in self._folders:
@@ -216,7 +277,7 @@ def _read_entries(file: Path | None) -> dict[str, Entry]:
         return {}
     try:
         models = json.loads(file.read_bytes())["models"]
-        entries = {name: Entry.model_validate(entry) for name, entry in models.items()}
+        entries = {name: Entry.model_validate(entry).within(file.absolute().parent) for name, entry in models.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         text = (
             f'The catalogue file {file.name!r} is missing or not {{"models": {{ID: {{"source": …, "weights": …}}}}}}.'
@@ -225,6 +286,12 @@ def _read_entries(file: Path | None) -> dict[str, Entry]:
     for name in entries:
         check_id(name, field="models")
     return entries
+
+
+def _entry_state(entry: Entry) -> str:
+    files = [Path(entry.weights), *([entry.labels] if entry.labels else [])]
+    states = [file.stat() for file in files if file.is_file()]
+    return json.dumps([entry.model_dump(mode="json"), [(state.st_size, state.st_mtime_ns) for state in states]])
 
 
 def _is_target(path: Path) -> bool:

@@ -6,7 +6,7 @@ show a client: it says what was wrong, what is allowed and what to do, and never
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 DOMAIN = "miclip.dev"
 """``ErrorInfo.domain`` of every error."""
@@ -27,6 +27,10 @@ class MiclipError(Exception):
     def __init__(self, message: str, *, field: str = "", allowed: str = "") -> None:
         super().__init__(message)
         self.message, self.field, self.allowed = message, field, allowed
+
+    def copy(self) -> Self:
+        """Return the same error anew; one that is kept and raised again and again would gather tracebacks."""
+        return type(self)(self.message, field=self.field, allowed=self.allowed)
 
     def rename(self, field: str) -> None:
         """Blame the field of another request, in the text too where that begins with the field's name."""

@@ -25,6 +25,14 @@ class StageKind(StrEnum):
     PRETRAIN = "pretrain"
     FINE_TUNE = "fine-tune"
     DISTIL = "distil"
+    DESCRIPTIONS = "descriptions"
+    """Labels of units from an open vocabulary."""
+    INTERVENTIONS = "interventions"
+    """Scaling units and measuring what changes."""
+    COST = "cost"
+    """Timing a method."""
+    REPORT = "report"
+    """Drawing the pictures of a report."""
     OTHER = ""
     """Known by its text alone: see :meth:`Stage.named`."""
 
@@ -35,7 +43,7 @@ class Stage:
 
     Attributes:
         kind: What is being done.
-        layer: In which layer; empty for work that is of no one layer.
+        layer: In which layer, or with which vocabulary; empty for work that is of neither.
         subject: For what, where the same work is done for several: a model, a seed.
     """
 

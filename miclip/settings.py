@@ -25,10 +25,13 @@ class Settings(BaseSettings):
     """Atlases and activation stores made here."""
     redis_url: str = ""
     """Redis to use, ``redis://host:port/db`` or ``unix:///path``; empty starts an embedded server."""
+    bundles: tuple[Path, ...] = (Path(__file__).parent / "demo" / "assets",)
+    """Folders of bundles, as JSON: models, atlases, vocabularies and images to offer. See ``miclip.bundles``; the
+    default is the one that comes with the package."""
     catalogue: Path | None = None
-    """JSON file of further target models; the demo's are always there. See ``miclip.catalogue``."""
+    """JSON file of further target models, beside those of the bundles. See ``miclip.catalogue``."""
     clip: str = ""
-    """OpenCLIP model name of the shared space, for example ``ViT-B-16``; empty means the demo's CLIP."""
+    """OpenCLIP model name of the shared space, for example ``ViT-B-16``; empty means the first bundle's CLIP."""
     clip_weights: str = ""
     """Local weights file of ``clip``, or ``hub:TAG``."""
 
@@ -61,7 +64,7 @@ class Settings(BaseSettings):
 
     # Alignment jobs
     probe_sets: dict[str, Path] = Field(default_factory=dict)
-    """Directories of images by the name that requests give them, as JSON; ``demo`` is always there."""
+    """Directories of images by the name that requests give them, as JSON; the bundles' are there, too."""
     max_running_alignments: int = Field(default=1, ge=1)
     """Alignments that run at a time; more wait in order."""
     alignment_cpus: float = Field(default=1.0, ge=0)
@@ -118,6 +121,12 @@ class Settings(BaseSettings):
     """Longest time of a stream of WatchPolicies in seconds; clients then resume it, maybe at another replica."""
     watch_heartbeat_s: float = Field(default=5.0, ge=0.1)
     """Longest silence of a stream of WatchPolicies in seconds."""
+    max_loaded_models: int = Field(default=16, ge=0)
+    """Target models that an activation replica keeps loaded; the least recently used leaves for another. 0 is no
+    limit."""
+    model_bytes: int = Field(default=0, ge=0)
+    """Bytes on the device that the loaded target models of a replica may take together; 0 is no limit but the
+    device's memory. Inputs and activations of a batch come on top."""
     max_batch: int = Field(default=32, ge=1)
     """Images in one forward pass of the activation service."""
     batch_wait_s: float = Field(default=0.005, ge=0)

@@ -6,15 +6,15 @@ Usage: miclip evaluate --json > FILE; python tools/generate_evaluation_docs.py F
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from miclip.cli import evaluation_tables, output
+from miclip.evaluation.result import NAMES, Result, Target, Units, read_result
+from miclip.models.target import LOGITS
 
 ROOT = Path(__file__).parent.parent
 MARKERS = ("<!-- miclip evaluate -->", "<!-- end -->")
@@ -24,11 +24,11 @@ README_METHODS = ("random", "mean_activation", "clip_dissect", "semanticlens", "
 WIDTH = 160
 
 
-def printed(value: dict[str, Any], models: Collection[str] = (), sections: Collection[str] = ()) -> str:
+def printed(result: Result, models: Collection[str] = (), sections: Collection[str] = ()) -> str:
     """Return what the command prints of some models and sections (none means all), as a Markdown block."""
     screen, output.out = output.out, Console(file=io.StringIO(), width=WIDTH, highlight=False)
     try:
-        for name, target in value["targets"].items():
+        for name, target in result.targets.items():
             for section, shown in evaluation_tables.sections(name, target).items():
                 if (not models or name in models) and (not sections or section in sections):
                     output.show(*shown)
@@ -39,24 +39,23 @@ def printed(value: dict[str, Any], models: Collection[str] = (), sections: Colle
     return f"```text\n{lines.strip()}\n```"
 
 
-def penultimate(target: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
+def brief(target: Target, methods: Collection[str]) -> Target:
     """Return a target's figures with interventions on the last layer before the logits alone, found by ``methods``."""
-    *_, last = (layer for layer in target["layers"] if layer != "logits")
-    kept = {layer: {units: _part(figures, methods if layer == last else ()) for units, figures in found.items()
-                    if units in evaluation_tables.UNITS}
-            for layer, found in target["layers"].items()}  # fmt: skip
-    part = {**target, "layers": kept}
-    if trusted := (target.get("unseen") or {}).get("trusted_share"):
-        part["unseen"] = {**target["unseen"], "trusted_share": {last: trusted[last]}}
-    return part
+    last = next(place.layer for place in reversed(target.places) if place.layer != LOGITS)
+    unseen = target.unseen
+    if unseen:
+        hidden = tuple(place for place in unseen.places if place.layer == last)
+        unseen = unseen.model_copy(update={"places": hidden})
+    places = tuple(_brief(place, methods if place.layer == last else ()) for place in target.places)
+    return target.model_copy(update={"places": places, "unseen": unseen})
 
 
-def _part(figures: dict[str, Any], methods: Collection[str]) -> dict[str, Any]:
-    part = {"labels": figures["labels"], "agreement": {}}
-    if methods:
-        part["localization"] = {name: one for name, one in figures["localization"].items() if name in methods}
-        part |= {name: figures[name] for name in ("verdict", "evidence") if name in figures}
-    return part
+def _brief(place: Units, methods: Collection[str]) -> Units:
+    localizations = {}
+    for kind, localization in place.localizations.items() if methods else ():
+        chosen = {name: effects for name, effects in localization.methods.items() if name in methods}
+        localizations[kind] = localization.model_copy(update={"methods": chosen}) if kind == NAMES else localization
+    return place.model_copy(update={"agreement": {}, "localizations": localizations, "descriptions": {}})
 
 
 def replaced(text: str, block: str) -> str:
@@ -70,11 +69,11 @@ def replaced(text: str, block: str) -> str:
 
 def main() -> None:
     """Write both files."""
-    value = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    brief = {"targets": {README_MODEL: penultimate(value["targets"][README_MODEL], README_METHODS)}}
+    result = read_result(Path(sys.argv[1]))
+    short = result.model_copy(update={"targets": {README_MODEL: brief(result.targets[README_MODEL], README_METHODS)}})
     blocks = {
-        ROOT / "docs" / "evaluation.md": printed(value),
-        ROOT / "README.md": printed(brief, sections=README_SECTIONS),
+        ROOT / "docs" / "evaluation.md": printed(result),
+        ROOT / "README.md": printed(short, sections=README_SECTIONS),
     }
     for path, block in blocks.items():
         path.write_text(replaced(path.read_text(encoding="utf-8"), block), encoding="utf-8")

@@ -18,8 +18,9 @@ import yaml
 for _name in [name for name in os.environ if name.startswith("MICLIP_")]:
     del os.environ[_name]  # the files must not depend on who writes them
 
+from miclip.local_server import APPLICATIONS  # noqa: E402
 from miclip.settings import Settings  # noqa: E402
-from services.node.serve_config import APPLICATIONS, serve_config  # noqa: E402
+from services.node.serve_config import serve_config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = ROOT / "k8s" / "overlays"

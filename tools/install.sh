@@ -13,7 +13,7 @@ fi
 
 "${pip[@]}" "${index[@]}" torch torchvision   # first and apart: nothing later may replace it by another build
 "${pip[@]}" hatchling editables
-"${pip[@]}" --no-build-isolation --editable '.[dev,build]'
+"${pip[@]}" --no-build-isolation --editable '.[serve,dev,build]'
 
 if [ "${GPU:-0}" = 1 ]; then   # faiss-cpu and faiss-gpu are the same module: the last one installed is whole
     "$python" -m pip uninstall --yes faiss-cpu

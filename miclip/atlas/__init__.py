@@ -24,10 +24,10 @@ from miclip.atlas.store import (
     activate_atlas,
     active_atlas_id,
     atlas_root,
+    atlas_roots,
     find_atlas,
     list_atlases,
     locate_atlas,
-    packaged_root,
 )
 from miclip.atlas.write import write_atlas
 
@@ -48,6 +48,7 @@ __all__ = [
     "activate_atlas",
     "active_atlas_id",
     "atlas_root",
+    "atlas_roots",
     "centre_texts",
     "compute_statistics",
     "contrast",
@@ -58,7 +59,6 @@ __all__ = [
     "normalise",
     "null_contrast",
     "null_statistics",
-    "packaged_root",
     "read_manifest",
     "verify",
     "write_atlas",

@@ -6,11 +6,11 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 
 from miclip.atlas.manifest import AtlasManifest
 from miclip.atlas.read import Atlas, is_atlas_id, read_manifest, verify
+from miclip.bundles import bundles
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound
 from miclip.files import write_file
 from miclip.settings import settings
@@ -23,15 +23,15 @@ def atlas_root() -> Path:
     return settings().data_dir / "atlases"
 
 
-def packaged_root() -> Path:
-    """Directory of the atlases that ship with the package; read-only."""
-    return Path(str(resources.files("miclip"))) / "demo" / "assets" / "atlases"
+def atlas_roots() -> tuple[Path, ...]:
+    """Directories that atlases are looked for in: ``atlas_root()``, then those of the bundles, which are read-only."""
+    return (atlas_root(), *(bundle.atlases for bundle in bundles()))
 
 
 def list_atlases() -> dict[str, AtlasManifest]:
     """Return id → manifest of every atlas there is, own ones first; those with an unreadable manifest are left out."""
     found: dict[str, AtlasManifest] = {}
-    for root in (atlas_root(), packaged_root()):
+    for root in atlas_roots():
         for path in sorted(root.iterdir()) if root.is_dir() else ():
             if is_atlas_id(path.name) and path.name not in found:
                 try:
@@ -47,24 +47,24 @@ def locate_atlas(atlas_id: str) -> Path:
         raise InvalidInput(
             f"{atlas_id[:80]!r} is not an atlas id.", field="name", allowed="64 lower-case hexadecimal digits"
         )
-    for root in (atlas_root(), packaged_root()):
+    for root in atlas_roots():
         if (root / atlas_id).is_dir():
             return root / atlas_id
     raise NotFound(f"There is no atlas {atlas_id}. List the atlases to see those there are.", field="name")
 
 
 def active_atlas_id(model: str) -> str:
-    """Return the id of the atlas that ``model`` uses: the one activated last, else the packaged one.
+    """Return the id of the atlas that ``model`` uses: the one activated last, else a bundle's.
 
     Raises:
         NotAligned: the model has none.
     """
     if chosen := _read_active().get(model):
         return chosen
-    root = packaged_root()
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
-        if is_atlas_id(path.name) and read_manifest(path).model == model:
-            return path.name
+    for bundle in bundles():
+        for path in sorted(bundle.atlases.iterdir()) if bundle.atlases.is_dir() else ():
+            if is_atlas_id(path.name) and read_manifest(path).model == model:
+                return path.name
     raise NotAligned(
         f"Model {model[:80]!r} has no atlas yet. Align it first: miclip align --model {model[:80]}.", field="model"
     )

@@ -8,7 +8,7 @@ import weakref
 from torch import nn
 
 from miclip.attach._follow import Follower
-from miclip.attach._known import Known
+from miclip.attach._followed import FollowedPolicies
 from miclip.attach._steering import Steering, full_name
 from miclip.attach._subject import check_same, subject_of, weights_of
 from miclip.client import MiclipClient
@@ -73,9 +73,9 @@ def attach(
 
         if verify_weights:
             check_same(model, sha256, served)
-        known = Known(subject.layer_sizes)
-        follower = Follower(server, name, known, verify)
+        followed = FollowedPolicies(subject.layer_sizes)
+        follower = Follower(server, name, followed, verify)
         follower.start(timeout_s)
         _attached.add(module)
         opened.callback(_attached.discard, module)
-        return Steering(subject, known, follower, name, chosen, opened.pop_all())
+        return Steering(subject, followed, follower, name, chosen, opened.pop_all())

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from miclip.attach._known import Known
+from miclip.attach._followed import FollowedPolicies
 from miclip.client import MiclipClient, PolicyStream
 from miclip.client.connection import pause_s
 from miclip.client.watch import SILENCES
@@ -19,18 +19,25 @@ log = logging.getLogger("miclip.attach")
 
 
 class Follower:
-    """Keeps ``known`` up to date: a stream that breaks is opened again, soon at first, then every few seconds.
+    """Keeps ``followed`` up to date: a stream that breaks is opened again, soon at first, then every few seconds.
 
     Args:
         client: Calls the server.
         model: Id of the model.
-        known: Takes the messages in.
+        followed: Takes the messages in.
         verify: Called whenever the server was reached anew; raises BadArtefact where it serves another model.
     """
 
-    def __init__(self, client: MiclipClient, model: str, known: Known, verify: Callable[[], None]) -> None:
-        self._client, self._model, self._known, self._verify = client.with_options(attempts=1), model, known, verify
-        self._closed, self._settled = threading.Event(), threading.Event()
+    def __init__(
+        self, client: MiclipClient, model: str, followed: FollowedPolicies, verify: Callable[[], None]
+    ) -> None:
+        self._client, self._model, self._followed, self._verify = (
+            client.with_options(attempts=1),
+            model,
+            followed,
+            verify,
+        )
+        self._closed, self._answered = threading.Event(), threading.Event()
         self._stream: PolicyStream | None = None
         self._failures, self._silence_s, self._server_stale = 0, float("inf"), False
         self._heard = self._confirmed = time.monotonic()
@@ -48,8 +55,8 @@ class Follower:
             MiclipError: it refuses.
         """
         self._thread.start()
-        self._settled.wait(timeout_s)
-        if not self._known.whole:
+        self._answered.wait(timeout_s)
+        if not self._followed.whole:
             self.close()
             raise self._error
 
@@ -80,9 +87,9 @@ class Follower:
                 return
             try:
                 for message in stream:
-                    self._known.take(message)
+                    self._followed.take(message)
                     token = stream.resume_token
-                    self._heed(message.stale, message.heartbeat_seconds)
+                    self._note_message(message.stale, message.heartbeat_seconds)
                 pause = 0.0
             except MiclipError as error:
                 pause = self._lost(error)
@@ -93,13 +100,13 @@ class Follower:
                 stream.close()
             self._closed.wait(pause)
 
-    def _heed(self, stale: bool, heartbeat_s: float) -> None:
-        """Note that the server spoke."""
+    def _note_message(self, stale: bool, heartbeat_s: float) -> None:
+        """Note that a message came."""
         self._verified = self._verified and not self._failures
         self._heard, self._silence_s = time.monotonic(), heartbeat_s * SILENCES
         self._failures, self._server_stale = 0, stale
-        if self._known.whole:
-            self._settled.set()
+        if self._followed.whole:
+            self._answered.set()
         if not self._verified:
             self._verify_again()
         if stale:
@@ -126,10 +133,10 @@ class Follower:
         if self._closed.is_set():
             return 0.0
         self._failures, self._error = self._failures + 1, error
-        if self._failures > 1 and self._known.whole:
+        if self._failures > 1 and self._followed.whole:
             self._warn(error.message)
         if not isinstance(error, NotReady):
-            self._settled.set()
+            self._answered.set()
         return error.retry_after if isinstance(error, Overloaded) else pause_s(self._failures)
 
     def _warn(self, why: str) -> None:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from miclip.attach._follow import Follower
-from miclip.attach._known import Known, State
+from miclip.attach._followed import FollowedPolicies, State
 from miclip.attach._subject import Subject
 from miclip.client import AppliedSteering
-from miclip.errors import InvalidInput, MiclipError
+from miclip.errors import InvalidInput
 from miclip.models.layers import LOGITS
 from miclip.names import parse_id
-from miclip.steering.edits import Edit, EditBatch, compile_edits
+from miclip.steering.decision import NOT_STEERED, Decision, Outcome, SteeredRequest, decide, is_stopped
+from miclip.steering.edits import CompiledEdits, EditBatch, assemble
 from miclip.steering.policy import Policy
 
 _DETACH_S = 30.0
@@ -31,8 +32,6 @@ log = logging.getLogger("miclip.attach")
 
 Names = str | Sequence[str | None] | None
 """One policy for all rows of a batch, one for each, or none."""
-
-_Settled = tuple[tuple[Edit, ...], AppliedSteering]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Steering:
 
     Args:
         subject: The model.
-        known: What the server said.
+        followed: What the server said.
         follower: Keeps it up to date.
         model: Id of the served model.
         policy: Full name of the policy for all rows where ``using`` says nothing else; None for none.
@@ -64,9 +63,15 @@ class Steering:
     """
 
     def __init__(
-        self, subject: Subject, known: Known, follower: Follower, model: str, policy: str | None, opened: ExitStack
+        self,
+        subject: Subject,
+        followed: FollowedPolicies,
+        follower: Follower,
+        model: str,
+        policy: str | None,
+        opened: ExitStack,
     ) -> None:
-        self._subject, self._known, self._follower, self._model = subject, known, follower, model
+        self._subject, self._followed, self._follower, self._model = subject, followed, follower, model
         self._default, self._choice = Choice(policy), ContextVar[Choice | None]("miclip_choice", default=None)
         self._opened, self._missing = opened, set[str]()
         self._local, self._running, self._idle = threading.local(), set[int](), threading.Condition()
@@ -120,13 +125,13 @@ class Steering:
     @property
     def policies(self) -> Mapping[str, Policy]:
         """The policies known now, by name, expired ones left out."""
-        now = self._known.now()
-        return {name: rule.policy for name, rule in self._known.state.rules.items() if not rule.policy.expired(now)}
+        now = self._followed.now()
+        return {name: one.policy for name, one in self._followed.state.policies.items() if not one.policy.expired(now)}
 
     @property
     def stopped(self) -> bool:
         """Whether the kill switch stops this model, or all."""
-        return _stopped(self._known.state, self._model)
+        return is_stopped(self._followed.state.stops, self._model)
 
     @property
     def stale(self) -> bool:
@@ -159,7 +164,7 @@ class Steering:
             self._running.add(threading.get_ident())
         edits, self._local.applied = self._plan(_rows(inputs, named))
         if any(edits):
-            self._local.running = Pass(len(edits), compile_edits(edits, self._subject.layer_sizes))
+            self._local.running = Pass(len(edits), assemble(edits, self._subject.layer_sizes))
 
     def _end(self, _module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
         """After the pass, also one that failed (``output`` is None then)."""
@@ -172,43 +177,29 @@ class Steering:
             return None
         return self._subject.edited(LOGITS, output, running.edits, running.rows)
 
-    def _plan(self, rows: int) -> tuple[list[tuple[Edit, ...]], tuple[AppliedSteering, ...]]:
+    def _plan(self, rows: int) -> tuple[list[CompiledEdits], tuple[AppliedSteering, ...]]:
         """Edits of each row, and what to say about them, from one state of the policies."""
-        choice, state, stale = self._choice.get() or self._default, self._known.state, self.stale
+        choice, state, stale = self._choice.get() or self._default, self._followed.state, self.stale
         policies = _per_row(choice.policies, rows, "policies")
         ids = _per_row(choice.request_ids or uuid.uuid4().hex, rows, "request_ids")
-        settled: dict[tuple[str | None, str | None], _Settled] = {}
-        for pair in zip(policies, ids, strict=True):
-            if pair not in settled:
-                settled[pair] = self._settle(pair[0], pair[1] or "", state, stale)
-        found = [settled[pair] for pair in zip(policies, ids, strict=True)]
-        return [edits for edits, _ in found], tuple(applied for _, applied in found)
+        pairs = [*zip(policies, ids, strict=True)]
+        decisions = {
+            (name, request_id): self._decide(name, SteeredRequest(self._model, request_id or "", stale), state)
+            for name, request_id in dict.fromkeys(pairs)
+        }
+        return [decisions[pair].edits for pair in pairs], tuple(_applied(pair[0], decisions[pair]) for pair in pairs)
 
-    def _settle(self, name: str | None, request_id: str, state: State, stale: bool) -> _Settled:
-        """What a request gets, in the order in which the activation service asks."""
+    def _decide(self, name: str | None, request: SteeredRequest, state: State) -> Decision:
+        """What a row gets, by the rules of the activation service."""
         if name is None:
-            return (), AppliedSteering("none", "", 0, "", False)
-        rule = state.rules.get(name)
-        if rule is None:
+            return NOT_STEERED
+        decision = decide(state.policies.get(name), state.stops, request, self._followed.now())
+        if decision.outcome is Outcome.NOT_FOUND:
             self._note_missing(name)
-            return (), AppliedSteering("not_found", name, 0, "", stale)
-        policy, fingerprint = rule.policy, ""
-        if policy.expired(self._known.now()):
-            outcome = "expired"
-        elif not policy.applies_to(request_id):
-            outcome = "not_in_share"
-        elif _stopped(state, self._model):
-            outcome = "stopped"
-        else:
-            self._check(rule.problem)
-            fingerprint = rule.fingerprint
-            outcome = "applied" if fingerprint else "none"
-        return policy.edits if fingerprint else (), AppliedSteering(outcome, name, policy.version, fingerprint, stale)
-
-    def _check(self, problem: MiclipError | None) -> None:
-        error = self._follower.mismatch or problem
-        if error is not None:
-            raise type(error)(error.message, field=error.field)  # a new one: tracebacks of one pile up
+        error = self._follower.mismatch or decision.problem
+        if error is not None and decision.outcome in (Outcome.APPLIED, Outcome.NONE, Outcome.UNFIT):
+            raise error.copy()
+        return decision
 
     def _note_missing(self, name: str) -> None:
         if name not in self._missing:
@@ -216,8 +207,8 @@ class Steering:
             log.warning("there is no %s of models/%s: nothing is steered by it", name, self._model)
 
 
-def _stopped(state: State, model: str) -> bool:
-    return "" in state.stops or model in state.stops
+def _applied(name: str | None, decision: Decision) -> AppliedSteering:
+    return AppliedSteering(decision.outcome.value, name or "", decision.version, decision.fingerprint, decision.stale)
 
 
 def full_names(policies: Names) -> Names:

@@ -1,51 +1,77 @@
-"""The ``miclip`` program."""
+"""The ``miclip`` program: its commands, none of which is imported before it is called."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from miclip.cli import demo, key, output, picture, sae, steer
-from miclip.cli.align import align
-from miclip.cli.describe import describe
-from miclip.cli.evaluate import evaluate
-from miclip.cli.localize import localize
-from miclip.cli.predict import predict
-from miclip.cli.report import report
-from miclip.cli.server import serve, status, stop
-from miclip.cli.tour import tour
-from miclip.cli.trace import trace
-from miclip.cli.versions import version
+import miclip
+from miclip.cli.lazy import Entry, LazyCommands
+
+_SERVER, _ASK, _MAKE = "The server", "Ask", "Make and measure"
+
+
+class Program(LazyCommands):
+    """The commands in the order of the help."""
+
+    entries = (
+        Entry("serve", "Start the four services and wait until all answer.", _SERVER, module="server"),
+        Entry("stop", "End the server of this machine; running requests are finished first.", _SERVER, module="server"),
+        Entry(
+            "status",
+            "Show the health of the services, the models with their atlases, and the policies.",
+            _SERVER,
+            module="server",
+        ),
+        Entry("key", "API keys of the server that runs here.", _SERVER, group=True),
+        Entry("tour", "Take a short tour of what miclip does, on the bundled model.", _ASK),
+        Entry(
+            "describe",
+            "Say what units mean: the concepts near them, ranked by what the unit does, "
+            "and how far to trust the first.",
+            _ASK,
+        ),
+        Entry("localize", "Find the units of concepts: which units carry what the text says.", _ASK),
+        Entry("predict", "Classify an image; with --steer, show the answer before and after side by side.", _ASK),
+        Entry(
+            "trace",
+            "Follow an image through the model: at which layer a wrong concept takes over from the right one.",
+            _ASK,
+        ),
+        Entry("steer", "Policies of the running server, and the kill switch.", _ASK, group=True),
+        Entry("picture", "Draw units: their images, their map, their layer (miclip\\[plot]).", _ASK, group=True),
+        Entry(
+            "align",
+            "Align a model: one pass over the images, then one linear encoder a layer, written as an atlas.",
+            _MAKE,
+        ),
+        Entry(
+            "evaluate", "Measure descriptions and interventions on a drawing style that nothing was trained on.", _MAKE
+        ),
+        Entry(
+            "report",
+            "Write the report of a saved evaluation: figures, verdicts in words, and pictures to judge labels by.",
+            _MAKE,
+        ),
+        Entry("sae", "Dictionaries: train sparse autoencoders, import and list them.", _MAKE, group=True),
+    )
+
 
 # Locals of a traceback can hold the API key: never show them.
 app = typer.Typer(
-    cls=output.Commands,
+    cls=Program,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "The server": (serve, stop, status),
-    "Ask": (tour, describe, localize, predict, trace),
-    "Make and measure": (align, evaluate, report),
-}
-for panel, commands in _PANELS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.add_typer(key.app, name="key", rich_help_panel="The server")
-app.add_typer(steer.app, name="steer", rich_help_panel="Ask")
-app.add_typer(picture.app, name="picture", rich_help_panel="Ask")
-app.add_typer(sae.app, name="sae", rich_help_panel="Make and measure")
-app.add_typer(demo.app, name="demo", rich_help_panel="Make and measure")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version())
+        typer.echo(miclip.__version__)
         raise typer.Exit
 
 

@@ -1,46 +1,81 @@
-"""``miclip evaluate``: how well the demo's units are described, and how well concepts are localized."""
+"""``miclip evaluate``: how well a model's units are described, and how well concepts are localized in them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from miclip.cli import evaluation_tables, output
+from miclip.cli import output
+from miclip.cli.options import Layers
 from miclip.cli.progress import progress_bar
 from miclip.cli.report import check_report, write_report
 from miclip.errors import InvalidInput
-from miclip.progress import Progress, Stage
 from miclip.settings import settings
 
 if TYPE_CHECKING:
+    from miclip.alignment import ProbeSet
+    from miclip.evaluation.labelled import LabelledImages
     from miclip.evaluation.subject import Subject
+    from miclip.models.target import TargetModel
 
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
+ImageDir = Annotated[
+    Path | None,
+    typer.Option("--images", help="Labelled images to judge on: one subfolder per label. Not needed for the demo."),
+]
+ProbeDir = Annotated[
+    Path | None,
+    typer.Option("--probe-images", help="Images to make labels from; default: one half of --images, the other judges."),
+]
+Most = Annotated[int, typer.Option("--limit", min=1, help="With --images: judge on at most this many images a class.")]
 Seeds = Annotated[int, typer.Option(min=1, max=20, help="Number of seeds.")]
 Page = Annotated[Path | None, typer.Option("--report", help="Write an HTML report with pictures, too.")]
 Directory = Annotated[Path | None, typer.Option("--directory", help="Keeps what an interrupted run has done.")]
 
-DEMO = {"emoji-resnet": ("layer4", "layer3"), "emoji-vit": ("norm", "blocks.2")}
-"""Penultimate and middle layer of the demo's models."""
+DEMO = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
+"""Middle and penultimate layer of the demo's models."""
+VIEWS = 16
+"""Images of a class that judge, at most; the demo has as many."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is evaluated: the subjects, and the images that their labels are made from, by seed."""
+
+    subjects: list[Subject]
+    probe: Callable[[int], ProbeSet]
 
 
 def evaluate(
     models: Models = None,
+    images: ImageDir = None,
+    probe_images: ProbeDir = None,
+    layers: Layers = None,
+    limit: Most = VIEWS,
     seeds: Seeds = 3,
     directory: Directory = None,
     page: Page = None,
     as_json: output.Json = False,
 ) -> None:
-    """Measure descriptions and interventions on a drawing style that nothing was trained on.
+    """Measure descriptions and interventions on images that labels are not made from.
 
-    Every seed aligns anew. For each query (a class's name, a synonym, a keyword, a super-category) a method's five
-    strongest units are doubled and removed; the change of the accuracy of the classes that it covers and the mean
-    change of the others are in points. Takes up to twenty minutes; Ctrl-C keeps what is done.
+    The demo's models are judged on a drawing style that nothing was trained on; any other model on --images. Every seed
+    aligns anew. For each query (a class's name; for the demo also synonyms, keywords and super-categories) a method's
+    five strongest units are doubled and removed; the change of the accuracy of the classes that it covers and the mean
+    change of the others are in points. The demo takes up to twenty minutes; Ctrl-C keeps what is done.
+
+    Examples:
+        miclip evaluate --report report.html
+
+        miclip evaluate --model photos-resnet --images labelled/ --probe-images photos/
     """
     from miclip.catalogue import load_clip
-    from miclip.demo.probe import demo_probe
+    from miclip.cli import evaluation_tables
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings
 
@@ -49,19 +84,16 @@ def evaluate(
         check_report(page, names)
     store = directory or settings().data_dir / "evaluation"
     chosen = EvaluationSettings(seeds=tuple(range(seeds)))
+    trial = _demo(names, probe_images, layers) if images is None else _own(names, images, probe_images, layers, limit)
     try:
         with progress_bar() as report:
-            subjects = [_subject(name) for name in names]
-            value = run(
-                subjects, load_clip(), demo_probe, store, chosen,
-                lambda stage, done, total: report(Progress(Stage.named(stage), done, total)), _vocabularies(),
-            )  # fmt: skip
+            result = run(trial.subjects, load_clip(), trial.probe, store, chosen, report, _vocabularies())
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
-    output.emit(value, as_json, lambda: evaluation_tables.show(value))
+    output.emit(result.model_dump(mode="json"), as_json, lambda: evaluation_tables.show(result))
     if page is not None:
-        write_report(value, page, "--report")
+        write_report(result, page, "--report")
         output.note(f"Wrote {page}.")
 
 
@@ -72,16 +104,78 @@ def _vocabularies() -> dict[str, tuple[str, ...]]:
     return {**{name: builtin_concepts(name) for name in ("emoji", "imagenet")}, "nouns": common_nouns()}
 
 
-def _subject(name: str) -> Subject:
-    from miclip.catalogue import load_target
-    from miclip.demo.probe import held_out
+def _demo(names: list[str], probe_images: Path | None, layers: list[str] | None) -> Trial:
+    """The demo's models, judged on the style that nothing was trained on."""
+    from miclip.catalogue import check_known, load_target
+    from miclip.demo.probe import demo_probe, held_out
     from miclip.demo.queries import demo_queries
     from miclip.evaluation.subject import Subject
 
-    if name not in DEMO:
-        names = ", ".join(DEMO)
-        raise InvalidInput(f"--model: the evaluation images are the demo's; choose from {names}.", field="--model",
-                           allowed=names)  # fmt: skip
-    penultimate, middle = DEMO[name]
+    for name in names:
+        check_known(name)
+        if name not in DEMO:
+            text = f"--images: name a folder of labelled images to judge {name} on, with one subfolder per label."
+            raise InvalidInput(text, field="--images", allowed="a folder; only the demo's models need none")
+    if probe_images is not None or layers:
+        option = "--layer" if layers else "--probe-images"
+        raise InvalidInput(f"{option}: the demo's models are judged as they are; give --images, too.", field=option)
     images = held_out()
-    return Subject(load_target(name), penultimate, middle, images, images.labels, demo_queries())
+    subjects = [Subject(load_target(name), DEMO[name], images, images.labels, demo_queries()) for name in names]
+    return Trial(subjects, demo_probe)
+
+
+def _own(names: list[str], folder: Path, probe_images: Path | None, layers: list[str] | None, limit: int) -> Trial:
+    """One model, judged on a labelled folder; labels are made from other images than those that judge."""
+    from miclip.catalogue import load_target
+    from miclip.evaluation.labelled import at_most, read_labelled
+    from miclip.evaluation.subject import Subject
+
+    if len(names) != 1:
+        text = "--model: labelled images judge one model; name it."
+        raise InvalidInput(text, field="--model", allowed="one model with --images")
+    model = load_target(names[0])
+    where = _layers(model, layers)
+    images, broken = read_labelled(folder, model.labels)
+    if broken:
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        output.note(f"Skipped {len(broken)} files that are not images: {', '.join(broken[:3])}{more}.")
+    probe, judges = _apart(model, images, probe_images)
+    judges = at_most(judges, limit)
+    output.note(f"Labels are made from {len(probe.names)} images of {probe.name}; {len(judges.names)} other images of "
+                f"{judges.name} judge them.")  # fmt: skip
+    return Trial([Subject(model, where, judges, judges.labels)], lambda _seed: probe)
+
+
+def _apart(model: TargetModel, images: LabelledImages, probe_images: Path | None) -> tuple[ProbeSet, LabelledImages]:
+    """The images that labels are made from, and those that judge: no file is among both."""
+    from miclip.alignment import DirectoryProbe
+    from miclip.evaluation.labelled import apart_from, halves
+
+    if probe_images is None:
+        return halves(images, model.labels)
+    probe = DirectoryProbe(probe_images)
+    hashes = {hashlib.sha256((probe_images / name).read_bytes()).hexdigest() for name in probe.names}
+    judges = apart_from(images, hashes, model.labels)
+    if left_out := len(images.names) - len(judges.names):
+        output.note(f"Left out {left_out} images of --images that are among --probe-images, too.")
+    return probe, judges
+
+
+def _layers(model: TargetModel, layers: list[str] | None) -> tuple[str, ...]:
+    """The layers whose units are judged, in the order of the network: those named, or those of the model's atlas."""
+    from miclip.atlas import find_atlas
+    from miclip.models.target import LOGITS
+
+    hidden = [name for name, layer in model.layers.items() if layer.base == name and name != LOGITS]
+    named = [layer for layer in layers or [] if layer != "all"]
+    if unknown := [layer for layer in named if layer not in hidden]:
+        allowed = ", ".join(hidden)
+        text = f"--layer: {unknown[0]!r} is no layer of {model.name} below the logits."
+        raise InvalidInput(text, field="--layer", allowed=allowed)
+    if layers:
+        return tuple(name for name in hidden if name in named or not named)
+    aligned = find_atlas(model.name, model_weights_sha256=model.weights_sha256).neuron_layers
+    if found := tuple(name for name in hidden if name in aligned):
+        return found
+    text = f"--layer: the atlas of {model.name} has no layer below the logits; name some."
+    raise InvalidInput(text, field="--layer", allowed=", ".join(hidden))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from miclip.cli import output
 
 if TYPE_CHECKING:
-    from miclip.retrieval.results import Evidence
+    from miclip.evidence import Evidence
 
 
 def seen_as(evidence: Evidence) -> str:

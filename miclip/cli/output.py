@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from miclip.cli.extras import advice
 from miclip.errors import MiclipError
 from miclip.names import LayerName, ModelName, UnitName
 
@@ -37,11 +38,14 @@ class Commands(TyperGroup):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for command in self.commands.values():  # a docstring's lines are as long as the code's, not the terminal's
-            command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", command.help or "")
+        for command in self.commands.values():
+            command.help = unwrapped(command.help)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's own context is a subclass
-        """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1."""
+        """Run the command; turn a MiclipError, or the system's word on a file, into a text and exit code 1.
+
+        A library that is not installed is a text and exit code 2.
+        """
         try:
             return super().invoke(ctx)
         except MiclipError as error:
@@ -50,12 +54,23 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _silence_stdout()
             raise typer.Exit(0) from None
+        except ModuleNotFoundError as error:
+            text = advice(error)
+            if text is None:
+                raise
+            err.print(f"[bold red]Error:[/] {_plain(text)}", soft_wrap=True)
+            raise typer.Exit(2) from error
         except OSError as error:
             if error.strerror is None:
                 raise
             _silence_stdout()  # it may be what fails
             err.print(f"[bold red]Error:[/] {_plain(_said(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
+
+
+def unwrapped(docstring: str | None) -> str:
+    """Join the lines of a paragraph: they are as long as the code's, not the terminal's."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", docstring or "")
 
 
 def fail(error: MiclipError) -> None:

@@ -1,136 +1,100 @@
-"""Policies, receipts and stops as plain values, and as tables."""
+"""Policies, receipts and stops as JSON, and as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel
 
 from miclip.cli import output
 from miclip.cli.specs import short_layer, short_unit
-from miclip.names import parse_layer, parse_unit
-from miclip.retrieval.results import Evidence
-from miclip.v1.resources_pb2 import Edit
-from miclip.v1.steering_pb2 import ConceptSteering, Policy, PreviewPolicyResponse, Receipt, SteeringStop
-from miclip.wire.common import read_evidence
+from miclip.names import parse_unit
+from miclip.steering.edits import Edit
+from miclip.steering.policy import Policy
+from miclip.steering.receipt import Preview, Receipt
+from miclip.steering.stop import Stop
 
 _SIGNS = {"scale": "×", "add": "+", "clamp": "="}
 
 
-def policy_value(policy: Policy) -> dict[str, Any]:
-    """Return a policy as plain values; ``expire_time`` is null where it lives for ever."""
-    return {
-        "policy": policy.name.removeprefix("policies/"),
-        "model": policy.model.removeprefix("models/"),
-        "concept": policy.concept.text if policy.WhichOneof("steering") == "concept" else "",
-        "evidence": evidence_of(policy.concept),
-        "edits": [edit_value(edit) for edit in policy.resolved_edits],
-        "ttl_seconds": policy.ttl_seconds,
-        "expire_time": _time(policy, "expire_time"),
-        "traffic_share": policy.traffic_share if policy.HasField("traffic_share") else 1.0,
-        "norm_limit": policy.norm_limit,
-        "description": policy.description,
-        "version": policy.version,
-        "etag": policy.etag,
-        "create_time": _time(policy, "create_time"),
-        "update_time": _time(policy, "update_time"),
-        "created_by": policy.created_by,
-    }
+def as_json(values: Sequence[BaseModel]) -> list[dict[str, Any]]:
+    """Return policies or stops as JSON values, with the names that they have in Python."""
+    return [value.model_dump(mode="json") for value in values]
 
 
-def edit_value(edit: Edit) -> dict[str, Any]:
-    """Return an edit as plain values."""
-    op = edit.WhichOneof("op") or "scale"
-    return {"layer": parse_layer(edit.layer).layer, "unit": edit.unit, "op": op, "value": getattr(edit, op),
-            "relative_to_max": edit.relative_to_max, "reconstruct": edit.reconstruct}  # fmt: skip
+def preview_json(preview: Preview) -> dict[str, Any]:
+    """Return a receipt as JSON values, with the edits measured and the evidence for them."""
+    value = asdict(preview)
+    return {**value.pop("receipt"), **value}
 
 
-def evidence_of(message: ConceptSteering | PreviewPolicyResponse) -> Evidence | None:
-    """Return how far the units of a policy's concept are to be trusted; None where that is not known."""
-    return read_evidence(message.evidence) if message.HasField("evidence") else None
-
-
-def edits_text(edits: Sequence[dict[str, Any]], limit: int = 8) -> str:
+def edits_text(edits: Sequence[Edit], limit: int = 8) -> str:
     """Return edits as people read them: ``layer4/12 ×2``, ``layer4@topk-512/12 ×2``."""
-    shown = [f"{short_layer(edit['layer'])}/{edit['unit']} {_SIGNS[edit['op']]}{edit['value']:g}"
-             for edit in edits[:limit]]  # fmt: skip
+    shown = [f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}" for edit in edits[:limit]]
     more = len(edits) - limit
-    how = ", in the reconstruction" if any(edit["reconstruct"] for edit in edits) else ""
+    how = ", in the reconstruction" if any(edit.reconstruct for edit in edits) else ""
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + how
 
 
-def stop_value(stop: SteeringStop) -> dict[str, Any]:
-    """Return a stop as plain values; ``model`` is empty where all models are stopped."""
-    return {"model": stop.model.removeprefix("models/"), "reason": stop.reason, "stop_time": _time(stop, "stop_time"),
-            "stopped_by": stop.stopped_by}  # fmt: skip
-
-
-def receipt_value(receipt: Receipt) -> dict[str, Any]:
-    """Return a receipt as plain values."""
-    names = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change",
-             "random_off_target_change", "norm_change", "images", "target_images", "seconds")  # fmt: skip
-    unit_names = ("unit", "mean_before", "mean_after", "target_change")
-    units = [{name: getattr(unit, name) for name in unit_names} for unit in receipt.units]
-    return {**{name: getattr(receipt, name) for name in names}, "units": units}
-
-
-def show_policies(policies: Sequence[dict[str, Any]]) -> None:
+def show_policies(policies: Sequence[Policy]) -> None:
     """Print policies as a table."""
     if not policies:
         output.out.print('No policies. Make one: miclip steer create more-dogs "dog=2.0"')
         return
-    shown = output.table("policy", "model", "does", ">share", "expires", ">version")
+    table = output.table("policy", "model", "does", ">share", "expires", ">version")
     for policy in policies:
-        concept = f'"{policy["concept"]}": ' if policy["concept"] else ""
-        shown.add_row(
-            output.text(policy["policy"]), output.text(policy["model"]),
-            output.text(concept + edits_text(policy["edits"])), f"{policy['traffic_share']:.0%}",
-            _moment(policy["expire_time"]) or "never", str(policy["version"]),
-        )  # fmt: skip
-    output.show("Policies", shown)
+        concept = f'"{policy.concept.text}": ' if policy.concept else ""
+        table.add_row(
+            output.text(policy.policy_id),
+            output.text(policy.model),
+            output.text(concept + edits_text(policy.edits)),
+            f"{policy.traffic_share:.0%}",
+            moment(policy.expire_time) or "never",
+            str(policy.version),
+        )
+    output.show("Policies", table)
 
 
-def show_stops(stops: Sequence[dict[str, Any]]) -> None:
+def show_stops(stops: Sequence[Stop]) -> None:
     """Print where steering is stopped."""
     if not stops:
-        output.out.print("Steering is stopped nowhere.")
+        output.out.print("Steering is on for all models.")
     for stop in stops:
-        where = stop["model"] or "all models"
-        output.out.print(f"Steering of {output.text(where)} is stopped: {output.text(stop['reason'])}", soft_wrap=True)
+        where, reason = output.text(stop.model or "all models"), output.text(stop.reason)
+        output.out.print(f"Steering of {where} is stopped: {reason}", soft_wrap=True)
 
 
-def show_receipt(value: dict[str, Any]) -> None:
+def show_receipt(receipt: Receipt) -> None:
     """Print what a policy does."""
-    caption = f"measured on {value['images']} images, {value['target_images']} of them of the target"
-    shown = output.table("probability of", ">policy", ">random units")
-    shown.add_row(output.text(value["target_label"]), _points(value["target_change"]),
-                  _points(value["random_target_change"]))  # fmt: skip
-    shown.add_row("the other labels", _points(value["off_target_change"]), _points(value["random_off_target_change"]))
-    output.show(f'What the policy does to "{value["target_label"]}"', shown, caption)
+    caption = f"measured on {receipt.images} images, {receipt.target_images} of them of the target"
+    table = output.table("probability of", ">policy", ">random units")
+    table.add_row(
+        output.text(receipt.target_label), _points(receipt.target_change), _points(receipt.random_target_change)
+    )
+    table.add_row("the other labels", _points(receipt.off_target_change), _points(receipt.random_off_target_change))
+    output.show(f'What the policy does to "{receipt.target_label}"', table, caption)
     output.out.print(
-        f"Specificity {value['specificity']:.2f} (1: only the target changes) · "
-        f"largest change of a layer {value['norm_change']:.2f} of its norm\n"
+        f"Specificity {receipt.specificity:.2f} (1: only the target changes) · "
+        f"largest change of a layer {receipt.norm_change:.2f} of its norm\n"
     )
     units = output.table("unit", ">activation", ">→", ">target")
-    for unit in value["units"]:
-        name = short_unit(parse_unit(unit["unit"]))
-        units.add_row(output.text(name), output.number(unit["mean_before"]), output.number(unit["mean_after"]),
-                      _points(unit["target_change"]))  # fmt: skip
+    for unit in receipt.units:
+        units.add_row(
+            output.text(short_unit(parse_unit(unit.unit))),
+            output.number(unit.mean_before),
+            output.number(unit.mean_after),
+            _points(unit.target_change),
+        )
     output.show("Its units, each alone", units)
 
 
-def _moment(time: str | None) -> str:
-    """Cut an RFC 3339 time to seconds."""
-    return f"{time[:10]} {time[11:19]} UTC" if time else ""
+def moment(time: datetime | None) -> str:
+    """Return a time in UTC, cut to seconds; empty for None."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if time else ""
 
 
 def _points(change: float) -> str:
     return f"{100 * change:+.1f} pts"
-
-
-def _time(message: Policy | SteeringStop, field: str) -> str | None:
-    if not message.HasField(field):
-        return None
-    moment: Timestamp = getattr(message, field)
-    return moment.ToJsonString()

@@ -177,7 +177,7 @@ def _reconstructed(edits: Sequence[Edit]) -> list[Edit]:
 
 def _caption(value: Predicted) -> str:
     applied = value.applied
-    what = applied.policy or edits_text(output.plain(value.edits))
+    what = applied.policy or edits_text(value.edits)
     how = "" if applied.outcome == "applied" else f" · not applied: {applied.outcome.replace('_', ' ')}"
     return f"steered by {what}{how}"
 

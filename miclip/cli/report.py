@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +12,16 @@ from miclip.cli import output
 from miclip.cli.picture import label_groups
 from miclip.cli.progress import progress_bar
 from miclip.errors import InvalidInput
-from miclip.progress import Progress, Stage
 
 if TYPE_CHECKING:
-    from miclip.report import Exhibit
+    from miclip.evaluation.report import Exhibit
+    from miclip.evaluation.result import Result
 
-Result = Annotated[Path, typer.Argument(help="File with what `miclip evaluate --json` printed.")]
+Saved = Annotated[Path, typer.Argument(help="File with what `miclip evaluate --json` printed.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")]
 
 
-def report(result: Result, out: Out, as_json: output.Json = False) -> None:
+def report(result: Saved, out: Out, as_json: output.Json = False) -> None:
     """Write the report of a saved evaluation: figures, verdicts in words, and pictures to judge labels by.
 
     The file holds everything that it shows and opens without a network. Pictures are of the atlases that the models
@@ -33,7 +33,7 @@ def report(result: Result, out: Out, as_json: output.Json = False) -> None:
         miclip report result.json --out report.html
     """
     check_page(out, "--out")
-    from miclip.report import read_result
+    from miclip.evaluation.result import read_result
 
     value = write_report(read_result(result), out, "--out")
     output.emit(value, as_json, lambda: output.out.print(f"Wrote {output.text(out)}."))
@@ -52,16 +52,16 @@ def check_page(path: Path, option: str) -> None:
 def check_report(path: Path, models: Sequence[str]) -> None:
     """Check, before the work, that a report of some models can be written; raises InvalidInput or BadArtefact."""
     check_page(path, "--report")
-    exhibits({"targets": dict.fromkeys(models)})
+    exhibits(models)
 
 
-def write_report(result: Mapping[str, Any], out: Path, option: str) -> dict[str, Any]:
+def write_report(result: Result, out: Path, option: str) -> dict[str, Any]:
     """Render a result and write it; raises InvalidInput naming the option when the file cannot be written."""
-    from miclip.report import render
+    from miclip.evaluation.report import render
 
     with progress_bar() as bar:
-        shown = exhibits(result)
-        text = render(result, shown, lambda stage, done, total: bar(Progress(Stage.named(stage), done, total)))
+        shown = exhibits(result.targets)
+        text = render(result, shown, bar)
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -70,12 +70,12 @@ def write_report(result: Mapping[str, Any], out: Path, option: str) -> dict[str,
     return {"file": str(out), "bytes": out.stat().st_size, "atlases": atlases}
 
 
-def exhibits(result: Mapping[str, Any]) -> list[Exhibit]:
-    """Return what the pictures of a result's targets are made from; a target that is not of the demo has none."""
-    from miclip.catalogue import DEMO_MODELS, Catalogue, load_clip
+def exhibits(models: Iterable[str]) -> list[Exhibit]:
+    """Return what the pictures of some models are made from; a model that comes with no bundle has none."""
+    from miclip.bundles import bundle_of_model
+    from miclip.catalogue import load_clip
 
-    demo = {path.stem for path in DEMO_MODELS.glob("*.json")} & set(Catalogue(DEMO_MODELS).model_ids())
-    names = [name for name in result["targets"] if name in demo]
+    names = [name for name in models if bundle_of_model(name)]
     clip = load_clip() if names else None
     return [_exhibit(name, clip) for name in names]
 
@@ -86,8 +86,8 @@ def _exhibit(name: str, clip: Any) -> Exhibit:
     from miclip.cli.picture import probe_of
     from miclip.demo.probe import held_out
     from miclip.demo.queries import demo_queries
+    from miclip.evaluation.report import Exhibit
     from miclip.pictures.probe import ProbeImages
-    from miclip.report import Exhibit
     from miclip.retrieval.search import AtlasSearcher
 
     model, images = load_target(name), held_out()

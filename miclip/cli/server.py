@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miclip.cli import output
+import miclip
+from miclip.cli import output, policies
 from miclip.cli.connect import client
 from miclip.cli.examples import example_image, short
-from miclip.cli.policies import policy_value, stop_value
-from miclip.cli.versions import version
 from miclip.errors import AlreadyExists, NotReady, Unreachable
 from miclip.names import parse_layer
 from miclip.settings import settings
 
 if TYPE_CHECKING:
     from miclip.client import MiclipClient
+    from miclip.local_server import ServerInfo
     from miclip.v1.activation_pb2 import Model
-    from services.node.files import ServerInfo
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when the server is ready; it goes on running.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes any. Default 9000, or any.")]
@@ -109,8 +108,8 @@ def _start() -> ServerInfo:
 
 
 def _wait(info: ServerInfo) -> None:
+    from miclip.local_server import LOG_FILE
     from services.node import control
-    from services.node.files import LOG_FILE
 
     control.wait(info)
     raise NotReady(f"The server has ended by itself. Its log: {settings().state_dir / LOG_FILE}")
@@ -121,7 +120,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _server_value(info: ServerInfo) -> dict[str, Any]:
-    from services.node.files import KEY_FILE, LOG_FILE
+    from miclip.local_server import KEY_FILE, LOG_FILE
 
     state_dir = settings().state_dir
     return {"grpc": info.grpc, "http": info.http, "metrics": info.metrics, "pid": info.pid, "ingress": info.ingress,
@@ -147,12 +146,12 @@ def _status(connected: MiclipClient) -> dict[str, Any]:
     services = connected.health()
     ready = all(answer == "SERVING" for answer in services.values())
     value: dict[str, Any] = {"ready": ready, "endpoint": connected.options.endpoint, "services": services,
-                             "version": version(), "models": [], "policies": None, "stops": None}  # fmt: skip
+                             "version": miclip.__version__, "models": [], "policies": None, "stops": None}  # fmt: skip
     if ready:
         value["models"] = [_model_value(model) for model in connected.list_models()]
         with suppress(NotReady):  # while Redis cannot be reached the services go on with what they knew
-            value["policies"] = [policy_value(policy) for policy in connected.list_policies()]
-            value["stops"] = [stop_value(stop) for stop in connected.list_stops()]
+            value["policies"] = policies.as_json(connected.list_policies())
+            value["stops"] = policies.as_json(connected.list_stops())
     elif not any(answer == "SERVING" for answer in services.values()):
         raise Unreachable(f"The server at {connected.options.endpoint} does not answer.")
     return value
@@ -194,7 +193,7 @@ def _show_status(value: dict[str, Any]) -> None:
     if value["stops"] is None:
         say("\n[yellow]Policies: unknown, for the state store (Redis) cannot be reached.[/]")
         return
-    say(f"\nPolicies: {', '.join(output.text(p['policy']) for p in value['policies']) or 'none'}")
+    say(f"\nPolicies: {', '.join(output.text(p['policy_id']) for p in value['policies']) or 'none'}")
     for stop_ in value["stops"]:
         where = stop_["model"] or "all models"
         say(f"[yellow]Steering of {output.text(where)} is stopped:[/] {output.text(stop_['reason'])}")

@@ -16,10 +16,11 @@ from miclip.cli.predict import UnitCount, read_image, resolve
 from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
 from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
+from miclip.steering.policy import make_policy
 
 if TYPE_CHECKING:
     from miclip.client import MiclipClient
-    from miclip.v1.steering_pb2 import Policy
+    from miclip.steering.policy import Policy
 
 app = typer.Typer(
     cls=output.Commands, no_args_is_help=True, help="Policies of the running server, and the kill switch."
@@ -63,12 +64,19 @@ def create(  # the options of the command
         miclip steer create by-features "dog=2.0" --layer layer4@topk-512
     """
     with client() as connected:
-        policy = _policy(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
-        policy.ttl_seconds, policy.traffic_share = ttl, traffic_share
-        policy.norm_limit, policy.description = norm_limit, description
-        value = policies.policy_value(connected.create_policy(policy_id, policy))
-    warn(value["concept"], value["evidence"])
-    output.emit(value, as_json, lambda: policies.show_policies([value]))
+        steering = _steering(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
+        policy = make_policy(
+            **steering,
+            ttl_seconds=ttl,
+            traffic_share=traffic_share,
+            norm_limit=norm_limit,
+            description=description,
+        )
+        made = connected.create_policy(policy_id, policy)
+    (value,) = policies.as_json([made])
+    if made.concept:
+        warn(made.concept.text, made.concept.evidence)
+    output.emit(value, as_json, lambda: policies.show_policies([made]))
 
 
 @app.command()
@@ -96,30 +104,28 @@ def preview(  # the options of the command
         subject: str | Policy = (
             f"policies/{wanted.policy_id}"
             if isinstance(wanted, PolicySteer) and len(steer) == 1
-            else _policy(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
+            else make_policy(**_steering(connected, steer, model, layers or [], units_per_concept, method, reconstruct))
         )
-        answer = connected.preview_policy(subject, images=data, target_label=target)
-    edits = [policies.edit_value(edit) for edit in answer.resolved_edits]
-    evidence = policies.evidence_of(answer)
-    value: dict[str, Any] = {**policies.receipt_value(answer.receipt), "edits": edits, "evidence": evidence}
-    warn(wanted.concept if isinstance(wanted, ConceptSteer) else value["target_label"], evidence)
-    output.emit(value, as_json, lambda: policies.show_receipt(value))
+        preview_ = connected.preview_policy(subject, images=data, target_label=target)
+    value, receipt = policies.preview_json(preview_), preview_.receipt
+    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, preview_.evidence)
+    output.emit(value, as_json, lambda: policies.show_receipt(receipt))
 
 
 @app.command("list")
 def list_(model: OneModel = "", as_json: output.Json = False) -> None:
     """List the policies."""
     with client() as connected:
-        values = [policies.policy_value(policy) for policy in connected.list_policies(model)]
-    output.emit(values, as_json, lambda: policies.show_policies(values))
+        found = connected.list_policies(model)
+    output.emit(policies.as_json(found), as_json, lambda: policies.show_policies(found))
 
 
 @app.command()
 def get(policy_id: PolicyId, as_json: output.Json = False) -> None:
     """Show one policy."""
     with client() as connected:
-        value = policies.policy_value(connected.get_policy(policy_id))
-    output.emit(value, as_json, lambda: policies.show_policies([value]))
+        policy = connected.get_policy(policy_id)
+    output.emit(policies.as_json([policy])[0], as_json, lambda: policies.show_policies([policy]))
 
 
 @app.command()
@@ -135,36 +141,39 @@ def delete(policy_id: PolicyId, etag: Etag = "", as_json: output.Json = False) -
 def stop(reason: Reason, model: OneModel = "", as_json: output.Json = False) -> None:
     """The kill switch: no request is steered, of one model or of all, until `miclip steer resume`."""
     with client() as connected:
-        values = [policies.stop_value(one) for one in connected.stop_steering(reason, model=model)]
-    output.emit(values, as_json, lambda: policies.show_stops(values))
+        stops = connected.stop_steering(reason, model=model)
+    output.emit(policies.as_json(stops), as_json, lambda: policies.show_stops(stops))
 
 
 @app.command()
 def resume(reason: Reason, model: OneModel = "", as_json: output.Json = False) -> None:
     """Let requests be steered again."""
     with client() as connected:
-        values = [policies.stop_value(one) for one in connected.resume_steering(reason, model=model)]
-    output.emit(values, as_json, lambda: policies.show_stops(values))
+        stops = connected.resume_steering(reason, model=model)
+    output.emit(policies.as_json(stops), as_json, lambda: policies.show_stops(stops))
 
 
 app.command()(watch)
 
 
-def _policy(
+def _steering(
     connected: MiclipClient, steer: list[str], model: str, layers: list[str], top_k: int, method: str, reconstruct: bool
-) -> Policy:
-    """Make the message: one concept stays a concept, which the server resolves; anything else becomes edits."""
-    from miclip.client import make_policy
-
+) -> dict[str, Any]:
+    """Return what ``make_policy`` is told: one concept stays a concept, which the server resolves; else edits."""
     wanted = [parse_steer(value) for value in steer]
     if any(isinstance(one, PolicySteer) for one in wanted):
         raise InvalidInput("STEER: name concepts or units here, not a policy.", field="STEER")
     if len(wanted) == 1 and isinstance(wanted[0], ConceptSteer):
         where = search_layers(connected, model, layers)
         concept = wanted[0]
-        return make_policy(
-            model=model, concept=concept.concept, scale=concept.factor, top_k=top_k, layers=where, method=method,
-            reconstruct=reconstruct,
-        )  # fmt: skip
+        return {
+            "model": model,
+            "concept": concept.concept,
+            "scale": concept.factor,
+            "top_k": top_k,
+            "layers": where,
+            "method": method,
+            "reconstruct": reconstruct,
+        }
     edits = resolve(connected, model, wanted, layers, top_k, method, reconstruct)["edits"]
-    return make_policy(model=model, edits=edits)
+    return {"model": model, "edits": edits}

@@ -13,7 +13,9 @@ from miclip.cli.connect import client
 
 if TYPE_CHECKING:
     from miclip.client import PolicyStream
-    from miclip.v1.steering_pb2 import Policy, PolicyChange, SteeringStop
+    from miclip.steering.changes import PolicyChange
+    from miclip.steering.policy import Policy
+    from miclip.steering.stop import Stop
 
 _ATTEMPTS = 20  # a minute and more: a server that is updated comes back
 
@@ -44,58 +46,62 @@ def watch(model: Watched = "", as_json: Lines = False) -> None:
 
 
 def _events(stream: PolicyStream) -> Iterator[dict[str, Any]]:
-    """What happens, as plain values; heartbeats only where they tell that the server cannot reach its store."""
-    found: list[Policy] = []
-    stops: list[SteeringStop] = []
+    """What happens, with values as they are; heartbeats only where they tell that the server cannot reach its store."""
+    policies_: list[Policy] = []
+    stops: list[Stop] = []
     stale = False
     for message in stream:
-        time = message.send_time.ToJsonString()
-        if message.WhichOneof("event") == "snapshot":
+        if message.snapshot:
             part = message.snapshot
-            found, stops = ([], list(part.stops)) if part.first else (found, stops)
-            found += part.policies
+            policies_, stops = ([], list(part.stops)) if part.first else (policies_, stops)
+            policies_ += part.policies
             if part.last:
-                yield {"event": "snapshot", "time": time, "policies": [policies.policy_value(one) for one in found],
-                       "stops": [policies.stop_value(one) for one in stops]}  # fmt: skip
-        elif message.WhichOneof("event") == "change":
-            yield {**_change(message.change), "time": time}
+                yield {"event": "snapshot", "time": message.send_time, "policies": policies_, "stops": stops}
+        elif message.change:
+            yield {**_change(message.change), "time": message.send_time}
         if message.stale != stale:
             stale = message.stale
-            yield {"event": "stale" if stale else "fresh", "time": time}
+            yield {"event": "stale" if stale else "fresh", "time": message.send_time}
 
 
 def _change(change: PolicyChange) -> dict[str, Any]:
-    from miclip.v1.steering_pb2 import PolicyChangeKind
-
-    kind = PolicyChangeKind.Name(change.kind).removeprefix("POLICY_CHANGE_KIND_").lower()
-    value: dict[str, Any] = {"event": kind, "model": change.model.removeprefix("models/")}
-    if change.HasField("policy"):
-        return {**value, "policy": policies.policy_value(change.policy)}
-    if change.HasField("stop"):
-        return {**value, "stop": policies.stop_value(change.stop)}
-    return {**value, "name": change.name.removeprefix("policies/")} if change.name else value
+    value: dict[str, Any] = {"event": change.kind.value, "model": change.model}
+    if change.policy:
+        return {**value, "policy": change.policy}
+    if change.stop:
+        return {**value, "stop": change.stop}
+    return {**value, "policy_id": change.policy_id} if change.policy_id else value
 
 
 def _print(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        output.emit_json(event)
+        output.emit_json({name: _plain(value) for name, value in event.items()})
     elif event["event"] == "snapshot":
         policies.show_policies(event["policies"])
         policies.show_stops(event["stops"])
     else:
-        local = datetime.fromisoformat(event["time"]).astimezone().strftime("%H:%M:%S")
+        local = event["time"].astimezone().strftime("%H:%M:%S")
         output.out.print(f"{local}  {event['event']:<8}  {output.text(_sentence(event))}", soft_wrap=True)
+
+
+def _plain(value: Any) -> Any:
+    """A value of an event as JSON holds it."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, list):
+        return policies.as_json(value)
+    return value if isinstance(value, str) else policies.as_json([value])[0]
 
 
 def _sentence(event: dict[str, Any]) -> str:
     if "policy" in event:
-        policy = event["policy"]
-        ends = f", until {policy['expire_time']}" if policy["expire_time"] else ""
-        does = f"{policies.edits_text(policy['edits'])} for {policy['traffic_share']:.0%}{ends}"
-        return f"{policy['policy']} of {event['model']}, version {policy['version']}: {does}"
-    if "name" in event:
-        return f"{event['name']} of {event['model']}"
+        policy: Policy = event["policy"]
+        ends = f", until {policies.moment(policy.expire_time)}" if policy.expire_time else ""
+        does = f"{policies.edits_text(policy.edits)} for {policy.traffic_share:.0%}{ends}"
+        return f"{policy.policy_id} of {policy.model}, version {policy.version}: {does}"
+    if "policy_id" in event:
+        return f"{event['policy_id']} of {event['model']}"
     if event["event"] in ("stale", "fresh"):
         return "the server cannot reach its store" if event["event"] == "stale" else "it can again"
-    reason = f": {event['stop']['reason']}" if "stop" in event else ""
+    reason = f": {event['stop'].reason}" if "stop" in event else ""
     return f"{event['model'] or 'all models'}{reason}"

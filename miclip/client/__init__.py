@@ -13,17 +13,15 @@ from __future__ import annotations
 from miclip.client.asynchronous import AsyncMiclipClient
 from miclip.client.blocking import MiclipClient
 from miclip.client.connection import Options
-from miclip.client.health import APPLICATIONS
-from miclip.client.steering import make_policy
 from miclip.client.watch import PolicyStream
+from miclip.evidence import Evidence, LabelShare
+from miclip.local_server import APPLICATIONS
 from miclip.models.predictions import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
 from miclip.retrieval.results import (
     DescribeResult,
     Description,
     Embeddings,
-    Evidence,
     ImageTrace,
-    LabelShare,
     LayerTrace,
     Localization,
     LocalizeResult,
@@ -35,12 +33,16 @@ from miclip.retrieval.results import (
     UnitRecord,
     UnitStatistics,
 )
+from miclip.steering.policy import ConceptSteering, Policy, RequestedEdit, make_policy
+from miclip.steering.receipt import Receipt
+from miclip.steering.stop import Stop
 
 __all__ = [
     "APPLICATIONS",
     "AppliedSteering",
     "AsyncMiclipClient",
     "CaptureResult",
+    "ConceptSteering",
     "DescribeResult",
     "Description",
     "Embeddings",
@@ -54,11 +56,15 @@ __all__ = [
     "LocatedUnit",
     "MiclipClient",
     "Options",
+    "Policy",
     "PolicyStream",
     "PredictResult",
     "Prediction",
     "Provenance",
+    "Receipt",
+    "RequestedEdit",
     "ScoredConcept",
+    "Stop",
     "TopImage",
     "TraceResult",
     "UnitRecord",

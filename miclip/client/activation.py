@@ -20,6 +20,7 @@ from miclip.errors import InvalidInput
 from miclip.models.predictions import CaptureResult, PredictResult
 from miclip.v1 import activation_pb2, resources_pb2
 from miclip.wire.activation import read_capture_result, read_predict_result
+from miclip.wire.edits import write_edit
 
 if TYPE_CHECKING:  # at run time this would import torch, which a client need not have loaded
     from miclip.steering.edits import Edit
@@ -129,12 +130,7 @@ def edit_list(model: str, edits: Iterable[AnyEdit]) -> resources_pb2.EditList:
 
 
 def _edit(model: str, edit: AnyEdit) -> resources_pb2.Edit:
-    if isinstance(edit, resources_pb2.Edit):
-        return edit
-    op = {str(edit.op): edit.value}
-    return build(
-        resources_pb2.Edit, layer=layer_name(model, edit.layer), unit=edit.unit, reconstruct=edit.reconstruct, **op
-    )
+    return edit if isinstance(edit, resources_pb2.Edit) else write_edit(edit, model.removeprefix("models/"))
 
 
 def _one_steering(policy: str, edits: Sequence[AnyEdit] | None) -> None:

@@ -20,8 +20,8 @@ from miclip.client.health import health
 from miclip.client.plan import Plan, Rpc
 from miclip.client.watch import follow
 from miclip.errors import MiclipError, NotReady
+from miclip.steering.watching import WatchMessage
 from miclip.v1.aligner_pb2 import Alignment
-from miclip.v1.steering_pb2 import WatchPoliciesResponse
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class AsyncMiclipClient:
 
     async def watch_policies(
         self, model: str = "", *, resume_token: str = "", timeout_s: float | None = None
-    ) -> AsyncIterator[WatchPoliciesResponse]:
+    ) -> AsyncIterator[WatchMessage]:
         """Yield all policies and stops, then every change as it happens; a broken stream is resumed.
 
         A snapshot may come in parts, and comes again where the server no longer knows how far the stream was. The

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
@@ -15,9 +14,9 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from miclip import telemetry
-from miclip.client.health import APPLICATIONS
 from miclip.client.plan import Rpc
 from miclip.errors import DeadlineExceeded, InvalidInput, MiclipError, NotReady, Unauthenticated, Unreachable
+from miclip.local_server import APPLICATIONS, KEY_FILE, SERVER_FILE, read_json
 from miclip.settings import settings
 from miclip.v1 import activation_pb2_grpc, aligner_pb2_grpc, retrieval_pb2_grpc, steering_pb2_grpc
 
@@ -77,10 +76,7 @@ class Options:
 
 
 def _local_endpoint() -> str:
-    try:
-        endpoint = json.loads((settings().state_dir / "server.json").read_text())["grpc"]
-    except (OSError, ValueError, KeyError, TypeError):
-        endpoint = ""
+    endpoint = (read_json(settings().state_dir / SERVER_FILE) or {}).get("grpc")
     if not isinstance(endpoint, str) or not endpoint:
         raise Unreachable("No server runs here. Start one with `miclip serve`, or name the endpoint of another.")
     return endpoint
@@ -94,7 +90,7 @@ def _known_key(endpoint: str) -> str:
     if host not in _LOOPBACK:
         return ""
     try:
-        return (settings().state_dir / "api_key").read_text().strip()
+        return (settings().state_dir / KEY_FILE).read_text().strip()
     except (OSError, ValueError):
         return ""  # the server will say that a key is missing; health needs none
 

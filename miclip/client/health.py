@@ -7,9 +7,7 @@ from grpc_health.v1 import health_pb2
 
 from miclip.client.plan import Plan, Rpc
 from miclip.errors import MiclipError
-
-APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
-"""The four services, as the metadata entry ``application`` names them."""
+from miclip.local_server import APPLICATIONS
 
 
 def health() -> Plan[dict[str, str]]:

@@ -2,86 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from miclip.client.activation import AnyEdit, edit_list
-from miclip.client.plan import (
-    Image,
-    Plan,
-    Rpc,
-    as_list,
-    build,
-    enum_value,
-    every_page,
-    layer_name,
-    qualified,
-    read_images,
-)
-from miclip.errors import InvalidInput
-from miclip.v1 import resources_pb2, steering_pb2
+from miclip.client.plan import Image, Plan, Rpc, build, every_page, qualified, read_images
+from miclip.steering.policy import Policy
+from miclip.steering.receipt import Preview
+from miclip.steering.stop import Stop
+from miclip.v1 import steering_pb2
+from miclip.wire.policies import read_policy, read_stop, write_policy
+from miclip.wire.receipts import read_preview
 
 
-def make_policy(
-    *,
-    model: str,
-    concept: str = "",
-    edits: Sequence[AnyEdit] | None = None,
-    scale: float | None = None,
-    top_k: int | None = None,
-    layers: Sequence[str] = (),
-    method: str | None = None,
-    reconstruct: bool = False,
-    ttl_seconds: int = 0,
-    traffic_share: float | None = None,
-    norm_limit: float = 0.0,
-    description: str = "",
-) -> steering_pb2.Policy:
-    """Make the message of a policy, to create or preview. Nothing is sent.
-
-    Args:
-        model: Target model.
-        concept: Steer the strongest units of this concept; either this or ``edits``.
-        edits: Edits chosen by hand.
-        scale: Factor of the concept's units; required with ``concept``.
-        top_k: Number of the concept's units; default 5.
-        layers: Layers to choose the concept's units from; default as ``localize``.
-        method: How the concept's units are ranked; default ``attribution``.
-        reconstruct: Of a concept's features: see ``Edit.reconstruct``, which says the same of one edit.
-        ttl_seconds: Time to live; 0 is for ever.
-        traffic_share: Share of the requests that are steered, above 0 to 1; default 1.
-        norm_limit: Largest relative change of a layer; 0 is no limit.
-        description: Free text for people.
-
-    Raises:
-        InvalidInput: both or none of ``concept`` and ``edits``, or a concept's choices beside ``edits``.
-    """
-    if bool(concept) == (edits is not None):
-        raise InvalidInput("Give either a concept or edits.", field="policy.concept")
-    if not concept and (scale is not None or top_k is not None or layers or method is not None or reconstruct):
-        text = "scale, top_k, layers, method and reconstruct go with a concept."
-        raise InvalidInput(text, field="policy.edits")
-    by_concept = build(
-        steering_pb2.ConceptSteering,
-        text=concept,
-        top_k=top_k,
-        scale=scale,
-        layers=[layer_name(model, layer) for layer in as_list(layers)],
-        method=enum_value(resources_pb2.LocalizationMethod, method, "policy.concept.method"),
-        reconstruct=reconstruct,
-    )
-    return build(
-        steering_pb2.Policy,
-        model=qualified("models", model),
-        concept=by_concept if concept else None,
-        edits=None if edits is None else edit_list(model, edits),
-        ttl_seconds=ttl_seconds,
-        traffic_share=traffic_share,
-        norm_limit=norm_limit,
-        description=description,
-    )
-
-
-def create_policy(policy_id: str, policy: steering_pb2.Policy) -> Plan[steering_pb2.Policy]:
+def create_policy(policy_id: str, policy: Policy) -> Plan[Policy]:
     """Make a policy (see ``make_policy``) live. Needs a key with the scope ``steer``.
 
     Args:
@@ -93,39 +25,43 @@ def create_policy(policy_id: str, policy: steering_pb2.Policy) -> Plan[steering_
         AlreadyExists: the id is taken.
         NotFound: an unknown model or layer.
     """
-    request = build(steering_pb2.CreatePolicyRequest, policy_id=policy_id, policy=policy)
+    request = build(steering_pb2.CreatePolicyRequest, policy_id=policy_id, policy=write_policy(policy))
     response: steering_pb2.CreatePolicyResponse = yield Rpc("steering", "CreatePolicy", request, False)
-    return response.policy
+    return read_policy(response.policy)
 
 
-def get_policy(name: str) -> Plan[steering_pb2.Policy]:
+def get_policy(name: str) -> Plan[Policy]:
     """A policy; raises NotFound."""
     request = build(steering_pb2.GetPolicyRequest, name=qualified("policies", name))
     response: steering_pb2.GetPolicyResponse = yield Rpc("steering", "GetPolicy", request)
-    return response.policy
+    return read_policy(response.policy)
 
 
-def list_policies(model: str = "") -> Plan[tuple[steering_pb2.Policy, ...]]:
+def list_policies(model: str = "") -> Plan[tuple[Policy, ...]]:
     """All policies, or those of one model."""
     request = build(steering_pb2.ListPoliciesRequest, model=qualified("models", model))
-    return (yield from every_page("steering", "ListPolicies", request, "policies"))
+    messages = yield from every_page("steering", "ListPolicies", request, "policies")
+    return tuple(map(read_policy, messages))
 
 
-def list_stops() -> Plan[tuple[steering_pb2.SteeringStop, ...]]:
+def list_stops() -> Plan[tuple[Stop, ...]]:
     """Where steering is stopped; empty where it is nowhere."""
     request = build(steering_pb2.ListPoliciesRequest, page_size=1)
     response: steering_pb2.ListPoliciesResponse = yield Rpc("steering", "ListPolicies", request)
-    return tuple(response.stops)
+    return tuple(map(read_stop, response.stops))
 
 
-def update_policy(policy: steering_pb2.Policy) -> Plan[steering_pb2.Policy]:
-    """Replace a policy, read before and changed since; raises Conflict where another write came between.
+def update_policy(policy: Policy) -> Plan[Policy]:
+    """Replace a policy by a copy with other values; raises Conflict where another write came between.
 
     Needs a key with the scope ``steer``.
+
+    Args:
+        policy: As read before, with other values: ``policy.replaced(traffic_share=0.5)``.
     """
-    request = build(steering_pb2.UpdatePolicyRequest, policy=policy)
+    request = build(steering_pb2.UpdatePolicyRequest, policy=write_policy(policy))
     response: steering_pb2.UpdatePolicyResponse = yield Rpc("steering", "UpdatePolicy", request, False)
-    return response.policy
+    return read_policy(response.policy)
 
 
 def delete_policy(name: str, *, etag: str = "") -> Plan[None]:
@@ -134,9 +70,7 @@ def delete_policy(name: str, *, etag: str = "") -> Plan[None]:
     yield Rpc("steering", "DeletePolicy", request, False)
 
 
-def preview_policy(
-    policy: str | steering_pb2.Policy, *, images: Iterable[Image] = (), target_label: str = ""
-) -> Plan[steering_pb2.PreviewPolicyResponse]:
+def preview_policy(policy: str | Policy, *, images: Iterable[Image] = (), target_label: str = "") -> Plan[Preview]:
     """Measure what a policy does without making it live: its receipt. Needs a key with the scope ``steer``.
 
     Args:
@@ -147,29 +81,29 @@ def preview_policy(
     request = build(
         steering_pb2.PreviewPolicyRequest,
         name=qualified("policies", policy) if isinstance(policy, str) else None,
-        policy=None if isinstance(policy, str) else policy,
+        policy=None if isinstance(policy, str) else write_policy(policy),
         images=read_images(images),
         target_label=target_label,
     )
     response: steering_pb2.PreviewPolicyResponse = yield Rpc("steering", "PreviewPolicy", request)
-    return response
+    return read_preview(response)
 
 
-def stop_steering(reason: str, *, model: str = "") -> Plan[tuple[steering_pb2.SteeringStop, ...]]:
+def stop_steering(reason: str, *, model: str = "") -> Plan[tuple[Stop, ...]]:
     """The kill switch: no request is steered, of one model or of all, until ``resume_steering``.
 
     Returns where steering is stopped now. Needs a key with the scope ``steer``.
     """
     request = build(steering_pb2.StopSteeringRequest, model=qualified("models", model), reason=reason)
     response: steering_pb2.StopSteeringResponse = yield Rpc("steering", "StopSteering", request)
-    return tuple(response.stops)
+    return tuple(map(read_stop, response.stops))
 
 
-def resume_steering(reason: str, *, model: str = "") -> Plan[tuple[steering_pb2.SteeringStop, ...]]:
+def resume_steering(reason: str, *, model: str = "") -> Plan[tuple[Stop, ...]]:
     """Let requests be steered again. Returns where steering is still stopped. Needs a key with the scope ``steer``."""
     request = build(steering_pb2.ResumeSteeringRequest, model=qualified("models", model), reason=reason)
     response: steering_pb2.ResumeSteeringResponse = yield Rpc("steering", "ResumeSteering", request)
-    return tuple(response.stops)
+    return tuple(map(read_stop, response.stops))
 
 
 def watch_request(model: str, resume_token: str) -> Rpc:

@@ -15,7 +15,8 @@ from miclip.client.connection import Call, Options, Stubs
 from miclip.client.failure import to_stream_error
 from miclip.client.steering import watch_request
 from miclip.errors import MiclipError, NotReady
-from miclip.v1.steering_pb2 import WatchPoliciesResponse
+from miclip.steering.watching import WatchMessage
+from miclip.wire.policies import read_watch_message
 
 SILENCES = 3
 """Heartbeats that are missed before a stream counts as dead."""
@@ -24,7 +25,7 @@ _ENDED = "The server ended the stream."
 _SILENT = "The stream fell silent."
 
 
-class PolicyStream(Iterator[WatchPoliciesResponse]):
+class PolicyStream(Iterator[WatchMessage]):
     """Messages of WatchPolicies, as ``MiclipClient.watch_policies`` returns them; a context manager.
 
     Each ``next`` waits for a message. ``close``, from any thread, ends the stream, and the iteration with it.
@@ -42,7 +43,7 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> WatchPoliciesResponse:
+    def __next__(self) -> WatchMessage:
         return next(self._messages)
 
     def __enter__(self) -> Self:
@@ -56,37 +57,35 @@ class PolicyStream(Iterator[WatchPoliciesResponse]):
         self._closed.set()
         self._cancel()
 
-    def _run(self) -> Generator[WatchPoliciesResponse]:
+    def _run(self) -> Generator[WatchMessage]:
         call: Call | None = None
         while not self._closed.is_set():
             rpc = watch_request(self._model, self.resume_token)
             call = call or Call(rpc, self._options, self._timeout_s)
             stream = self._stubs.method(rpc)(rpc.request, timeout=call.remaining(), metadata=call.metadata)
-            watchdog = _Watchdog(stream.cancel)
-            self._cancel = watchdog.end
+            silence = _SilenceTimer(stream.cancel)
+            self._cancel = silence.end
             try:
                 for message in stream if not self._closed.is_set() else ():
-                    watchdog.rest()
+                    silence.pause()
                     call.progressed()
                     self.resume_token = message.resume_token or self.resume_token
-                    yield message
-                    watchdog.expect(SILENCES * message.heartbeat_seconds)
+                    yield read_watch_message(message)
+                    silence.start(SILENCES * message.heartbeat_seconds)
                 error: MiclipError = NotReady(_ENDED)
             except grpc.RpcError as failure:
                 error = (
-                    NotReady(_SILENT)
-                    if watchdog.has_bitten
-                    else to_stream_error(failure, call.request_id, call.endpoint)
+                    NotReady(_SILENT) if silence.ran_out else to_stream_error(failure, call.request_id, call.endpoint)
                 )
             finally:
-                watchdog.end()
+                silence.end()
             if not self._closed.is_set():
                 self._closed.wait(call.pause(error))
 
 
 async def follow(
     stubs: Stubs, options: Options, model: str, resume_token: str, timeout_s: float | None
-) -> AsyncGenerator[WatchPoliciesResponse, None]:
+) -> AsyncGenerator[WatchMessage, None]:
     """The same for asyncio; closed as every asynchronous generator is."""
     call, silence = None, _FIRST_S
     while True:
@@ -97,7 +96,7 @@ async def follow(
             while (message := await asyncio.wait_for(stream.read(), silence)) is not grpc.aio.EOF:
                 call.progressed()
                 resume_token, silence = message.resume_token or resume_token, SILENCES * message.heartbeat_seconds
-                yield message
+                yield read_watch_message(message)
             error: MiclipError = NotReady(_ENDED)
         except TimeoutError:
             error = NotReady(_SILENT)
@@ -108,30 +107,32 @@ async def follow(
         await asyncio.sleep(call.pause(error))
 
 
-class _Watchdog:
+class _SilenceTimer:
     """Cancels a stream that is silent for longer than it may be; blocking gRPC has no time-out for one message."""
 
-    def __init__(self, bite: Callable[[], object]) -> None:
-        self._bite, self._stopped, self.has_bitten = bite, threading.Event(), False
-        self.expect(_FIRST_S)
-        threading.Thread(target=self._watch, name="miclip-watchdog", daemon=True).start()
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+        self._ended = threading.Event()
+        self.ran_out = False
+        self.start(_FIRST_S)
+        threading.Thread(target=self._run, name="miclip-silence-timer", daemon=True).start()
 
-    def expect(self, seconds: float) -> None:
-        """Bite unless something comes within ``seconds``."""
+    def start(self, seconds: float) -> None:
+        """Cancel the stream unless a message comes within ``seconds``."""
         self._deadline = time.monotonic() + seconds
 
-    def rest(self) -> None:
-        """Do not bite: a message has come, and whoever reads takes their time."""
+    def pause(self) -> None:
+        """Do not cancel while the reader works on a message."""
         self._deadline = float("inf")
 
     def end(self) -> None:
         """Cancel the stream, and end the thread."""
-        self._stopped.set()
-        self._bite()
+        self._ended.set()
+        self._cancel()
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(min(1.0, max(0.01, self._deadline - time.monotonic()))):
+    def _run(self) -> None:
+        while not self._ended.wait(min(1.0, max(0.01, self._deadline - time.monotonic()))):
             if time.monotonic() >= self._deadline:
-                self.has_bitten = True
-                self._bite()
+                self.ran_out = True
+                self._cancel()
                 return

@@ -1,29 +1,14 @@
-"""Where the shipped assets lie, and the drawings among them."""
+"""Where the demo's bundle and its parts are."""
 
 from __future__ import annotations
 
-import io
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from miclip.demo.concepts import CLASSES, slugify
+from miclip.bundles import Bundle
 
 ASSETS = Path(__file__).parent / "assets"
 MODELS = ASSETS / "models"
 IMAGES = ASSETS / "images"
 ATLASES = ASSETS / "atlases"
-
-
-@lru_cache(maxsize=8)
-def drawings(style: str) -> Tensor:
-    """Return the style's drawing of every class, in the order of ``CLASSES``: uint8 ``[K, 4, 96, 96]`` RGBA."""
-    pixels = [
-        np.asarray(Image.open(io.BytesIO((IMAGES / style / f"{slugify(name)}.webp").read_bytes())).convert("RGBA"))
-        for name in CLASSES
-    ]
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+DEMO = Bundle(ASSETS)
+"""The bundle that comes with the package."""

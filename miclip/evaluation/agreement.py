@@ -7,11 +7,13 @@ class and a unit at once, on images that nothing was trained on; the score of a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from miclip.evaluation.figures import NullFigure
+from miclip.evaluation.result import Agreement
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -48,7 +50,9 @@ def agreement(activations: Float32, labels: Int64, classes: int) -> dict[str, Fl
     }
 
 
-def summarise_agreement(measured: dict[str, Float64], labellings: Sequence[tuple[Int64, NDArray[np.bool_]]]) -> Any:
+def summarise_agreement(
+    measured: dict[str, Float64], labellings: Sequence[tuple[Int64, NDArray[np.bool_]]]
+) -> Agreement | None:
     """Summarise the labellings of one method.
 
     Args:
@@ -57,20 +61,20 @@ def summarise_agreement(measured: dict[str, Float64], labellings: Sequence[tuple
 
     Returns:
         Each measure's mean over the units that count in any seed (a unit's is its mean over the seeds), with its 95 %
-        ``…_interval`` over units, and ``null``: the same means with labels shuffled among units.
+        interval over units, and the same mean with labels shuffled among units; None where no unit counts.
     """
-    found: dict[str, Any] = {"null": {}}
-    for name in MEASURES:
-        values = [_looked_up(measured[name], labels, counted) for labels, counted in labellings]
-        by_unit = _mean(np.stack(values))
-        by_unit = by_unit[~np.isnan(by_unit)]
-        if len(by_unit) == 0:
-            return {}
-        rows = np.random.default_rng(0).integers(len(by_unit), size=(RESAMPLES, len(by_unit)))
-        low, high = np.percentile(by_unit[rows].mean(axis=1), [2.5, 97.5])
-        found |= {name: float(by_unit.mean()), f"{name}_interval": [float(low), float(high)]}
-        found["null"][name] = _null(measured[name], labellings)
-    return found
+    if not any(counted.any() for _, counted in labellings):
+        return None
+    return Agreement(**{name: _figure(measured[name], labellings) for name in MEASURES})
+
+
+def _figure(measure: Float64, labellings: Sequence[tuple[Int64, NDArray[np.bool_]]]) -> NullFigure:
+    by_unit = _mean(np.stack([_looked_up(measure, labels, counted) for labels, counted in labellings]))
+    by_unit = by_unit[~np.isnan(by_unit)]
+    rows = np.random.default_rng(0).integers(len(by_unit), size=(RESAMPLES, len(by_unit)))
+    low, high = np.percentile(by_unit[rows].mean(axis=1), [2.5, 97.5])
+    null = _null(measure, labellings)
+    return NullFigure(value=float(by_unit.mean()), low=float(low), high=float(high), null=null)
 
 
 def _null(measure: Float64, labellings: Sequence[tuple[Int64, NDArray[np.bool_]]]) -> float:

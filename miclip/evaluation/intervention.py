@@ -7,8 +7,11 @@ classes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from miclip.evaluation.resume import layer_output, resume_from
+from miclip.files import write_file
 from miclip.models.features import added, encode_features
 from miclip.models.target import TargetModel
+from miclip.row_store import key_of
 from miclip.steering.apply import Codes
 from miclip.steering.edits import Edit, Op, compile_edits
 
 BATCH = 256
+Tick = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,10 @@ class Laboratory:
     Args:
         model: The target model.
         layer: The layer whose units are scaled, at every position.
-        images: Preprocessed images, float32 ``[N, 3, S, S]``, ordered by view, then class.
+        images: Preprocessed images, float32 ``[N, 3, S, S]``, some of every class.
         labels: Class of each image, int64 ``[N]``.
-        other_views: Views of a class that measure the side effects; all views measure the target classes.
+        other_views: Images of a class that measure the side effects, at most as many as the rarest class has; all its
+            images measure a target class.
         other_classes: Classes that measure the side effects, evenly spread; default all.
     """
 
@@ -64,8 +71,8 @@ class Laboratory:
         self._images, self._classes = images, int(labels.max()) + 1
         count = min(other_classes or self._classes, self._classes)
         watched = torch.arange(count) * self._classes // count
-        self._views = other_views
-        self._others = (self._classes * torch.arange(other_views)[:, None] + watched).flatten()
+        self._views = min(other_views, int(torch.bincount(labels).min()))
+        self._others = _first(labels, watched, self._views)
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
         self._codes = self._encoded()
@@ -126,6 +133,14 @@ class Laboratory:
         return self._model.forward(self._images[rows], edits=batch).logits
 
 
+def _first(labels: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Return the rows of the first ``count`` images of each of some classes, in the order of the images."""
+    order, sizes = torch.argsort(labels, stable=True), torch.bincount(labels)
+    earlier = torch.empty_like(labels)  # images of the same class before this one
+    earlier[order] = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[order]]
+    return torch.nonzero(torch.isin(labels, classes) & (earlier < count)).flatten()
+
+
 def intervene(
     laboratory: Laboratory,
     ranking: NDArray[np.int64],
@@ -151,4 +166,28 @@ def intervene(
         changes["scale_2"].append(laboratory.change(covered, units, 2.0))
         changes["scale_0"].append(laboratory.change(covered, units, 0.0))
         tick()
+    return changes
+
+
+def recorded(
+    folder: Path, inputs: Any, count: int, tick: Tick, measure: Callable[[Tick], dict[str, list[Change]]]
+) -> dict[str, list[Change]]:
+    """Return what ``measure`` gives, from an earlier run where that had finished it: an interrupted evaluation goes on.
+
+    Args:
+        folder: Where the records lie.
+        inputs: Everything that determines the result, as JSON.
+        count: Queries, each of which ticks.
+        tick: Called after every query.
+        measure: Called with ``tick`` where there is no record.
+    """
+    path = folder / f"{key_of(inputs)}.json"
+    if path.exists():
+        for _ in range(count):
+            tick()
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {scale: [Change(**change) for change in changes] for scale, changes in saved.items()}
+    changes = measure(tick)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps({scale: [asdict(c) for c in values] for scale, values in changes.items()}))
     return changes

@@ -11,25 +11,8 @@ from torch import Tensor
 
 from miclip.alignment import ProbeSet
 from miclip.evaluation.queries import Query, class_names, spread
+from miclip.evaluation.result import NAMES, Place
 from miclip.models.target import LOGITS, TargetModel
-
-NAMES = "names"
-"""Kind of the queries that are class names; every subject has it."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Units of a layer: its neurons, or the features of a dictionary on it.
-
-    Attributes:
-        layer: The layer.
-        units: ``neurons`` or ``features``.
-        name: What the model and its atlas call the units' layer.
-    """
-
-    layer: str
-    units: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -38,31 +21,35 @@ class Subject:
 
     Attributes:
         model: The target model.
-        penultimate: Layer before the logits.
-        middle: A layer in the middle.
-        images: Held-out images, each uint8 ``[3, H, W]``, ordered by view, then class.
+        layers: Layers whose units are judged, in the order of the network; the last is the one before the logits.
+        images: Images that judge, each uint8 ``[3, H, W]``, some of every class.
         labels: Their classes, int64 ``[N]``.
         queries: Queries by kind, beside the class names.
     """
 
     model: TargetModel
-    penultimate: str
-    middle: str
+    layers: tuple[str, ...]
     images: ProbeSet
     labels: Tensor
     queries: Mapping[str, Sequence[Query]] = field(default_factory=dict)
 
+    @property
+    def penultimate(self) -> str:
+        """The last layer before the logits."""
+        return self.layers[-1]
+
     def places(self) -> list[Place]:
-        """Return the places of the middle, the penultimate layer and the logits, in this order.
+        """Return the places of the layers and of the logits, in the order of the network.
 
         A layer's features are those of its first dictionary.
         """
-        found = []
-        for layer in (self.middle, self.penultimate, LOGITS):
-            found.append(Place(layer, "neurons", layer))
+        places = []
+        for layer in (*self.layers, LOGITS):
+            places.append(Place(layer=layer, units="neurons", dictionary=""))
             on_layer = (name for name in self.model.dictionaries if self.model.layers[name].base == layer)
-            found += [Place(layer, "features", name) for name in islice(on_layer, 1)]
-        return found
+            ids = (name.rpartition("/")[2] for name in islice(on_layer, 1))
+            places += [Place(layer=layer, units="features", dictionary=id_) for id_ in ids]
+        return places
 
     def preprocessed(self) -> Tensor:
         """Return the images as the model takes them, float32 ``[N, 3, S, S]``."""
@@ -75,11 +62,11 @@ class EvaluationSettings:
 
     Attributes:
         seeds: Seeds of probe views, encoders and random controls.
-        queries: Most queries by kind, at the penultimate and at the middle layer, where an intervention costs ten times
-            as much; they are spread evenly. A kind that is not named is left out.
+        queries: Most queries by kind, at the last layer and at those before it, where an intervention costs ten
+            times as much; they are spread evenly. A kind that is not named is left out.
         other_views: Views of a class that measure side effects.
-        other_classes: Classes, evenly spread, that measure side effects, at the penultimate and at the middle layer.
-        unseen: Classes that are hidden from an alignment and then localised by their names.
+        other_classes: Classes, evenly spread, that measure side effects, at the last layer and at those before it.
+        unseen: Classes that are hidden from an alignment and then localised by their names; at most an eighth of all.
         cost: Whether alignment and baselines are timed.
     """
 
@@ -96,5 +83,5 @@ class EvaluationSettings:
         """Return the queries by kind that are asked at a layer."""
         place = 0 if layer == subject.penultimate else 1
         all_kinds = {NAMES: class_names(subject.model.labels), **subject.queries}
-        found = {kind: spread(all_kinds[kind], most[place]) for kind, most in self.queries.items() if kind in all_kinds}
-        return {kind: queries for kind, queries in found.items() if queries}
+        asked = {kind: spread(all_kinds[kind], most[place]) for kind, most in self.queries.items() if kind in all_kinds}
+        return {kind: queries for kind, queries in asked.items() if queries}

@@ -2,62 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.evaluation.figures import ByScale, Figure
 from miclip.evaluation.intervention import Change
-from miclip.evaluation.methods import DEFAULT, WHITE_BOX
+from miclip.evaluation.methods import DEFAULT, named
+from miclip.evaluation.result import Effect, Verdict
 
 Float64 = NDArray[np.float64]
 
+SIGNS = {"scale_2": 1, "scale_0": -1}
+"""What is wanted of each intervention: a gain or a loss."""
+ORACLE = "oracle"
+"""The method that is the measure of what can be reached."""
 RESAMPLES = 1000
 SMALLEST_CHANGE = 1.0
 """Points below which a target's change counts as this much: specificity of nothing is not infinite."""
 
 
-def summarise(seeds: Sequence[Sequence[Change]]) -> dict[str, Any]:
+def summarise(seeds: Sequence[Sequence[Change]]) -> Effect:
     """Summarise one intervention.
+
+    Queries, not views or seeds, are the sample: a query's changes are averaged over seeds, and queries are resampled.
 
     Args:
         seeds: Per seed, the changes of the same queries in the same order.
-
-    Returns:
-        ``target`` and ``others`` (mean changes in points), ``specificity`` (1 is: nothing else moved) and ``weighted``
-        (target × specificity, the latter at least 0, in points), each with its 95 % ``…_interval``. Queries, not views
-        or seeds, are the sample: a query's changes are averaged over seeds, and queries are resampled.
     """
-    figures: dict[str, Callable[[Float64], Float64]] = {
-        "target": lambda means: means[..., 0],
-        "others": lambda means: means[..., 1],
-        "specificity": _specificity,
-        "weighted": _weighted,
-    }
     means, resampled = _means(seeds)
-    return {key: value for name, figure in figures.items() for key, value in _figure(name, figure(means),
-            figure(resampled)).items()}  # fmt: skip
+    return Effect(
+        target=_figure(means[..., 0], resampled[..., 0]),
+        others=_figure(means[..., 1], resampled[..., 1]),
+        specificity=_figure(_specificity(means), _specificity(resampled)),
+        weighted=_figure(_weighted(means), _weighted(resampled)),
+    )
 
 
-def verdict(methods: Mapping[str, Sequence[Sequence[Change]]], sign: int) -> dict[str, Any]:
+def verdict(methods: Mapping[str, Sequence[Sequence[Change]]], sign: int) -> Verdict:
     """Say how miclip's localisation stands among the methods of one kind of query, by weighted change.
 
     Args:
-        methods: Changes per seed by method, of the same queries in the same order; with ``attribution`` and ``oracle``.
+        methods: Changes per seed by method, of the same queries in the same order; with miclip's default and at least
+            one method to beat.
         sign: 1 where a gain is wanted (×2), -1 where a loss is (×0).
 
     Returns:
-        ``share_of_oracle`` (1 is: as much as the oracle), ``best_baseline`` (its name; the white boxes are none) and
-        ``lead`` over it in points, each figure with its 95 % ``…_interval`` over queries, paired.
+        The verdict; its intervals are over queries, paired.
     """
-    found = {name: _means(seeds) for name, seeds in methods.items()}
-    gains = {name: sign * _weighted(means) for name, (means, _) in found.items()}
-    resampled = {name: sign * _weighted(means) for name, (_, means) in found.items()}
-    best = max((name for name in gains if name not in (DEFAULT, *WHITE_BOX)), key=lambda name: float(gains[name]))
-    ratio = (_share(gains[DEFAULT], gains["oracle"]), _share(resampled[DEFAULT], resampled["oracle"]))
-    lead = (gains[DEFAULT] - gains[best], resampled[DEFAULT] - resampled[best])
-    return {**_figure("share_of_oracle", *ratio), "best_baseline": best, **_figure("lead", *lead)}
+    means = {name: _means(seeds) for name, seeds in methods.items()}
+    gains = {name: sign * _weighted(over_all) for name, (over_all, _) in means.items()}
+    resampled = {name: sign * _weighted(rows) for name, (_, rows) in means.items()}
+    others = [name for name in gains if name != DEFAULT and name not in named("whitebox")]
+    best = max(others, key=lambda name: float(gains[name]))
+    return Verdict(
+        share_of_oracle=_share_of_oracle(gains, resampled),
+        best_baseline=best,
+        lead=_figure(gains[DEFAULT] - gains[best], resampled[DEFAULT] - resampled[best]),
+    )
+
+
+def verdicts(methods: Mapping[str, Mapping[str, Sequence[Sequence[Change]]]]) -> ByScale[Verdict]:
+    """Return the verdicts of both interventions.
+
+    Args:
+        methods: Changes per seed by scale and method.
+    """
+    return ByScale[Verdict](**{scale: verdict(changes, SIGNS[scale]) for scale, changes in methods.items()})
+
+
+def _share_of_oracle(gains: Mapping[str, Float64], resampled: Mapping[str, Float64]) -> Figure | None:
+    if ORACLE not in gains:
+        return None
+    return _figure(_share(gains[DEFAULT], gains[ORACLE]), _share(resampled[DEFAULT], resampled[ORACLE]))
 
 
 def _means(seeds: Sequence[Sequence[Change]]) -> tuple[Float64, Float64]:
@@ -67,9 +85,9 @@ def _means(seeds: Sequence[Sequence[Change]]) -> tuple[Float64, Float64]:
     return columns.mean(axis=0), columns[rows].mean(axis=1)
 
 
-def _figure(name: str, value: Float64, resampled: Float64) -> dict[str, Any]:
+def _figure(value: Float64, resampled: Float64) -> Figure:
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return {name: float(value), f"{name}_interval": [float(low), float(high)]}
+    return Figure(value=float(value), low=float(low), high=float(high))
 
 
 def _specificity(means: Float64) -> Float64:

@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from miclip.alignment import ProbeSet
-from miclip.evaluation.methods import SEARCHES
 from miclip.models.target import TargetModel
 
-METHODS = ("random", "clip_dissect", "semanticlens", *SEARCHES)
-"""Methods that need nothing but a text."""
 BATCH = 128
 
 

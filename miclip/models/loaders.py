@@ -67,7 +67,7 @@ def build_target(
     name: str, spec: TargetSpec, state: dict[str, Tensor], device: torch.device | str = "cpu"
 ) -> TargetModel:
     """Build a target model from its description and tensors; raises InvalidInput when they do not fit."""
-    module = build_module(spec.architecture, len(spec.labels))
+    module = build_module(spec.architecture, len(spec.labels), spec.parameters)
     load_exactly(module, state, spec.architecture)
     return as_target(name, spec, module, device)
 

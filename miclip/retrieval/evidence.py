@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from miclip.atlas import Atlas
+from miclip.evidence import Evidence, LabelShare
 from miclip.retrieval.attribution import AttributionStore, Weighed
-from miclip.retrieval.results import Evidence, LabelShare
 from miclip.settings import settings
 
 _SAMPLE = 256  # queries of a null at most

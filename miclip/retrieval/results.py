@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.evidence import Evidence
 from miclip.kinds import LocalizationMethod, Ranking, UnitEmbedding
 from miclip.models.predictions import Prediction
 from miclip.names import UnitName
@@ -122,33 +123,6 @@ class LocatedUnit(OfUnit):
     """A unit with its strength for a query: a cosine, or a mean attribution in logits."""
 
     score: float
-
-
-@dataclass(frozen=True)
-class LabelShare:
-    """A predicted label with its share of the weight of a query's probe rows, above 0 to 1."""
-
-    label: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the probe images have to say about a query: how far its localisation is to be trusted.
-
-    Attributes:
-        relevance: Mean relevance of the probe images that were weighed, -1 to 1.
-        null_percentile: Share of a null that is less relevant, 0 to 100: the model's labels (for an image: probe
-            images), each with every image taken away that the model predicts as it.
-        doubtful: Whether ``null_percentile`` is below ``settings().doubt_percentile``: the probe images show the query
-            no better than something they do not show, and its units are then most likely those of something else.
-        labels: What the model predicted for the images, heaviest first: what the units are those of.
-    """
-
-    relevance: float
-    null_percentile: float
-    doubtful: bool
-    labels: tuple[LabelShare, ...]
 
 
 @dataclass(frozen=True)

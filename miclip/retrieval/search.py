@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, centre_texts, null_statistics
 from miclip.errors import InvalidInput
+from miclip.evidence import Evidence
 from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
 from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
+from miclip.retrieval._checks import check_layers, check_top_k, check_units
 from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, gathering, relevance_vectors
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
@@ -19,7 +21,6 @@ from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
     DEFAULT_TOP_K,
     Description,
-    Evidence,
     Localization,
     LocalizationMix,
     LocatedUnit,
@@ -114,8 +115,8 @@ class AtlasSearcher:
             InvalidInput: a unit or ``top_k`` is out of range, or the vocabulary is of another CLIP model.
         """
         chosen = self._kind(layer, kind)
-        places = self._check_units(layer, units)
-        count, record = min(_check_top_k(top_k), len(vocabulary.concepts)), self.atlas.layer(layer)
+        places = check_units(self.atlas, layer, units)
+        count, record = min(check_top_k(top_k), len(vocabulary.concepts)), self.atlas.layer(layer)
         null = record.null_contrast if kind is None else None
         ranking: Ranking = "cosine" if null is None else "causal_score"
         shortlist = settings().describe_shortlist if ranking == "causal_score" else 0
@@ -154,7 +155,7 @@ class AtlasSearcher:
             NotAligned: a layer is not in the atlas.
             InvalidInput: ``top_k`` or ``temperature`` is out of range, or the queries are of another CLIP model.
         """
-        count, searched = _check_top_k(top_k), self._check_layers(layers)
+        count, searched = check_top_k(top_k), check_layers(self.atlas, layers)
         centred = self.centre(queries, modality)
         names = concepts or [""] * len(centred)
         if method == "attribution":
@@ -202,7 +203,7 @@ class AtlasSearcher:
 
     def unit_statistics(self, layer: str, units: Sequence[int]) -> list[UnitStatistics]:
         """Return the statistics of units; raises NotAligned or InvalidInput as ``unit_record`` does."""
-        record, places = self.atlas.layer(layer), self._check_units(layer, units)
+        record, places = self.atlas.layer(layer), check_units(self.atlas, layer, units)
         columns = (record.mean, record.std, record.maximum, record.fraction_nonzero)
         return [UnitStatistics(self._name(layer, at), *(float(column[at]) for column in columns)) for at in places]
 
@@ -323,29 +324,3 @@ class AtlasSearcher:
         else:
             queries, own = self.centre(self.atlas.image_embeddings, "image"), np.asarray(self.atlas.predicted, np.int64)
         return null_relevance(store, queries, own, self.atlas.predicted, tau)
-
-    def _check_units(self, layer: str, units: Sequence[int]) -> NDArray[np.int64]:
-        size = self.atlas.layer(layer).entry.units
-        for place, unit in enumerate(units):
-            if not 0 <= unit < size:
-                raise InvalidInput(
-                    f"units[{place}] is {unit}; layer {layer} has units 0 to {size - 1}.",
-                    field=f"units[{place}]",
-                    allowed=f"0 to {size - 1}",
-                )
-        return np.asarray(units, np.int64)
-
-    def _check_layers(self, layers: Sequence[str]) -> Sequence[str]:
-        if len(set(layers)) != len(layers):
-            raise InvalidInput("A layer is listed twice.", field="layers", allowed="each layer once")
-        searched = layers or (self.atlas.default_layer,)
-        for layer in searched:
-            self.atlas.layer(layer)
-        return searched
-
-
-def _check_top_k(top_k: int) -> int:
-    limit = settings().max_top_k
-    if not 1 <= top_k <= limit:
-        raise InvalidInput(f"top_k is {top_k}; 1 to {limit} is allowed.", field="top_k", allowed=f"1 to {limit}")
-    return top_k

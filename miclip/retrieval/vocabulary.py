@@ -8,21 +8,21 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from miclip.atlas import Atlas, normalise
+from miclip.bundles import bundles
 from miclip.errors import InvalidInput, NotFound
 from miclip.settings import settings
 from miclip.texts import check_text
 
 MODEL_LABELS = "model-labels"
 """Id of the vocabulary that stands for the labels of the model asked about."""
-BUILTIN_VOCABULARIES = ("emoji", "imagenet", MODEL_LABELS)
-"""Ids of the vocabularies that come with miclip."""
+IMAGENET = "imagenet"
+"""Id of the vocabulary of ImageNet-1k's classes."""
 
 EmbedTexts = Callable[[list[str]], NDArray[np.float32]]
 """Texts → CLIP text embeddings [n, D]."""
@@ -94,18 +94,24 @@ def check_concepts(concepts: Sequence[str], *, field: str = "concepts", limit: i
     return tuple(first_place)
 
 
+def builtin_vocabularies() -> tuple[str, ...]:
+    """Return the ids of the vocabularies that every server has: those of the bundles, and miclip's own."""
+    named = [name for bundle in bundles() for name in bundle.manifest.vocabularies]
+    return tuple(dict.fromkeys([*named, IMAGENET, MODEL_LABELS]))
+
+
 def builtin_concepts(vocabulary_id: str) -> tuple[str, ...]:
-    """Return the concepts of ``emoji`` (names of emoji) or ``imagenet`` (the 1000 classes of ImageNet-1k).
+    """Return the concepts of ``imagenet`` (the 1000 classes of ImageNet-1k) or of a vocabulary of a bundle.
 
     Raises:
-        NotFound: no other list of concepts comes with miclip. (``model-labels`` are in the model's atlas.)
+        NotFound: no other list of concepts is there. (``model-labels`` are in the model's atlas.)
     """
-    if vocabulary_id == "emoji":
-        text = resources.files("miclip").joinpath("demo", "assets", "vocabularies", "emoji.txt").read_text("utf-8")
-        return tuple(text.splitlines())
-    if vocabulary_id == "imagenet":
+    for bundle in bundles():
+        if vocabulary_id in bundle.manifest.vocabularies:
+            return bundle.vocabulary(vocabulary_id)
+    if vocabulary_id == IMAGENET:
         return _imagenet()
-    names = ", ".join(BUILTIN_VOCABULARIES)
+    names = ", ".join(builtin_vocabularies())
     raise NotFound(f"There is no vocabulary {vocabulary_id[:80]!r}. miclip comes with {names}.", field="vocabulary")
 
 

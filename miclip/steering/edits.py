@@ -51,6 +51,42 @@ class Edit:
     reconstruct: bool = False
 
 
+@dataclass(frozen=True)
+class UnitEdits:
+    """What the edits of one sample do to one layer: ``ã = gain·a + bias`` of some units.
+
+    Attributes:
+        units: int64 ``[n]``, the edited units, each once.
+        gain: ``[n]``.
+        bias: ``[n]``.
+        reconstruct: Whether the activation becomes the dictionary's reconstruction; for features only.
+    """
+
+    units: Tensor
+    gain: Tensor
+    bias: Tensor
+    reconstruct: bool
+
+
+@dataclass(frozen=True)
+class CompiledEdits:
+    """The edits of one sample, compiled once for any number of batches.
+
+    Attributes:
+        layers: By layer name; a layer on which nothing changes is absent.
+    """
+
+    layers: Mapping[str, UnitEdits] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether any edit changes something."""
+        return bool(self.layers)
+
+
+NO_EDITS = CompiledEdits()
+"""What no edits compile to."""
+
+
 @dataclass
 class LayerEdits:
     """The edits of one layer in one batch: ``ã = gain·a + bias`` on the given rows, nothing on the others.
@@ -173,30 +209,55 @@ def compile_edits(
     Returns:
         Only layers and rows that have an effect.
     """
-    folded: dict[int, _Folded] = {}  # samples under one policy often share the list
-    cells: dict[str, dict[int, _LayerFold]] = {}
-    for row, edits in enumerate(per_sample):
-        if id(edits) not in folded:
-            folded[id(edits)] = _fold(edits)
-        for layer, fold in folded[id(edits)].items():
-            cells.setdefault(layer, {})[row] = fold
-    return EditBatch(
-        {layer: _layer_edits(rows, layer_sizes[layer], dtype, device) for layer, rows in sorted(cells.items())}
+    compiled: dict[int, CompiledEdits] = {}  # samples under one policy often share the list
+    for edits in per_sample:
+        if id(edits) not in compiled:
+            compiled[id(edits)] = compile_sample(edits, device, dtype)
+    return assemble([compiled[id(edits)] for edits in per_sample], layer_sizes)
+
+
+def compile_sample(
+    edits: Sequence[Edit], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> CompiledEdits:
+    """Compile the edits of one sample, for any number of batches; arguments as for :func:`compile_edits`."""
+    layers: dict[str, dict[int, _Affine]] = {edit.layer: {} for edit in edits if edit.reconstruct}
+    reconstructed = set(layers)
+    for (layer, unit), affine in combined(edits).items():
+        if affine != _IDENTITY:
+            layers.setdefault(layer, {})[unit] = affine
+    return CompiledEdits(
+        {layer: _unit_edits(units, layer in reconstructed, device, dtype) for layer, units in sorted(layers.items())}
     )
 
 
-@dataclass
-class _LayerFold:
-    """A sample's edits of one layer: (gain, bias) by unit."""
+def assemble(per_sample: Sequence[CompiledEdits], layer_sizes: Mapping[str, int]) -> EditBatch:
+    """Put the compiled edits of the samples of a batch together.
 
-    units: dict[int, tuple[float, float]] = field(default_factory=dict)
-    reconstruct: bool = False
+    Args:
+        per_sample: Compiled edits of each batch row; may be empty.
+        layer_sizes: Units by layer name.
+
+    Returns:
+        Only layers and rows that have an effect.
+    """
+    rows: dict[str, dict[int, UnitEdits]] = {}
+    for row, compiled in enumerate(per_sample):
+        for layer, units in compiled.layers.items():
+            rows.setdefault(layer, {})[row] = units
+    return EditBatch({layer: _layer_edits(of_layer, layer_sizes[layer]) for layer, of_layer in sorted(rows.items())})
 
 
-_Folded = dict[str, _LayerFold]
 _Affine = tuple[float, float]
 """Gain and bias."""
 _IDENTITY: _Affine = (1.0, 0.0)
+
+
+def combined(edits: Sequence[Edit]) -> dict[tuple[str, int], _Affine]:
+    """Return gain and bias of what all edits of a unit do together, by layer and unit."""
+    units: dict[tuple[str, int], _Affine] = {}
+    for edit in edits:
+        units[edit.layer, edit.unit] = _then(edit, units.get((edit.layer, edit.unit), _IDENTITY))
+    return units
 
 
 def _then(edit: Edit, before: _Affine) -> _Affine:
@@ -211,33 +272,30 @@ def _then(edit: Edit, before: _Affine) -> _Affine:
             return 0.0, edit.value
 
 
-def _fold(edits: Sequence[Edit]) -> _Folded:
-    units: dict[tuple[str, int], _Affine] = {}
-    layers: _Folded = {}
-    for edit in edits:
-        units[edit.layer, edit.unit] = _then(edit, units.get((edit.layer, edit.unit), _IDENTITY))
-        if edit.reconstruct:
-            layers.setdefault(edit.layer, _LayerFold()).reconstruct = True
-    for (layer, unit), affine in units.items():
-        if affine != _IDENTITY:
-            layers.setdefault(layer, _LayerFold()).units[unit] = affine
-    return layers
-
-
-def _layer_edits(
-    rows: dict[int, _LayerFold], units: int, dtype: torch.dtype | None, device: torch.device | str | None
-) -> LayerEdits:
+def _unit_edits(
+    units: Mapping[int, _Affine], reconstruct: bool, device: torch.device | str | None, dtype: torch.dtype | None
+) -> UnitEdits:
     import torch
 
-    dtype = dtype or torch.float32
-    gain, bias = torch.ones(len(rows), units, dtype=dtype), torch.zeros(len(rows), units, dtype=dtype)
-    for position, fold in enumerate(rows.values()):
-        if fold.units:
-            index = list(fold.units)
-            values = torch.tensor(list(fold.units.values()), dtype=dtype)
-            gain[position, index], bias[position, index] = values[:, 0], values[:, 1]
-    reconstruct = torch.tensor([fold.reconstruct for fold in rows.values()])
-    return LayerEdits(torch.tensor(list(rows)), gain, bias, reconstruct).to(device or "cpu")
+    affine = torch.tensor([*units.values()], dtype=dtype or torch.float32, device=device).view(-1, 2)
+    index = torch.tensor([*units], dtype=torch.int64, device=device)
+    return UnitEdits(index, affine[:, 0].contiguous(), affine[:, 1].contiguous(), reconstruct)
+
+
+def _layer_edits(rows: Mapping[int, UnitEdits], units: int) -> LayerEdits:
+    import torch
+
+    distinct = {id(edits): edits for edits in rows.values()}  # rows under one policy share what it was compiled to
+    first = next(iter(rows.values())).gain
+    gain, bias = first.new_ones(len(distinct), units), first.new_zeros(len(distinct), units)
+    for place, edits in enumerate(distinct.values()):
+        gain[place, edits.units], bias[place, edits.units] = edits.gain, edits.bias
+    if len(distinct) < len(rows):
+        places = {key: place for place, key in enumerate(distinct)}
+        index = torch.tensor([places[id(edits)] for edits in rows.values()], device=first.device)
+        gain, bias = gain[index], bias[index]
+    reconstruct = torch.tensor([edits.reconstruct for edits in rows.values()], device=first.device)
+    return LayerEdits(torch.tensor([*rows], device=first.device), gain, bias, reconstruct)
 
 
 def fingerprint(edits: Sequence[Edit]) -> str:

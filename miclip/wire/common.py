@@ -8,7 +8,8 @@ from typing import Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from miclip.retrieval.results import Evidence, LabelShare, Provenance
+from miclip.evidence import Evidence, LabelShare
+from miclip.retrieval.results import Provenance
 from miclip.v1 import resources_pb2 as pb
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from miclip import telemetry
 from miclip.models.target import TargetModel
-from miclip.steering.edits import Edit, compile_edits
+from miclip.steering.edits import NO_EDITS, CompiledEdits, assemble
 from services.metrics import series
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Row:
 
     Attributes:
         image: float32 ``[3, S, S]``, preprocessed.
-        edits: Validated edits; empty for none.
+        edits: Compiled for the model, on its device; empty for none.
         capture: Layers to read.
     """
 
     image: Tensor
-    edits: tuple[Edit, ...] = ()
+    edits: CompiledEdits = NO_EDITS
     capture: tuple[str, ...] = ()
 
 
@@ -93,6 +93,15 @@ class Batcher:
     def __post_init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"forward-{self.model.name}")
         self._joined = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._queue and not self._coming and (self._worker is None or self._worker.done())
+
+    def close(self) -> None:
+        """End the thread, once what runs in it has ended; the batcher takes no more rows."""
+        self._thread.shutdown(wait=False)
 
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
@@ -176,7 +185,7 @@ class Batcher:
     def _compute(self, rows: Sequence[Row]) -> list[RowOutput]:
         images = torch.stack([row.image for row in rows])
         with series.stage(_SERVICE, "compile"):
-            edits = compile_edits([row.edits for row in rows], self.model.layer_sizes)
+            edits = assemble([row.edits for row in rows], self.model.layer_sizes)
         capture = tuple(dict.fromkeys(layer for row in rows for layer in row.capture))
         with series.stage(_SERVICE, "forward"):
             output = self.model.forward(images, capture, edits)

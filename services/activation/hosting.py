@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -12,82 +14,127 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from miclip.atlas import Atlas, AtlasManifest, find_atlas
-from miclip.atlas.store import active_atlas_id
-from miclip.catalogue import DEMO_MODELS, Catalogue
-from miclip.errors import BadArtefact, NotAligned
+from miclip.atlas import Atlas, AtlasManifest, active_atlas_id, locate_atlas
+from miclip.bundles import bundle_of_model
+from miclip.catalogue import Catalogue, pick_device
+from miclip.cpus import available_cpus
+from miclip.errors import BadArtefact, MiclipError, NotAligned, NotFound, NotReady, TooLarge
 from miclip.images import decode_image
+from miclip.models.card import ModelCard
 from miclip.models.target import TargetModel
 from miclip.settings import settings
 from services.activation.batching import Batcher
+from services.activation.budget import Budget, Load, idle
 from services.activation.drift import DriftWatch
 from services.metrics import series
-from services.node.cpus import available_cpus
+from services.state.active_atlases import ActiveAtlases
 
 _GPU_S = 5.0
 _ATLAS_S = 5.0
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 log = logging.getLogger("miclip.hosting")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Hosted:
     """A loaded model.
 
     Attributes:
         target: The model.
+        card: What it is.
         batcher: Its queue.
         drift: Watches whether its labels still hold.
+        users: Requests that use it now.
     """
 
     target: TargetModel
+    card: ModelCard
     batcher: Batcher
     drift: DriftWatch
+    users: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests use it, or rows of theirs still wait or run."""
+        return self.users > 0 or not self.batcher.idle
 
 
 class Hosting:
-    """Loads models once, at start or when first asked for, and decodes images in threads."""
+    """Loads models when they are asked for, drops the least recently used where the budget ends, decodes in threads.
 
-    def __init__(self) -> None:
+    Args:
+        active: Which atlas is active.
+        catalogue: The models that there are; the default catalogue by default.
+        budget: How much may be loaded; by default what the settings say.
+    """
+
+    def __init__(self, active: ActiveAtlases, catalogue: Catalogue | None = None, budget: Budget | None = None) -> None:
         torch.set_num_threads(available_cpus())  # Ray asks for one
-        self._catalogue = Catalogue()
-        self._hosted: dict[str, Hosted] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._active = active
+        self._catalogue = catalogue or Catalogue()
+        self._budget = budget or Budget(settings().max_loaded_models, settings().model_bytes)
+        self.device = torch.device(pick_device()).type
+        self._hosted: dict[str, Hosted] = {}  # the least recently used first
+        self._loading, self._describing = asyncio.Lock(), asyncio.Lock()
         self._atlases: dict[str, Atlas] = {}
         self._decoders = ThreadPoolExecutor(max(2, available_cpus()), thread_name_prefix="decode")
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Ids of the loaded models, the least recently used first."""
+        return tuple(self._hosted)
 
     def model_ids(self) -> list[str]:
         """Ids of the catalogue, sorted."""
         return sorted(self._catalogue.model_ids())
 
     async def preload(self) -> None:
-        """Load the models that come with the package; the others are loaded when first asked for."""
+        """Load the models of the bundles, as far as the budget goes; the others are loaded when first asked for."""
         for model in self.model_ids():
-            if (DEMO_MODELS / f"{model}.json").is_file():
-                await self.get(model)
+            if not bundle_of_model(model):
+                continue
+            if self._budget.fits(self._loads(), (await self.card(model)).bytes):
+                await self._get(model)
+            else:
+                log.warning("%s is not loaded at the start: the budget is reached", model)
 
-    async def get(self, model: str) -> Hosted:
-        """A model, loaded; raises NotFound."""
-        if model not in self._hosted:
-            if model not in self._locks:
-                await asyncio.to_thread(self._check_known, model)
-            async with self._locks.setdefault(model, asyncio.Lock()):
-                if model not in self._hosted:
-                    self._hosted[model] = await self._load(model)
-        return self._hosted[model]
+    async def card(self, model: str) -> ModelCard:
+        """What a model is; loads it only where that was never written down. Raises NotFound or BadArtefact."""
+        if (hosted := self._hosted.get(model)) is not None:
+            return hosted.card
+        async with self._describing:  # a card that many ask for is made once
+            return await asyncio.to_thread(self._catalogue.card, model)
 
-    async def atlas_of(self, hosted: Hosted) -> tuple[str, AtlasManifest | None]:
+    @contextlib.asynccontextmanager
+    async def use(self, model: str) -> AsyncIterator[Hosted]:
+        """Hold a model for a request: it is loaded, and stays so until the block ends.
+
+        Raises:
+            NotFound: no such model.
+            TooLarge: it does not fit into the budget or the device.
+            Overloaded: requests use all loaded models, and there is no room for another.
+        """
+        hosted = await self._get(model)
+        self._hosted[model] = self._hosted.pop(model)  # now the most recently used
+        hosted.users += 1
+        try:
+            yield hosted
+        finally:
+            hosted.users -= 1
+
+    async def atlas_of(self, card: ModelCard) -> tuple[str, AtlasManifest | None]:
         """Id and manifest of the model's active atlas; empty when it has none that can be used."""
         try:
-            atlas_id, atlas = await asyncio.to_thread(self._open_atlas, hosted.target)
+            atlas = await self._atlas(card)
         except (NotAligned, BadArtefact) as error:
-            log.info("%s: %s", hosted.target.name, error.message)
+            log.info("%s: %s", card.model, error.message)
             return "", None
-        return atlas_id, atlas.manifest
+        return atlas.atlas_id, atlas.manifest
 
     async def maxima(self, hosted: Hosted) -> Callable[[str, int], float]:
         """Maxima of the units over the probe images; raises NotAligned."""
-        _, atlas = await asyncio.to_thread(self._open_atlas, hosted.target)
+        atlas = await self._atlas(hosted.card)
         return lambda layer, unit: float(atlas.layer(layer).maximum[unit])
 
     async def decode(self, images: Sequence[bytes], target: TargetModel) -> list[Tensor]:
@@ -108,46 +155,110 @@ class Hosting:
     async def watch_drift(self) -> None:
         """Compare every model's live images with its active atlas, whichever it is by then; runs until cancelled."""
         while True:
-            for hosted in [*self._hosted.values()]:
-                try:
-                    await asyncio.to_thread(self._watch, hosted)
-                except (NotAligned, BadArtefact):
-                    continue  # nothing to compare with
-                except Exception:
-                    log.exception("label drift of %s is not watched", hosted.target.name)
+            for model in self.loaded:
+                await self._watch(model)
             await asyncio.sleep(_ATLAS_S)
 
-    def _watch(self, hosted: Hosted) -> None:
-        hosted.drift.follow(self._open_atlas(hosted.target)[1])
+    async def _watch(self, model: str) -> None:
+        hosted = self._hosted.get(model)
+        if hosted is None:
+            return
+        try:
+            atlas = await self._atlas(hosted.card)
+            await asyncio.to_thread(hosted.drift.follow, atlas)
+        except (NotAligned, BadArtefact):
+            return  # nothing to compare with
+        except Exception:
+            log.exception("label drift of %s is not watched", model)
 
-    def _check_known(self, model: str) -> None:
-        if model not in self._catalogue.model_ids():
-            self._catalogue.load_target(model)  # raises NotFound with the list
+    async def _get(self, model: str) -> Hosted:
+        if model not in self._hosted:
+            card = await self.card(model)
+            async with self._loading:
+                if model not in self._hosted:
+                    self._hosted[model] = await self._load(card)
+        return self._hosted[model]
 
-    async def _load(self, model: str) -> Hosted:
-        target = await asyncio.to_thread(self._catalogue.load_target, model)
-        await asyncio.to_thread(lambda: target.weights_sha256)
-        limits = settings()
+    async def _load(self, card: ModelCard) -> Hosted:
+        """Load a model after making room for it; one is loaded at a time, so that two never share the same room."""
+        model, limits = card.model, settings()
+        while (victim := self._budget.victim(self._loads(), model, card.bytes)) is not None:
+            await self._evict(victim)
+        while (target := await asyncio.to_thread(self._try_to_load, model)) is None:
+            if not self._hosted:
+                text = f"Model {model!r} does not fit into the memory of this server's device ({self.device})."
+                raise TooLarge(f"{text} Use a smaller model, or a device with more memory.", field="model")
+            await self._evict(idle(self._loads(), model))
+        card = await asyncio.to_thread(self._catalogue.save_card, target)
         series.hosts(model)
         log.info("loaded %s on %s", model, target.device)
         batcher = Batcher(target, limits.max_batch, limits.batch_wait_s)
-        return Hosted(target, batcher, DriftWatch(model, limits.drift_interval_s))
+        return Hosted(target, card, batcher, DriftWatch(model, limits.drift_interval_s))
 
-    def _open_atlas(self, target: TargetModel) -> tuple[str, Atlas]:
-        atlas_id = active_atlas_id(target.name)
+    def _try_to_load(self, model: str) -> TargetModel | None:
+        """A model; None when the device's memory does not suffice."""
+        try:
+            return self._catalogue.load_target(model)
+        except MiclipError:
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            log.warning("no memory for %s: %s", model, error)
+        _release_memory()
+        return None
+
+    def _loads(self) -> list[Load]:
+        return [Load(model, hosted.card.bytes, hosted.busy) for model, hosted in self._hosted.items()]
+
+    async def _evict(self, model: str) -> None:
+        """Drop a model that nobody uses, with all that is kept for it."""
+        self._hosted.pop(model).batcher.close()
+        for atlas_id in [key for key, atlas in self._atlases.items() if atlas.manifest.model == model]:
+            del self._atlases[atlas_id]
+        series.drops(model)
+        log.info("dropped %s to make room", model)
+        await asyncio.to_thread(_release_memory)
+
+    async def _atlas(self, card: ModelCard) -> Atlas:
+        """The model's active atlas; raises NotAligned, or BadArtefact when it cannot be used."""
+        try:
+            atlas_id = await self._active.resolve(card.model)
+        except NotReady:
+            atlas_id = await asyncio.to_thread(active_atlas_id, card.model)
         if atlas_id not in self._atlases:
-            atlas = find_atlas(target.name, model_weights_sha256=target.weights_sha256)
-            _check_dictionaries(atlas.manifest, target)
-            self._atlases[atlas_id] = atlas
-        return atlas_id, self._atlases[atlas_id]
+            self._atlases[atlas_id] = await asyncio.to_thread(_open_atlas, atlas_id, card)
+        return self._atlases[atlas_id]
 
 
-def _check_dictionaries(manifest: AtlasManifest, target: TargetModel) -> None:
+def _open_atlas(atlas_id: str, card: ModelCard) -> Atlas:
+    try:
+        folder = locate_atlas(atlas_id).parent
+    except NotFound as error:
+        raise BadArtefact(f"The active atlas {atlas_id[:12]} is missing. Activate another, or align again.") from error
+    atlas = Atlas.open(folder, atlas_id, model_weights_sha256=card.weights_sha256)
+    served = {layer.name: layer.dictionary.sha256 for layer in card.layers if layer.dictionary}
+    _check_dictionaries(atlas.manifest, served)
+    return atlas
+
+
+def _check_dictionaries(manifest: AtlasManifest, served: Mapping[str, str]) -> None:
     for entry in manifest.layers:
-        sae = target.dictionaries.get(entry.name)
-        if sae and entry.dictionary and entry.dictionary.sha256 != sae.sha256:
-            text = f"The atlas of {target.name} was made for another dictionary {entry.name!r} than the one served."
+        if entry.dictionary and entry.name in served and entry.dictionary.sha256 != served[entry.name]:
+            text = f"The atlas of {manifest.model} was made for another dictionary {entry.name!r} than the one served."
             raise BadArtefact(f"{text} Align the model again.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+
+
+def _release_memory() -> None:
+    """Give what dropped models held back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _decode(data: bytes, index: int, target: TargetModel) -> Tensor:

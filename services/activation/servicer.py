@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.predictions import top_predictions
-from miclip.names import ModelName, UnitName, parse_id, parse_model
-from miclip.steering.edits import Edit, compile_edits, fingerprint, validate_edits
+from miclip.names import ModelName, UnitName, parse_model
+from miclip.steering.decision import NOT_STEERED, Decision
+from miclip.steering.edits import NO_EDITS, CompiledEdits
 from miclip.v1 import activation_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.activation import write_predictions
 from miclip.wire.common import write_kind, write_timings
+from services.activation.steering import Request, RequestSteering, message_of
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, page_of, rpc
-from services.state.policy_cache import PolicyCache, View
-from services.wire import edits as wire
+from services.state.active_atlases import ActiveAtlases
+from services.state.policy_cache import PolicyCache
 from services.wire.layers import layers_of
 from services.wire.top_k import requested_top_k
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from miclip.models.sae import SparseAutoencoder
+    from miclip.models.card import DictionaryCard, ModelCard
     from services.activation.batching import Row, RowOutput
     from services.activation.hosting import Hosted, Hosting
-
-Request = pb.PredictRequest | pb.CaptureActivationsRequest
-
-_OUTCOMES = {value: name.removeprefix("STEERING_OUTCOME_").lower() for name, value in pb.SteeringOutcome.items()}
 
 
 class ActivationServicer(Servicer):
@@ -44,44 +43,50 @@ class ActivationServicer(Servicer):
 
     async def start(self) -> None:
         """Load the models and start following the policies."""
-        self.policies = PolicyCache(self.store)
-        self.policies.start()
-        self.hosting = await asyncio.to_thread(_open_hosting)
+        policies = PolicyCache(self.store)
+        policies.start()
+        self.steering = RequestSteering(policies)
+        self.hosting = await asyncio.to_thread(_open_hosting, self.settings.redis_url)
         await self.hosting.preload()
         loops = (self.hosting.watch_gpus(), self.hosting.watch_drift())
         self._background = [asyncio.create_task(loop) for loop in loops]
 
     @rpc(Scope.READ)
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
-        """List the models of the catalogue."""
+        """List the models of the catalogue by their cards; loads none of them."""
         ids = await asyncio.to_thread(self.hosting.model_ids)
         page, token = page_of(ids, request, self.settings.max_page_size)
-        models = [await self._model(await self.hosting.get(model)) for model in page]
+        models = [await self._model(await self.hosting.card(model)) for model in page]
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
     @rpc(Scope.READ)
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         """Describe one model, with the limits of this server."""
-        hosted = await self._hosted(request.name, "name")
-        model = await self._model(hosted)
-        model.labels.extend(hosted.target.labels)
+        with _blaming("name"):
+            card = await self.hosting.card(parse_model(request.name, field="name").model)
+        model = await self._model(card)
+        model.labels.extend(card.labels)
         return pb.GetModelResponse(model=model, limits=self._limits())
 
     @rpc(Scope.READ)
     async def Predict(self, request: pb.PredictRequest, call: Call) -> pb.PredictResponse:
         """Classify images, steered or not, with the unsteered answer beside it when asked for."""
-        hosted = await self._hosted(request.model, "model")
+        async with self._using(request.model) as hosted:
+            return await self._predict(request, hosted, call)
+
+    async def _predict(self, request: pb.PredictRequest, hosted: Hosted, call: Call) -> pb.PredictResponse:
         top_k = requested_top_k(request, self.settings.max_top_k)
-        edits, applied = await self._steered(request, hosted, call)
+        decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
         watched = hosted.drift.due() if call.external else ()
-        rows = _rows(images, edits, () if edits else watched)
-        baseline = request.include_baseline and edits != ()
-        outputs, times = await hosted.batcher.run([*rows, *_rows(images, (), watched)] if baseline else rows)
+        rows = _rows(images, decision.edits, () if decision.edits else watched)
+        baseline = request.include_baseline and bool(decision.edits)
+        outputs, times = await hosted.batcher.run([*rows, *_rows(images, NO_EDITS, watched)] if baseline else rows)
         hosted.drift.observe(outputs)
         check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
+        applied = message_of(decision, request.policy)
         response = pb.PredictResponse(steering=applied, weights_sha256=hosted.target.weights_sha256)
         for index in range(len(images)):
             result = response.results.add()
@@ -97,51 +102,56 @@ class ActivationServicer(Servicer):
         self, request: pb.CaptureActivationsRequest, call: Call
     ) -> pb.CaptureActivationsResponse:
         """Read pooled activations, all of a layer or the strongest."""
-        hosted = await self._hosted(request.model, "model")
+        async with self._using(request.model) as hosted:
+            return await self._capture(request, hosted, call)
+
+    async def _capture(
+        self, request: pb.CaptureActivationsRequest, hosted: Hosted, call: Call
+    ) -> pb.CaptureActivationsResponse:
         target = hosted.target
         check_size(request.layers, "layers", 1, len(target.layers))
         layers = layers_of(request.layers, target.name, target.layers)
         top_k = requested_top_k(request, self.settings.max_top_k, default=0)
-        edits, applied = await self._steered(request, hosted, call)
+        decision = await self._steered(request, hosted, call)
         with hosted.batcher.announced():
             images, seconds = await self._decode(request.images, hosted)
-        outputs, times = await hosted.batcher.run(_rows(images, edits, layers))
+        outputs, times = await hosted.batcher.run(_rows(images, decision.edits, layers))
         check_finite(outputs, request)
         seconds |= {"queue": times.queue, "forward": times.forward}
         return pb.CaptureActivationsResponse(
             results=[_activations(output, target.name, layers, top_k) for output in outputs],
-            steering=applied,
+            steering=message_of(decision, request.policy),
             timings=write_timings(seconds),
             weights_sha256=target.weights_sha256,
         )
 
-    async def _hosted(self, name: str, field: str) -> Hosted:
-        model = parse_model(name, field=field).model
-        try:
-            return await self.hosting.get(model)
-        except NotFound as error:
-            raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
+    @contextlib.asynccontextmanager
+    async def _using(self, name: str) -> AsyncIterator[Hosted]:
+        """Hold the model of a request until the block ends; raises what ``Hosting.use`` raises."""
+        model = parse_model(name, field="model").model
+        async with contextlib.AsyncExitStack() as stack:
+            with _blaming("model"):
+                hosted = await stack.enter_async_context(self.hosting.use(model))
+            yield hosted
 
-    async def _model(self, hosted: Hosted) -> pb.Model:
-        target = hosted.target
-        atlas_id, manifest = await self.hosting.atlas_of(hosted)
+    async def _model(self, card: ModelCard) -> pb.Model:
+        atlas_id, manifest = await self.hosting.atlas_of(card)
         model = pb.Model(
-            name=str(ModelName(target.name)),
-            weights_sha256=target.weights_sha256,
-            input_size=target.input_size,
+            name=str(ModelName(card.model)),
+            weights_sha256=card.weights_sha256,
+            input_size=card.input_size,
             atlas=f"atlases/{atlas_id}" if atlas_id else "",
-            device=target.device.type,
+            device=self.hosting.device,
         )
-        for layer in target.layers.values():
+        for layer in card.layers:
             entry = manifest.layer(layer.name) if manifest else None
-            sae = target.dictionaries.get(layer.name)
             model.layers.add(
                 name=f"{model.name}/layers/{layer.name}",
                 kind=write_kind(resources_pb2.LayerKind, layer.kind),
                 units=layer.units,
                 aligned=entry is not None,
                 default_embedding=write_kind(resources_pb2.UnitEmbedding, entry.unit_embedding) if entry else None,
-                dictionary=_dictionary(sae) if sae else None,
+                dictionary=_dictionary(layer.dictionary) if layer.dictionary else None,
             )
         return model
 
@@ -151,47 +161,23 @@ class ActivationServicer(Servicer):
             values[f"{name}_seconds"] = getattr(self.settings, f"{name}_s")
         return pb.Limits(**values)
 
-    async def _steered(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        """The same as ``_steering``, counted when a client asks."""
-        edits, applied = await self._steering(request, hosted, call)
+    async def _steered(self, request: Request, hosted: Hosted, call: Call) -> Decision:
+        """What steering the request gets, counted when a client asks."""
+        decision = await self._decision(request, hosted, call)
         if call.external:
-            series.STEERING_OUTCOMES.labels(hosted.target.name, _OUTCOMES[applied.outcome]).inc()
-        return edits, applied
+            series.STEERING_OUTCOMES.labels(hosted.target.name, decision.outcome.value).inc()
+        return decision
 
-    async def _steering(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        """The edits that this request gets, and what to say about them."""
+    async def _decision(self, request: Request, hosted: Hosted, call: Call) -> Decision:
         kind = request.WhichOneof("steering")
         if kind is None:
-            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
-        if kind == "edits":
-            return await self._inline(request, hosted, call)
-        policy_id = parse_id(request.policy, "policies", field="policy")
-        policy, view = await self.policies.policy(policy_id, hosted.target.name, field="policy")
-        validate_edits(policy.edits, hosted.target.layer_sizes, field="policy")
-        applied = pb.AppliedSteering(policy=request.policy, policy_version=policy.version, stale=view.stale)
-        if not policy.applies_to(call.request_id):
-            applied.outcome = pb.STEERING_OUTCOME_NOT_IN_SHARE
-            return (), applied
-        return _settle(policy.edits, hosted, view, applied)
-
-    async def _inline(
-        self, request: Request, hosted: Hosted, call: Call
-    ) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-        call.principal.require(Scope.STEER)
-        target, messages = hosted.target, request.edits.edits
+            return NOT_STEERED
+        if kind == "policy":
+            return await self.steering.by_policy(request.policy, hosted.target, call)
+        messages = request.edits.edits
         relative = any(message.relative_to_max for message in messages)
         maximum = await self.hosting.maxima(hosted) if relative else _no_maximum
-        edits = wire.to_edits(messages, target.name, target.layer_sizes, maximum, field="edits.edits")
-        if not edits:
-            return (), pb.AppliedSteering(outcome=pb.STEERING_OUTCOME_NONE)
-        if not call.external:  # previews measure edits also while steering is stopped
-            return _apply(edits, hosted, pb.AppliedSteering())
-        view = await self.policies.view()
-        return _settle(edits, hosted, view, pb.AppliedSteering(stale=view.stale))
+        return await self.steering.inline(messages, hosted.target, maximum, call)
 
     async def _decode(self, images: Sequence[bytes], hosted: Hosted) -> tuple[list[Tensor], dict[str, float]]:
         check_size(images, "images", 1, self.settings.max_images)
@@ -200,34 +186,14 @@ class ActivationServicer(Servicer):
         return decoded, {"decode": time.perf_counter() - started}
 
 
-def _open_hosting() -> Hosting:
+def _open_hosting(redis_url: str) -> Hosting:
     from services.activation.hosting import Hosting  # torch and timm, which only the replica needs
 
-    return Hosting()
+    return Hosting(ActiveAtlases(redis_url))
 
 
 def _no_maximum(_layer: str, _unit: int) -> float:
     return 0.0
-
-
-def _settle(
-    edits: tuple[Edit, ...], hosted: Hosted, view: View, applied: pb.AppliedSteering
-) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-    if "" in view.state.stops or hosted.target.name in view.state.stops:
-        applied.outcome = pb.STEERING_OUTCOME_STOPPED
-        return (), applied
-    return _apply(edits, hosted, applied)
-
-
-def _apply(
-    edits: tuple[Edit, ...], hosted: Hosted, applied: pb.AppliedSteering
-) -> tuple[tuple[Edit, ...], pb.AppliedSteering]:
-    if not compile_edits([edits], hosted.target.layer_sizes):
-        applied.outcome = pb.STEERING_OUTCOME_NONE
-        return (), applied
-    applied.outcome = pb.STEERING_OUTCOME_APPLIED
-    applied.fingerprint = fingerprint(edits)
-    return edits, applied
 
 
 def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
@@ -239,15 +205,23 @@ def check_finite(outputs: Sequence[RowOutput], request: Request) -> None:
         raise InvalidInput(text, field=steering, allowed="edits under which all outputs are finite")
 
 
-def _rows(images: Sequence[Tensor], edits: tuple[Edit, ...], capture: tuple[str, ...] = ()) -> list[Row]:
+def _rows(images: Sequence[Tensor], edits: CompiledEdits, capture: tuple[str, ...] = ()) -> list[Row]:
     from services.activation.batching import Row
 
     return [Row(image, edits, capture) for image in images]
 
 
-def _dictionary(sae: SparseAutoencoder) -> pb.Dictionary:
-    config = sae.config
-    return pb.Dictionary(sha256=sae.sha256, activation=str(config.activation), k=config.k, **sae.quality)
+def _dictionary(card: DictionaryCard) -> pb.Dictionary:
+    return pb.Dictionary(sha256=card.sha256, activation=card.activation, k=card.k, **card.quality)
+
+
+@contextlib.contextmanager
+def _blaming(field: str) -> Iterator[None]:
+    """Name the field of the request that names the model, where there is no such model."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(f"{field}: {error.message}", field=field, allowed=error.allowed) from None
 
 
 def _predictions(output: RowOutput, hosted: Hosted, top_k: int) -> list[pb.Prediction]:

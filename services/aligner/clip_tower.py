@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.cpus import available_cpus
 from services.aligner.embedding_cache import EmbeddingCache
 from services.metrics import series
-from services.node.cpus import available_cpus
 
 if TYPE_CHECKING:
     from torch import Tensor

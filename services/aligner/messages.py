@@ -15,10 +15,10 @@ from miclip.settings import Settings
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.common import write_kind
+from miclip.wire.times import write_time
 from services.aligner.jobs import AlignmentChoices, Job, JobSpec
-from services.aligner.worker import DEMO_PROBE_SET, probe_set_names
+from services.aligner.worker import probe_set_names
 from services.rpc import check_range
-from services.wire.edits import timestamp
 from services.wire.layers import layers_of
 
 _MAX_STEPS: Final = 100_000
@@ -43,8 +43,8 @@ def new_spec(
         InvalidInput: a value is out of range, or the probe set is unknown.
         NotFound: the model has no such layer.
     """
-    probe_set = request.probe_set or DEMO_PROBE_SET
     names = probe_set_names(config)
+    probe_set = request.probe_set or "".join(names[:1])
     if probe_set not in names:
         allowed = ", ".join(names)
         raise InvalidInput(f"probe_set: {probe_set[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)
@@ -111,8 +111,8 @@ def alignment_message(job: Job) -> pb.Alignment:
         position=job.position,
         atlas=f"atlases/{job.atlas}" if job.atlas else "",
         error=job.error,
-        create_time=timestamp(spec.created_at),
-        update_time=timestamp(job.updated_at),
+        create_time=write_time(spec.created_at),
+        update_time=write_time(job.updated_at),
     )
     if progress.loss is not None and math.isfinite(progress.loss):
         message.loss = progress.loss

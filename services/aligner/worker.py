@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miclip.bundles import bundled_probe_sets
 from miclip.errors import InvalidInput, MiclipError, NotReady
 from miclip.progress import Progress, Stage, StageKind
 from miclip.settings import Settings, settings
@@ -26,15 +27,14 @@ from services.rpc.observe import setup_logging
 if TYPE_CHECKING:
     from miclip.alignment import ProbeSet
 
-DEMO_PROBE_SET = "demo"
 _BEAT_S = 0.25
 _END_TRIES = 240
 _NICENESS = 10  # predictions come first
 
 
 def probe_set_names(config: Settings) -> list[str]:
-    """Names of the probe sets that requests may give."""
-    return [DEMO_PROBE_SET, *sorted(set(config.probe_sets) - {DEMO_PROBE_SET})]
+    """Names of the probe sets that requests may give; the first is the default."""
+    return [*dict.fromkeys([*bundled_probe_sets(), *sorted(config.probe_sets)])]
 
 
 def run_alignment(spec_json: str, token: str) -> None:
@@ -114,9 +114,9 @@ def load_probe_set(name: str, config: Settings) -> ProbeSet:
         raise InvalidInput(f"probe_set: {name[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)
     directory: Path | None = config.probe_sets.get(name)
     if directory is None:
-        from miclip.demo.probe import demo_probe
+        from miclip.bundles.views import DrawingViews
 
-        return demo_probe()
+        return DrawingViews(*bundled_probe_sets()[name])
     from miclip.alignment import DirectoryProbe
 
     probe = DirectoryProbe(directory)

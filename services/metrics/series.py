@@ -145,6 +145,10 @@ BATCH_ROWS = _histogram("miclip_batch_rows", ("model",), "Rows of a batch: image
 BATCH_WAIT_SECONDS = _histogram(
     "miclip_batch_wait_seconds", ("model",), "Time that a batch was held open for more rows.", _STAGE_SECONDS
 )
+MODELS_LOADED = _gauge("miclip_models_loaded", ("model",), "livesum", "Replicas that have the model loaded.")
+MODEL_EVICTIONS = _counter(
+    "miclip_model_evictions_total", ("model",), "Times that a replica dropped the model to make room for another."
+)
 STEERING_OUTCOMES = _counter(
     "miclip_steering_outcomes_total",
     ("model", "outcome"),
@@ -273,8 +277,16 @@ def started(service: str) -> None:
 
 def hosts(model: str) -> None:
     """Say that a replica of activation has loaded ``model``, whose counters begin at 0."""
+    MODELS_LOADED.labels(model).set(1)
+    MODEL_EVICTIONS.labels(model)
     for outcome in ("none", "applied", "not_in_share", "stopped"):
         STEERING_OUTCOMES.labels(model, outcome)
+
+
+def drops(model: str) -> None:
+    """Say that a replica of activation has dropped ``model`` to make room for another."""
+    MODELS_LOADED.labels(model).set(0)
+    MODEL_EVICTIONS.labels(model).inc()
 
 
 def watch_gpu(service: str, torch: Any) -> None:

@@ -25,9 +25,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from miclip.errors import NotReady
+from miclip.local_server import APPLICATIONS, LOG_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json
 from miclip.settings import settings
-from services.node.files import LOG_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json
-from services.node.serve_config import APPLICATIONS
+from services.node.environment import python_environment
 
 _START_S = 330.0
 _STOP_S = 60.0
@@ -102,8 +102,6 @@ def answers(target: str, application: str, timeout_s: float = 2.0) -> bool:
 
 def _spawn(log_path: Path) -> subprocess.Popen[bytes]:
     log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     with log_path.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "services.node.process"],
@@ -111,7 +109,7 @@ def _spawn(log_path: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **python_environment(os.environ)},
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.node.files import KEY_FILE, write_private
+from miclip.local_server import KEY_FILE, write_private
 from services.state.keys import ALL_SCOPES, KeyRecord, Scope, match, new_key
 from services.state.policy_store import Store
 

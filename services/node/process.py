@@ -12,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -27,18 +26,25 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from miclip.cpus import available_cpus
 from miclip.errors import InvalidInput, MiclipError, NotReady
+from miclip.local_server import (
+    APPLICATIONS,
+    LOCK_FILE,
+    SERVER_FILE,
+    STARTING_FILE,
+    ServerInfo,
+    read_json,
+    write_private,
+)
 from miclip.settings import Settings, settings
-from services.metrics.exporter import VARIABLE as METRICS_VARIABLE
 from services.metrics.exporter import Exporter
-from services.node.cpus import available_cpus
-from services.node.files import LOCK_FILE, SERVER_FILE, STARTING_FILE, ServerInfo, read_json, write_private
-from services.node.ports import chosen_port, free_block, free_port
-from services.node.serve_config import APPLICATIONS, read_serve_config, serve_config, serve_environment
+from services.node.environment import absolute_paths, cluster_environment, metrics_dir, python_environment
+from services.node.ports import chosen_port
+from services.node.serve_config import read_serve_config, serve_config
 
 _READY_S = 300.0
 _OBJECT_STORE_BYTES = 100 * 2**20
-_REPLICA_PORTS = 50
 _NO_REDIS_URL = "MICLIP_REDIS_URL is no address of a Redis: use redis://HOST:PORT/DB, rediss://… or unix:///PATH."
 _MAX_TEMP_DIR = 27  # Serve appends 70 characters to reach a socket of HAProxy, which takes paths of 97
 
@@ -48,7 +54,7 @@ log = logging.getLogger("miclip.server")
 def main() -> int:
     """Run the server; the exit status is 0 after a clean stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    config = settings()
+    config = _settings()
     config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     stopped = threading.Event()
     _on_signals(stopped)
@@ -70,6 +76,13 @@ def main() -> int:
         _say(config, "failed", error="The server failed to start.")
         return 1
     return 0
+
+
+def _settings() -> Settings:
+    """The settings with absolute paths, which hold in any working directory; this process's children inherit them."""
+    os.environ.update(python_environment(os.environ) | absolute_paths(settings()))
+    settings.cache_clear()
+    return settings()
 
 
 class _Stopped(BaseException):
@@ -126,18 +139,22 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
     with contextlib.ExitStack() as stack:
         temp_dir = Path(tempfile.mkdtemp(prefix="miclip-", dir=_temp_root()))
         stack.callback(shutil.rmtree, temp_dir, ignore_errors=True)
+        _leave_working_directory(temp_dir)
+        stack.callback(os.chdir, "/")  # the folder goes
         redis_url, redis_pid = _redis(config, temp_dir, stack)
         asyncio.run(_ensure_key(config, redis_url))
         grpc_port = chosen_port(config, "grpc_port")
         http_port = chosen_port(config, "http_port")
         exporter = _exporter(config, temp_dir, stack)
-        os.environ.update(_environment(config, temp_dir, redis_url))
+        os.environ.update(cluster_environment(config, temp_dir, redis_url))
         stack.callback(_keep_logs, temp_dir, config.state_dir)
         _say(config, "starting Ray")
         gpus = _start_ray(temp_dir, stack)
         _on_signals(stopped)
         _say(config, "starting the services")
-        _deploy(_serve_config(config, grpc_port, http_port, gpus))
+        from services.node.ray_private import deploy  # Serve reads its flags when it is imported
+
+        deploy(_serve_config(config, grpc_port, http_port, gpus))
         _wait_until_ready(config, grpc_port)
         _ready.set()
         yield ServerInfo(
@@ -151,6 +168,13 @@ def _running(config: Settings, stopped: threading.Event) -> Iterator[ServerInfo]
             redis_pid=redis_pid,
             temp_dir=str(temp_dir),
         )
+
+
+def _leave_working_directory(temp_dir: Path) -> None:
+    """Work in an empty folder: Ray puts the working directory on the path of every worker."""
+    folder = temp_dir / "cwd"
+    folder.mkdir()
+    os.chdir(folder)
 
 
 def _serve_config(config: Settings, grpc_port: int, http_port: int, gpus: float) -> dict[str, Any]:
@@ -174,14 +198,9 @@ def _redis(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> tup
 
 
 def _exporter(config: Settings, temp_dir: Path, stack: contextlib.ExitStack) -> Exporter:
-    directory = _metrics_dir(temp_dir)
+    directory = metrics_dir(temp_dir)
     directory.mkdir(mode=0o700)
     return stack.enter_context(Exporter(directory, config.metrics_host, chosen_port(config, "metrics_port")))
-
-
-def _metrics_dir(temp_dir: Path) -> Path:
-    """Where every process of the cluster writes its metrics."""
-    return temp_dir / "metrics"
 
 
 async def _ensure_key(config: Settings, redis_url: str) -> None:
@@ -198,44 +217,6 @@ async def _ensure_key(config: Settings, redis_url: str) -> None:
         where = urlsplit(redis_url)  # less its password
         place = f"{where.hostname}:{where.port or 6379}" if where.hostname else where.path
         raise NotReady(f"Redis at {place} (MICLIP_REDIS_URL) cannot be reached, or refuses its password.") from None
-
-
-def _environment(config: Settings, temp_dir: Path, redis_url: str) -> dict[str, str]:
-    """What every process of this cluster inherits; all paths and ports are private to it."""
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    # Serve's default ranges are shared by all clusters of a machine, and its gRPC listeners share ports silently: each
-    # cluster would answer a part of the other's requests
-    replicas = free_block(2 * _REPLICA_PORTS)
-    return {
-        **serve_environment(config),
-        "PYTHONPATH": path,
-        "MICLIP_REDIS_URL": redis_url,
-        METRICS_VARIABLE: str(_metrics_dir(temp_dir)),
-        "MICLIP_API_KEY": "",  # replicas know the hash only
-        "RAY_TMPDIR": str(temp_dir),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "RAY_worker_niceness": "0",  # 15 by default: any other program would starve the replicas
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(temp_dir / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(temp_dir / "haproxy.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(temp_dir),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(temp_dir / "haproxy-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(temp_dir / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # the default of 5 kills a proxy that a busy machine delays
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas + _REPLICA_PORTS - 1),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(replicas + _REPLICA_PORTS),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(replicas + 2 * _REPLICA_PORTS - 1),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
-    }
 
 
 def _start_ray(temp_dir: Path, stack: contextlib.ExitStack) -> float:
@@ -255,22 +236,6 @@ def _start_ray(temp_dir: Path, stack: contextlib.ExitStack) -> float:
     stack.callback(_end_processes, psutil.Process().children(recursive=True))
     stack.callback(ray.shutdown)
     return float(ray.cluster_resources().get("GPU", 0))
-
-
-def _deploy(config: dict[str, Any]) -> None:
-    from ray import serve
-    from ray.serve.context import _get_global_client  # what `serve deploy` calls in the end
-    from ray.serve.schema import ServeDeploySchema
-
-    schema = ServeDeploySchema.model_validate(config)
-    serve.start(
-        proxy_location=schema.proxy_location,
-        http_options=schema.http_options.model_dump(),
-        grpc_options=schema.grpc_options.model_dump(),
-    )
-    client = _get_global_client()
-    assert client is not None
-    client.deploy_apps(schema)
 
 
 def _wait_until_ready(config: Settings, grpc_port: int) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from miclip.errors import NotReady
+from miclip.local_server import APPLICATIONS
 from miclip.settings import Settings
 
-APPLICATIONS = ("activation", "aligner", "retrieval", "steering")
 _GPU_USERS = ("activation", "aligner")
 _SERVICER_FUNCTIONS = (
     *(f"services.rpc.register.add_{name}" for name in APPLICATIONS),

@@ -16,7 +16,7 @@ from miclip.names import check_id, parse_id, parse_layer, parse_model, parse_uni
 from miclip.retrieval.provenance import provenance
 from miclip.retrieval.results import Description, Localization
 from miclip.retrieval.search import AtlasSearcher
-from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, check_concepts
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_vocabularies, check_concepts
 from miclip.v1 import resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
 from miclip.wire.common import write_kind, write_provenance, write_timings
@@ -25,7 +25,6 @@ from services.metrics import series
 from services.retrieval import requests
 from services.retrieval.vocabulary_resolver import Words
 from services.retrieval.vocabulary_store import (
-    BUILTINS,
     VocabularyStore,
     already_exists,
     builtin_message,
@@ -157,7 +156,7 @@ class RetrievalServicer(Servicer):
         """Embed and keep a vocabulary."""
         vocabulary_id = check_id(request.vocabulary_id, field="vocabulary_id")
         concepts = await asyncio.to_thread(check_concepts, request.concepts)
-        if vocabulary_id in BUILTINS or await self.vocabularies.record(vocabulary_id) is not None:
+        if vocabulary_id in builtin_vocabularies() or await self.vocabularies.record(vocabulary_id) is not None:
             raise already_exists(vocabulary_id)
         vocabulary, clip_id = await self.words.of_concepts(concepts, vocabulary_id)
         record = await self.vocabularies.create(vocabulary, clip_id, self.settings.max_vocabularies)
@@ -167,10 +166,10 @@ class RetrievalServicer(Servicer):
     async def ListVocabularies(self, request: pb.ListVocabulariesRequest, call: Call) -> pb.ListVocabulariesResponse:
         """List vocabularies, those that come with miclip among them."""
         kept = {record.vocabulary_id: record for record in await self.vocabularies.records()}
-        ids = sorted({*kept, *BUILTINS})
-        page, token = page_of(ids, request, self.settings.max_page_size)
+        builtin = builtin_vocabularies()
+        page, token = page_of(sorted({*kept, *builtin}), request, self.settings.max_page_size)
         found = [
-            await asyncio.to_thread(builtin_message, key) if key in BUILTINS else vocabulary_message(kept[key])
+            await asyncio.to_thread(builtin_message, key) if key in builtin else vocabulary_message(kept[key])
             for key in page
         ]
         return pb.ListVocabulariesResponse(vocabularies=found, next_page_token=token)
@@ -179,7 +178,7 @@ class RetrievalServicer(Servicer):
     async def DeleteVocabulary(self, request: pb.DeleteVocabularyRequest, call: Call) -> pb.DeleteVocabularyResponse:
         """Delete a vocabulary that a user made."""
         vocabulary_id = parse_id(request.name, "vocabularies")
-        if vocabulary_id in BUILTINS:
+        if vocabulary_id in builtin_vocabularies():
             text = f"name: vocabularies/{vocabulary_id} comes with miclip and cannot be deleted."
             raise InvalidInput(text, field="name", allowed="a vocabulary that CreateVocabulary made")
         await self.vocabularies.delete(vocabulary_id)

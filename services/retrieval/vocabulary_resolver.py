@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from miclip.atlas import Atlas, normalise
-from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_concepts
+from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_concepts, builtin_vocabularies
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2
 from miclip.wire.aligner import read_embeddings
-from services.retrieval.vocabulary_store import BUILTINS, VocabularyStore, no_vocabulary
+from services.retrieval.vocabulary_store import VocabularyStore, no_vocabulary
 from services.rpc import Peer
 from services.wire.embeddings import Embedded, embed_texts
 
@@ -58,7 +58,7 @@ class Words:
             NotFound: there is none of that id.
             BadArtefact: as ``Atlas.check_clip`` does.
         """
-        if vocabulary_id in BUILTINS and vocabulary_id != MODEL_LABELS:
+        if vocabulary_id in builtin_vocabularies() and vocabulary_id != MODEL_LABELS:
             return await self._builtin(vocabulary_id, atlas)
         record, clip_id = await self._store.record(vocabulary_id), atlas.manifest.clip_id
         if record is None:

@@ -12,20 +12,17 @@ from pydantic import BaseModel, ConfigDict
 
 from miclip.errors import AlreadyExists, NotFound, Overloaded
 from miclip.retrieval.vocabulary import (
-    BUILTIN_VOCABULARIES,
     MODEL_LABELS,
     Vocabulary,
     builtin_concepts,
     concepts_sha256,
 )
 from miclip.v1 import retrieval_pb2 as pb
+from miclip.wire.times import write_time
 from services.state.connection import connect, reachable, script
-from services.wire.edits import timestamp
 
 _INDEX: Final = "{miclip}:vocabularies"
 _ONE: Final = "{miclip}:vocabulary:"
-BUILTINS: Final = frozenset(BUILTIN_VOCABULARIES)
-"""Ids of the vocabularies that come with miclip."""
 
 
 class VocabularyRecord(BaseModel):
@@ -130,7 +127,7 @@ def vocabulary_message(record: VocabularyRecord) -> pb.Vocabulary:
         name=f"vocabularies/{record.vocabulary_id}",
         size=record.size,
         sha256=record.sha256,
-        create_time=timestamp(record.created_at),
+        create_time=write_time(record.created_at),
     )
 
 

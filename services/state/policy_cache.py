@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 
-from miclip.errors import InvalidInput, MiclipError, NotFound, NotReady
+from miclip.errors import MiclipError
+from miclip.steering.compiled import CompiledPolicy
+from miclip.steering.policy import Policy
 from services.metrics import series
-from services.state.policy_store import SteeringState, Store, StoredPolicy
+from services.state.policy_store import SteeringState, Store
 
 _BLOCK_S = 5.0
 _RETRY_S = 0.5
@@ -49,6 +53,7 @@ class PolicyCache:
         self._confirmed = 0.0
         self._reachable = False
         self._task: asyncio.Task[None] | None = None
+        self._compiled: dict[str, tuple[tuple[str, str], asyncio.Task[CompiledPolicy]]] = {}
 
     def start(self) -> None:
         """Follow the store from now on."""
@@ -83,25 +88,31 @@ class PolicyCache:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def policy(self, policy_id: str, model: str, *, field: str) -> tuple[StoredPolicy, View]:
-        """A live policy of a model; raises NotFound or InvalidInput."""
+    async def find(self, policy_id: str) -> tuple[Policy | None, View]:
+        """A policy, expired or not; None where there is none. Raises NotReady."""
         view = await self.view()
         if policy_id not in view.state.policies and not view.stale:
             with contextlib.suppress(MiclipError):  # it may be newer than the last change that was seen
                 await self._refresh()
             view = await self.view()
-        policy = view.state.policies.get(policy_id)
-        if policy is None and view.stale:
-            raise NotReady(
-                f"{field}: policies/{policy_id} is unknown here, and the store cannot be asked now.", field=field
-            )
-        if policy is None or policy.expired():
-            state = "has expired" if policy else "does not exist"
-            raise NotFound(f"{field}: policies/{policy_id} {state}; ListPolicies shows what there is.", field=field)
-        if policy.model != model:
-            text = f"{field}: policies/{policy_id} steers models/{policy.model}, not models/{model}."
-            raise InvalidInput(text, field=field, allowed=f"a policy of models/{model}")
-        return policy, view
+        return view.state.policies.get(policy_id), view
+
+    async def compiled(self, policy: Policy, key: str, make: Callable[[Policy], CompiledPolicy]) -> CompiledPolicy:
+        """What a version of a policy was compiled to, made in a thread by the first request that needs it.
+
+        Args:
+            policy: The policy.
+            key: Of what it is compiled for: the SHA-256 of the model's weights.
+            make: Compiles it.
+        """
+        version = policy.etag, key
+        compiling = self._compiled.get(policy.policy_id)
+        if compiling is None or compiling[0] != version or _failed(compiling[1]):
+            # a task without the context (trace, cancellation) of the request that happens to be the first
+            making = asyncio.create_task(asyncio.to_thread(make, policy), context=Context())
+            compiling = self._compiled[policy.policy_id] = version, making
+        task = compiling[1]
+        return task.result() if task.done() else await asyncio.shield(task)
 
     async def _follow(self) -> None:
         while True:
@@ -124,11 +135,18 @@ class PolicyCache:
                 await asyncio.sleep(_RETRY_S)
 
     async def _refresh(self, *, unless_newest: bool = False) -> None:
-        """Read the state; ``unless_newest`` asks first, at little cost, whether what is known is the newest."""
+        """Read what changed, at first all.
+
+        Args:
+            unless_newest: Ask first, at little cost, whether what is known is the newest.
+        """
         async with self._reading:  # one after the other, so that an older state never replaces a newer one
             before = self._state
-            if before is None or not unless_newest or before.cursor != await self._store.cursor():
+            if before is None:
                 self._state = await self._store.steering()
+            elif not unless_newest or before.cursor != await self._store.cursor():
+                self._state = await self._store.steering_since(before)
+                self._forget_compiled()
         assert self._state is not None
         newer = before is None or before.cursor != self._state.cursor
         if before is not None and newer:
@@ -138,6 +156,12 @@ class PolicyCache:
             self.announce()
         self._reachable = True
         self._confirm()
+
+    def _forget_compiled(self) -> None:
+        """Let go of what policies that are no more were compiled to."""
+        assert self._state is not None
+        for policy_id in self._compiled.keys() - self._state.policies.keys():
+            del self._compiled[policy_id]
 
     def _stale(self) -> bool:
         return not self._reachable or time.monotonic() - self._confirmed > _STALE_S
@@ -157,3 +181,7 @@ class PolicyCache:
             self.announce()
         self._reachable = False
         series.POLICIES_STALE.labels(self._service).set(1)
+
+
+def _failed(task: asyncio.Task[CompiledPolicy]) -> bool:
+    return task.cancelled() or (task.done() and task.exception() is not None)

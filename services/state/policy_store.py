@@ -6,17 +6,21 @@ entry and its audit entry appear together or not at all.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ValidationError
 
-from miclip.errors import AlreadyExists, Conflict, NotFound, Overloaded
+from miclip.errors import AlreadyExists, BadArtefact, Conflict, NotFound, Overloaded
+from miclip.steering.changes import Written
 from miclip.steering.policy import Policy
+from miclip.steering.stop import Stop
 from services.state.connection import connect, reachable, script
 from services.state.keys import KeyRecord
+from services.state.older import older_policy, older_stop
 
 # one hash tag, so that all keys share a slot of a Redis cluster
 _KEYS: Final = "{miclip}:keys"
@@ -30,46 +34,15 @@ _AUDIT_KEPT: Final = 1_000_000
 _KEYS_PER_NAME: Final = 2
 
 
-class StoredPolicy(Policy):
-    """A policy with what it was asked for.
-
-    Attributes:
-        asked: The concept or the edits as they were sent: a ``Policy`` message with nothing else, as proto JSON.
-    """
-
-    asked: str = "{}"
-
-
-class Stop(BaseModel):
-    """That steering is stopped, of one model or of all."""
-
-    model_config = ConfigDict(frozen=True)
-
-    reason: str
-    stopped_at: float
-    """Seconds since the epoch."""
-    stopped_by: str
-    """Id of the API key."""
-
-
 @dataclass(frozen=True)
 class SteeringState:
     """All policies and stops at one moment."""
 
-    policies: Mapping[str, StoredPolicy]
+    policies: Mapping[str, Policy]
     stops: Mapping[str, Stop]
     """By model id; ``""`` is the stop of all models."""
     cursor: str
     """Position in the change stream, for ``wait_for_change``."""
-
-
-@dataclass(frozen=True)
-class Touched:
-    """That a policy was written or deleted, or (with an empty ``policy_id``) that steering was stopped or resumed."""
-
-    policy_id: str
-    model: str
-    """Id of the model; empty of the stop of all."""
 
 
 class Store:
@@ -82,6 +55,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._redis: Any = connect(url)  # redis-py types a client for every reply it might give
         self._write_script = script(self._redis, "write_policy")
+        self._changes_script = script(self._redis, "read_changes")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -115,12 +89,28 @@ class Store:
         async with reachable(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(_POLICIES).hgetall(_STOPS).xrevrange(_CHANGES, count=1)
             values, stops, last = await pipe.execute()
-        policies = [StoredPolicy.from_json(value.decode()) for value in values]
-        return SteeringState(
-            policies={policy.policy_id: policy for policy in policies},
-            stops={model.decode(): Stop.model_validate_json(stop) for model, stop in stops.items()},
-            cursor=_cursor(last),
-        )
+        policies = await asyncio.to_thread(_parsed, values)  # thousands of edits are no step of the event loop
+        return SteeringState({policy.policy_id: policy for policy in policies}, _stops(stops.items()), _cursor(last))
+
+    async def steering_since(self, state: SteeringState) -> SteeringState:
+        """The newest state, from an earlier one and what changed since; reads all only where that is not known."""
+        async with reachable():
+            news = await self._changes_script(keys=[_POLICIES, _STOPS, _CHANGES], args=[state.cursor])
+        if news is None:
+            return await self.steering()
+        cursor, stops, written = news
+        policies = dict(state.policies)
+        for policy_id, value in _pairs(written):
+            policies.pop(policy_id.decode(), None)
+            if value is not None:
+                policies[policy_id.decode()] = _policy(value)
+        return SteeringState(policies, _stops(_pairs(stops)), cursor.decode())
+
+    async def stops(self) -> Mapping[str, Stop]:
+        """Where steering is stopped, by model id; ``""`` is the stop of all models."""
+        async with reachable():
+            stops = await self._redis.hgetall(_STOPS)
+        return _stops(stops.items())
 
     async def cursor(self) -> str:
         """The newest position in the change stream; where it is that of a state, the state is the newest."""
@@ -128,15 +118,15 @@ class Store:
             last = await self._redis.xrevrange(_CHANGES, count=1)
         return _cursor(last)
 
-    async def policy(self, policy_id: str) -> StoredPolicy:
+    async def policy(self, policy_id: str) -> Policy:
         """One policy; raises NotFound."""
         async with reachable():
             value = await self._redis.hget(_POLICIES, policy_id)
         if value is None:
             raise _no_policy(policy_id)
-        return StoredPolicy.from_json(value.decode())
+        return _policy(value)
 
-    async def create_policy(self, policy: StoredPolicy, audit: Mapping[str, Any], limit: int) -> None:
+    async def create_policy(self, policy: Policy, audit: Mapping[str, Any], limit: int) -> None:
         """Add a policy; raises AlreadyExists, or Overloaded beyond ``limit`` policies."""
         outcome = await self._write(policy.policy_id, policy.to_json(), "", audit, limit)
         if outcome == "exists":
@@ -144,14 +134,16 @@ class Store:
         if outcome == "full":
             raise Overloaded(f"There are {limit} policies already; delete one first.", allowed=f"{limit} policies")
 
-    async def replace_policy(self, policy: StoredPolicy, expected_etag: str, audit: Mapping[str, Any]) -> None:
+    async def replace_policy(self, policy: Policy, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Replace a policy; raises Conflict when it changed since ``expected_etag``, NotFound when it is gone."""
-        _settle(policy.policy_id, await self._write(policy.policy_id, policy.to_json(), f"={expected_etag}", audit))
+        _raise_refused(
+            policy.policy_id, await self._write(policy.policy_id, policy.to_json(), f"={expected_etag}", audit)
+        )
 
     async def delete_policy(self, policy_id: str, expected_etag: str, audit: Mapping[str, Any]) -> None:
         """Delete a policy; an empty ``expected_etag`` matches any."""
         expectation = f"={expected_etag}" if expected_etag else "*"
-        _settle(policy_id, await self._write(policy_id, "", expectation, audit))
+        _raise_refused(policy_id, await self._write(policy_id, "", expectation, audit))
 
     async def _write(
         self, policy_id: str, value: str, expectation: str, audit: Mapping[str, Any], limit: int = 0
@@ -168,7 +160,7 @@ class Store:
         async with reachable():
             return bool(await self._redis.xread({_CHANGES: cursor}, count=1, block=max(1, int(timeout_s * 1e3))))
 
-    async def touched(self, after: str, until: str) -> list[Touched] | None:
+    async def written(self, after: str, until: str) -> list[Written] | None:
         """What changed after one position of the change stream, up to another, each once and in order.
 
         Returns:
@@ -181,8 +173,8 @@ class Store:
         known = entries and entries[0][0].decode() == after and all(b"model" in fields for _, fields in entries)
         if not known:
             return None
-        found = [Touched(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
-        return list(dict.fromkeys(found))
+        written = [Written(fields[b"id"].decode(), fields[b"model"].decode()) for _, fields in entries[1:]]
+        return list(dict.fromkeys(written))
 
     # kill switch
 
@@ -208,12 +200,39 @@ class Store:
             return [json.loads(fields[b"entry"]) for _, fields in await self._redis.xrevrange(_AUDIT, count=count)]
 
 
+def _parsed(values: Sequence[bytes]) -> list[Policy]:
+    return [_policy(value) for value in values]
+
+
+def _policy(value: bytes) -> Policy:
+    try:
+        return Policy.from_json(value)
+    except BadArtefact:
+        return older_policy(value)
+
+
+def _stops(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, Stop]:
+    return {model.decode(): _stop(model.decode(), stop) for model, stop in pairs}
+
+
+def _stop(model: str, value: bytes) -> Stop:
+    try:
+        return Stop.model_validate_json(value)
+    except ValidationError:
+        return older_stop(model, value)
+
+
+def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of a reply in which keys and values alternate."""
+    return [*zip(flat[::2], flat[1::2], strict=True)]
+
+
 def _cursor(last: Sequence[tuple[bytes, object]]) -> str:
     """Position of the newest entry of the change stream."""
     return last[0][0].decode() if last else "0-0"
 
 
-def _settle(policy_id: str, outcome: str) -> None:
+def _raise_refused(policy_id: str, outcome: str) -> None:
     if outcome == "missing":
         raise _no_policy(policy_id)
     if outcome == "conflict":

@@ -1,13 +1,17 @@
-"""The images that receipts are measured on: those of the request, or held-out drawings of the demo."""
+"""The images that receipts and norm limits are measured on: of the request, a bundle, or the model's atlas."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from miclip.bundles import Bundle, bundle_of_model, bundles
 from miclip.errors import InvalidInput
+from miclip.names import parse_model
+from miclip.settings import Settings
+from miclip.v1 import activation_pb2
+from services.steering.atlas_probes import AtlasProbes, encode_png
 
 _TARGET_VIEWS = 16
 _PLAIN_VIEWS = 1
@@ -33,51 +37,74 @@ class GivenProbes:
         return self._images, None
 
 
-class DemoProbes:
-    """Views of the demo's held-out drawings, a style that no part of the demo was trained on.
+class BundleProbes:
+    """Views of a bundle's held-out drawings, of those labels that the model has.
 
     Args:
-        labels: Labels of the model.
-
-    Raises:
-        InvalidInput: the model is not about the demo's concepts.
+        bundle: Has images.
+        rows: Place of the bundle's label by label of the model.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        from miclip.demo.concepts import CLASSES
-
-        known = {name: row for row, name in enumerate(CLASSES)}
-        self._rows = {index: known[label] for index, label in enumerate(labels) if label in known}
-        if len(self._rows) < _OVERLAP * len(labels):
-            text = "The server has no images of this model's labels; send some, of the target and of other labels."
-            raise InvalidInput(text, field="images", allowed="images that show labels of the model")
+    def __init__(self, bundle: Bundle, rows: dict[int, int]) -> None:
+        self._bundle, self._rows = bundle, rows
 
     def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
         """One view of every label, sixteen of the target."""
         encoded, shown = [], []
         for label, row in self._rows.items():
             for view in range(_TARGET_VIEWS if label == target else _PLAIN_VIEWS):
-                encoded.append(_drawing(row, view))
+                encoded.append(_held_out_view(self._bundle, row, view))
                 shown.append(label)
         return encoded, shown
 
 
+def known_probes(model: activation_pb2.Model, config: Settings, field: str) -> Probes:
+    """Return images for a model of which the request brings none; reads files, so call it in a thread.
+
+    They are held-out images of the model's bundle, or of another bundle with most of its labels; else images of the
+    probe set that the model's active atlas was made from.
+
+    Args:
+        model: The model with its labels and the name of its atlas.
+        config: Settings.
+        field: Field of the request that asks for a measurement, for messages.
+
+    Raises:
+        InvalidInput: the server has no images of this model.
+    """
+    name = parse_model(model.name).model
+    own = bundle_of_model(name)
+    for bundle in [*([own] if own else []), *bundles()]:
+        rows = _shared_labels(bundle, model.labels)
+        if len(rows) >= _OVERLAP * len(model.labels):
+            return BundleProbes(bundle, rows)
+    if (atlas := AtlasProbes.of(model, config)) is not None:
+        return atlas
+    text = (
+        f"{field}: the server has no images to measure {model.name} on. Add the folder that it was aligned on to "
+        "MICLIP_PROBE_SETS, or align it on a probe set of the server."
+    )
+    remedy = "Or send images." if field == "images" else "Or leave it out, and send images to PreviewPolicy."
+    raise InvalidInput(f"{text} {remedy}", field=field, allowed="for models that the server has images of")
+
+
+def _shared_labels(bundle: Bundle, labels: Sequence[str]) -> dict[int, int]:
+    images = bundle.manifest.images
+    if images is None:
+        return {}
+    places = {label: row for row, label in enumerate(images.labels)}
+    return {index: places[label] for index, label in enumerate(labels) if label in places}
+
+
 @lru_cache(maxsize=4096)
-def _drawing(row: int, view: int) -> bytes:
-    from PIL import Image
-
-    from miclip.demo.concepts import CLASSES
-
-    views = _held_out()
-    index = view * len(CLASSES) + row
-    pixels = views.load(index, index + 1)[0]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-    return buffer.getvalue()
+def _held_out_view(bundle: Bundle, row: int, view: int) -> bytes:
+    images = _held_out(bundle)
+    index = (view % images.views) * (len(images.labels) // images.views) + row
+    return encode_png(images.load(index, index + 1)[0])
 
 
-@lru_cache(maxsize=1)
-def _held_out():  # type: ignore[no-untyped-def]  # importing the type would import torch
-    from miclip.demo.probe import held_out
+@lru_cache(maxsize=4)
+def _held_out(bundle: Bundle):  # type: ignore[no-untyped-def]  # importing the type would import torch
+    from miclip.bundles.views import DrawingViews, images_of
 
-    return held_out()
+    return DrawingViews(bundle, images_of(bundle).held_out)

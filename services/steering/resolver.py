@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf import json_format
-
 from miclip.errors import InvalidInput, MiclipError, NotFound
-from miclip.names import UnitName, check_id, is_dictionary_layer, parse_layer, parse_model, parse_unit
+from miclip.names import LayerName, check_id, parse_layer, parse_model, parse_unit
 from miclip.settings import Settings
-from miclip.steering.edits import Edit, Op
+from miclip.steering.edits import Edit
+from miclip.steering.policy import ConceptSteering, Conditions, by_hand
+from miclip.steering.resolution import concept_edits
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
-from services.rpc import Peer, check_range, check_text
+from miclip.wire.common import read_evidence
+from miclip.wire.edits import read_edits
+from miclip.wire.policies import read_concept, read_conditions
+from services.rpc import Peer, check_text
 from services.wire import edits as wire
 from services.wire.top_k import requested_top_k
-
-_MAX_TTL_S = 365 * 24 * 3600
-_MAX_NORM = 1000.0
 
 
 class Resolver:
@@ -51,26 +52,23 @@ class Resolver:
         model = await self.model(message.model, f"{field}.model")
         kind = message.WhichOneof("steering")
         if kind is None:
-            raise InvalidInput(f"{field} says not what to do.", field=field, allowed="one of concept, edits")
-        asked = pb.Policy()
-        getattr(asked, kind).CopyFrom(getattr(message, kind))
+            raise InvalidInput(
+                f"{field} has no steering; set concept or edits.", field=field, allowed="one of concept, edits"
+            )
         if kind == "concept":
-            edits = await self._of_concept(asked.concept, message.model, f"{field}.concept")
+            concept, edits = await self._of_concept(message.concept, message.model, f"{field}.concept")
+            steering: dict[str, Any] = {"concept": concept, "requested": (), "edits": edits}
         else:
             edits = await self._by_hand(message.edits.edits, model, f"{field}.edits.edits")
-        return {
-            "model": parse_model(message.model).model,
-            "edits": edits,
-            "concept": message.concept.text.strip() if kind == "concept" else "",
-            "asked": json_format.MessageToJson(asked, indent=None),
-            "description": self._text(message.description, f"{field}.description", empty=True),
-            "ttl_seconds": check_range(message.ttl_seconds, f"{field}.ttl_seconds", 0, _MAX_TTL_S),
-            "traffic_share": _share(message, f"{field}.traffic_share"),
-            "norm_limit": _number(message.norm_limit, f"{field}.norm_limit", 0, _MAX_NORM),
-        }
+            steering = {"concept": None, "requested": (), **by_hand(read_edits(message.edits.edits)), "edits": edits}
+        self._text(message.description, f"{field}.description", empty=True)
+        conditions = Conditions.checked(read_conditions(message), field)
+        return {"model": parse_model(message.model).model, **steering, **dict(conditions)}
 
-    async def _of_concept(self, concept: pb.ConceptSteering, model: str, field: str) -> tuple[Edit, ...]:
-        """The edits of a concept, whose evidence is set in place."""
+    async def _of_concept(
+        self, concept: pb.ConceptSteering, model: str, field: str
+    ) -> tuple[ConceptSteering, tuple[Edit, ...]]:
+        """A concept with the evidence for its units, and its edits."""
         text = self._text(concept.text, f"{field}.text")
         if not concept.HasField("scale"):
             raise InvalidInput(f"{field}.scale is required.", field=f"{field}.scale", allowed="0 removes, 2 doubles")
@@ -87,13 +85,10 @@ class Resolver:
             error.rename(_own_field(error.field, field))
             raise
         (found,) = answer.localizations
-        concept.ClearField("evidence")  # a client's own is no evidence
-        if found.HasField("evidence"):
-            concept.evidence.CopyFrom(found.evidence)
+        evidence = read_evidence(found.evidence) if found.HasField("evidence") else None  # a client's own is none
         units = [parse_unit(located.unit) for located in found.units]
-        if concept.reconstruct:
-            _check_features(units, f"{field}.reconstruct")
-        return tuple(Edit(unit.layer, unit.unit, Op.SCALE, scale, concept.reconstruct) for unit in units)
+        edits = concept_edits(units, scale, concept.reconstruct, f"{field}.reconstruct")
+        return read_concept(concept).model_copy(update={"evidence": evidence}), edits
 
     async def _by_hand(
         self, messages: Sequence[resources_pb2.Edit], model: activation_pb2.Model, field: str
@@ -108,26 +103,29 @@ class Resolver:
         return wire.to_edits(messages, name, sizes, lambda layer, unit: maxima[layer, unit], field=field)
 
     async def _maxima(self, model: str, messages: Sequence[resources_pb2.Edit]) -> dict[tuple[str, int], float]:
-        relative = {(parse_layer(m.layer).layer, m.unit) for m in messages if m.relative_to_max}
-        maxima = {}
-        for layer, unit in sorted(relative):
-            name = str(UnitName(model, layer, unit))
-            answer = await self._retrieval.call("GetUnit", retrieval_pb2.GetUnitRequest(name=name))
-            maxima[layer, unit] = float(answer.unit.maximum)
+        """Maxima of the units that edits are relative to, by layer and unit; one call a layer and page of its units."""
+        last: dict[str, int] = {}
+        for message in messages:
+            if message.relative_to_max:
+                layer = parse_layer(message.layer).layer
+                last[layer] = max(message.unit, last.get(layer, 0))
+        per_layer = await asyncio.gather(*(self._layer_maxima(model, *entry) for entry in last.items()))
+        return {key: value for maxima in per_layer for key, value in maxima.items()}
+
+    async def _layer_maxima(self, model: str, layer: str, last: int) -> dict[tuple[str, int], float]:
+        """Maxima of the units of a layer, at least as far as the unit ``last``."""
+        request = retrieval_pb2.ListUnitsRequest(
+            parent=str(LayerName(model, layer)), page_size=min(last + 1, self._settings.max_page_size)
+        )
+        maxima: dict[tuple[str, int], float] = {}
+        while len(maxima) <= last:
+            answer = await self._retrieval.call("ListUnits", request)
+            maxima |= {(layer, parse_unit(unit.name).unit): float(unit.maximum) for unit in answer.units}
+            request.page_token = answer.next_page_token
         return maxima
 
     def _text(self, text: str, field: str, *, empty: bool = False) -> str:
         return check_text(text, field, self._settings.max_text_chars, empty=empty)
-
-
-def _check_features(units: Sequence[UnitName], field: str) -> None:
-    for unit in units:
-        if not is_dictionary_layer(unit.layer):
-            text = (
-                f"{field}: unit {unit.unit} of {unit.layer!r}, which the concept was resolved to, is a neuron; only "
-                "features of a dictionary are reconstructed from. Name dictionaries in layers."
-            )
-            raise InvalidInput(text, field=field, allowed="false unless all layers are dictionaries")
 
 
 def _own_field(theirs: str, field: str) -> str:
@@ -140,15 +138,6 @@ def _own_field(theirs: str, field: str) -> str:
 def policy_id(asked: str) -> str:
     """The id asked for, or a new one; raises InvalidInput."""
     return check_id(asked, field="policy_id") if asked else f"p-{secrets.token_hex(4)}"
-
-
-def _share(message: pb.Policy, field: str) -> float:
-    if not message.HasField("traffic_share"):
-        return 1.0
-    share = message.traffic_share
-    if not 0 < share <= 1:  # also refuses NaN
-        raise InvalidInput(f"{field} is {share:g}; allowed is above 0 to 1.", field=field, allowed="above 0 to 1")
-    return share
 
 
 def _number(value: float, field: str, low: float, high: float) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf import json_format
@@ -13,14 +14,15 @@ from ray import serve
 
 from miclip.errors import Conflict, InvalidInput, NotFound, NotReady
 from miclip.names import parse_id, parse_model
-from miclip.steering.edits import fingerprint
+from miclip.steering.policy import Policy
+from miclip.steering.stop import Stop
 from miclip.v1 import steering_pb2 as pb
+from miclip.wire.policies import write_policy, write_stop
+from miclip.wire.receipts import write_receipt
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
 from services.state.policy_cache import PolicyCache
-from services.state.policy_store import Stop, StoredPolicy
-from services.steering.messages import policy_message, stop_messages
-from services.steering.probes import DemoProbes, GivenProbes, Probes
+from services.steering.probes import GivenProbes, Probes, known_probes
 from services.steering.receipts import Measurer
 from services.steering.resolver import Resolver, policy_id
 from services.steering.watch import PolicyWatch
@@ -42,9 +44,9 @@ class SteeringServicer(Servicer):
             max_images=self.settings.max_images,
             max_texts=self.settings.max_texts,
         )
-        policies = PolicyCache(self.store, self.application)
-        policies.start()
-        self.watch = PolicyWatch(policies, self.store, self.settings)
+        self.policies = PolicyCache(self.store, self.application)
+        self.policies.start()
+        self.watch = PolicyWatch(self.policies, self.store, self.settings)
         self._background = asyncio.create_task(self.watch.end_with_the_replica())
 
     @rpc(Scope.STEER)
@@ -53,29 +55,29 @@ class SteeringServicer(Servicer):
         _required(request, "policy")
         new_id = policy_id(request.policy_id)
         fields = await self._fields(request.policy)
-        policy = StoredPolicy(policy_id=new_id, created_by=call.principal.key_id, **fields)
+        policy = Policy(policy_id=new_id, created_by=call.principal.key_id, **fields)
         await self._check_norm(policy)
-        await self._bury(new_id)
+        await self._delete_if_expired(new_id)
         await self.store.create_policy(policy, _audit("create", call, policy), self.settings.max_policies)
         series.POLICY_CHANGES.labels("create").inc()
-        return pb.CreatePolicyResponse(policy=policy_message(policy))
+        return pb.CreatePolicyResponse(policy=write_policy(policy))
 
     @rpc(Scope.READ)
     async def GetPolicy(self, request: pb.GetPolicyRequest, call: Call) -> pb.GetPolicyResponse:
         """Read a policy."""
-        return pb.GetPolicyResponse(policy=policy_message(await self._live(request.name, "name")))
+        return pb.GetPolicyResponse(policy=write_policy(await self._live(request.name, "name")))
 
     @rpc(Scope.READ)
     async def ListPolicies(self, request: pb.ListPoliciesRequest, call: Call) -> pb.ListPoliciesResponse:
         """List policies, of one model or all."""
         model = parse_model(request.model, field="model").model if request.model else ""
-        state = await self.store.steering()
+        state = (await self.policies.newest()).state
         live = [p for _, p in sorted(state.policies.items()) if not p.expired() and model in ("", p.model)]
         page, token = page_of(live, request, self.settings.max_page_size)
         return pb.ListPoliciesResponse(
-            policies=[policy_message(policy) for policy in page],
+            policies=[write_policy(policy) for policy in page],
             next_page_token=token,
-            stops=stop_messages(state.stops),
+            stops=_stop_messages(state.stops),
         )
 
     @rpc(Scope.STEER)
@@ -98,7 +100,7 @@ class SteeringServicer(Servicer):
             error.rename(f"policy.{error.field}")
             raise
         series.POLICY_CHANGES.labels("update").inc()
-        return pb.UpdatePolicyResponse(policy=policy_message(policy))
+        return pb.UpdatePolicyResponse(policy=write_policy(policy))
 
     @rpc(Scope.STEER)
     async def DeletePolicy(self, request: pb.DeletePolicyRequest, call: Call) -> pb.DeletePolicyResponse:
@@ -119,28 +121,33 @@ class SteeringServicer(Servicer):
             policy = await self._live(request.name, "name")
         else:
             fields = await self._fields(request.policy)
-            policy = StoredPolicy(policy_id="preview", **fields)
+            policy = Policy(policy_id="preview", **fields)
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        probes: Probes = GivenProbes(request.images) if request.images else DemoProbes(model.labels)
+        probes: Probes = GivenProbes(request.images)
+        if not request.images:
+            probes = await asyncio.to_thread(known_probes, model, self.settings, "images")
+        concept = policy.concept.text.strip() if policy.concept else ""
         with series.stage(self.application, "measure"):
             receipt = await self.measurer.receipt(
-                model, policy.edits, probes, concept=policy.concept, target_label=request.target_label
+                model, policy.edits, probes, concept=concept, target_label=request.target_label
             )
         if subject == "name":
-            entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(receipt)}
+            entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(write_receipt(receipt))}
             await self.store.record(entry)
-        message = policy_message(policy)
+        message = write_policy(policy)
         evidence = message.concept.evidence if message.concept.HasField("evidence") else None
-        return pb.PreviewPolicyResponse(receipt=receipt, resolved_edits=message.resolved_edits, evidence=evidence)
+        return pb.PreviewPolicyResponse(
+            receipt=write_receipt(receipt), resolved_edits=message.resolved_edits, evidence=evidence
+        )
 
     @rpc(Scope.STEER)
     async def StopSteering(self, request: pb.StopSteeringRequest, call: Call) -> pb.StopSteeringResponse:
         """Stop steering one model or all."""
         model, reason = await self._scope(request.model), self._reason(request.reason)
-        stop = Stop(reason=reason, stopped_at=time.time(), stopped_by=call.principal.key_id)
+        stop = Stop(model=model, reason=reason, stop_time=datetime.now(UTC), stopped_by=call.principal.key_id)
         await self.store.set_stop(model, stop, _audit("stop", call) | {"model": model, "reason": reason})
         series.POLICY_CHANGES.labels("stop").inc()
-        return pb.StopSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
+        return pb.StopSteeringResponse(stops=_stop_messages(await self.store.stops()))
 
     @rpc(Scope.STEER)
     async def ResumeSteering(self, request: pb.ResumeSteeringRequest, call: Call) -> pb.ResumeSteeringResponse:
@@ -148,7 +155,7 @@ class SteeringServicer(Servicer):
         model, reason = await self._scope(request.model), self._reason(request.reason)
         await self.store.set_stop(model, None, _audit("resume", call) | {"model": model, "reason": reason})
         series.POLICY_CHANGES.labels("resume").inc()
-        return pb.ResumeSteeringResponse(stops=stop_messages((await self.store.steering()).stops))
+        return pb.ResumeSteeringResponse(stops=_stop_messages(await self.store.stops()))
 
     @rpc(Scope.READ)
     async def WatchPolicies(
@@ -164,7 +171,7 @@ class SteeringServicer(Servicer):
         with series.stage(self.application, "resolve"):
             return await self.resolver.fields(policy, "policy")
 
-    async def _live(self, name: str, field: str) -> StoredPolicy:
+    async def _live(self, name: str, field: str) -> Policy:
         asked = parse_id(name, "policies", field=field)
         try:
             policy = await self.store.policy(asked)
@@ -175,18 +182,20 @@ class SteeringServicer(Servicer):
             raise NotFound(f"{field}: {name} has expired.", field=field)
         return policy
 
-    async def _bury(self, expired_id: str) -> None:
+    async def _delete_if_expired(self, policy_id: str) -> None:
         """Delete an expired policy, so that its id is free again."""
-        policy = (await self.store.steering()).policies.get(expired_id)
-        if policy is not None and policy.expired():
-            entry = {"action": "expire", "at": time.time(), "policy": expired_id}
-            await self.store.delete_policy(expired_id, policy.etag, entry)
+        with contextlib.suppress(NotFound):
+            policy = await self.store.policy(policy_id)
+            if policy.expired():
+                entry = {"action": "expire", "at": time.time(), "policy": policy_id}
+                await self.store.delete_policy(policy_id, policy.etag, entry)
 
-    async def _check_norm(self, policy: StoredPolicy) -> None:
+    async def _check_norm(self, policy: Policy) -> None:
         if not policy.norm_limit:
             return
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        change = await self.measurer.norm_change(model, policy.edits, DemoProbes(model.labels))
+        probes = await asyncio.to_thread(known_probes, model, self.settings, "policy.norm_limit")
+        change = await self.measurer.norm_change(model, policy.edits, probes)
         if not change <= policy.norm_limit:  # also refuses NaN
             text = (
                 f"policy.norm_limit is {policy.norm_limit:g}, but the edits change a layer by {change:.3g} times its "
@@ -212,7 +221,11 @@ def _required(request: Any, field: str) -> None:
         raise InvalidInput(f"{field} is required.", field=field, allowed="a policy")
 
 
-def _audit(action: str, call: Call, policy: StoredPolicy | None = None) -> dict[str, Any]:
+def _stop_messages(stops: Mapping[str, Stop]) -> list[pb.SteeringStop]:
+    return [write_stop(stop) for _, stop in sorted(stops.items())]
+
+
+def _audit(action: str, call: Call, policy: Policy | None = None) -> dict[str, Any]:
     """Who did what when; the values that say what a policy does are in its fingerprint and the policy itself."""
     entry: dict[str, Any] = {
         "action": action,
@@ -224,8 +237,8 @@ def _audit(action: str, call: Call, policy: StoredPolicy | None = None) -> dict[
         entry |= {
             "policy": policy.policy_id,
             "version": policy.version,
-            "fingerprint": fingerprint(policy.edits),
-            "value": json_format.MessageToDict(policy_message(policy)),
+            "fingerprint": policy.fingerprint,
+            "value": json_format.MessageToDict(write_policy(policy)),
         }
     return entry
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from miclip.names import LayerName, ModelName
 from miclip.steering.edits import Edit
 from miclip.v1 import activation_pb2, resources_pb2
+from miclip.wire.edits import write_edits
 from services.rpc import Peer
-from services.wire.edits import from_edit
 
 LOGITS = "logits"
 
@@ -57,7 +57,7 @@ async def capture(
         InvalidInput: an image cannot be used, and is named, or the edits together cannot.
     """
     names = tuple(dict.fromkeys([*layers, LOGITS]))
-    steering = None if edits is None else resources_pb2.EditList(edits=[from_edit(edit, model) for edit in edits])
+    steering = None if edits is None else resources_pb2.EditList(edits=write_edits(edits, model))
     images_captured: list[activation_pb2.ImageActivations] = []
     for start in range(0, len(images), at_once):
         request = activation_pb2.CaptureActivationsRequest(

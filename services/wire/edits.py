@@ -1,17 +1,13 @@
-"""Edits and moments as messages, and back."""
+"""Edits of a request, read and validated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from miclip.errors import InvalidInput, TooLarge
-from miclip.names import LayerName
 from miclip.settings import settings
 from miclip.steering.edits import Edit, Op, validate_edits
+from miclip.steering.resolution import absolute
 from miclip.v1 import resources_pb2 as pb
 from services.wire.layers import layer_of
 
@@ -44,25 +40,11 @@ def to_edits(
     for i, (edit, message) in enumerate(zip(edits, messages, strict=True)):
         _validate([edit], [message], layer_sizes, field, first=i)  # alone: what is relative has no unit yet
     edits = [
-        _absolute(edit, maximum(edit.layer, edit.unit), f"{field}[{i}]") if message.relative_to_max else edit
+        absolute(edit, maximum(edit.layer, edit.unit), f"{field}[{i}]") if message.relative_to_max else edit
         for i, (edit, message) in enumerate(zip(edits, messages, strict=True))
     ]
     _validate(edits, messages, layer_sizes, field)
     return tuple(edits)
-
-
-def from_edit(edit: Edit, model: str) -> pb.Edit:
-    """An edit as a message, absolute."""
-    message = pb.Edit(layer=str(LayerName(model, edit.layer)), unit=edit.unit, reconstruct=edit.reconstruct)
-    setattr(message, edit.op.value, edit.value)
-    return message
-
-
-def timestamp(moment: datetime | float) -> Timestamp:
-    """A moment, or seconds since the epoch, as a message."""
-    message = Timestamp()
-    message.FromDatetime(moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC))
-    return message
 
 
 def _validate(
@@ -83,7 +65,9 @@ def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: s
     layer = layer_of(message.layer, model, layer_sizes, field=f"{field}.layer")
     kind = message.WhichOneof("op")
     if kind is None:
-        raise InvalidInput(f"{field} says not what to do.", field=field, allowed="one of scale, add, clamp")
+        raise InvalidInput(
+            f"{field} has no operation; set scale, add or clamp.", field=field, allowed="one of scale, add, clamp"
+        )
     op, value = Op(kind), getattr(message, kind)
     if message.relative_to_max:
         if op is Op.SCALE:
@@ -95,10 +79,3 @@ def _edit(message: pb.Edit, model: str, layer_sizes: Mapping[str, int], field: s
             text = f"{field}.{kind} is {value:g}; allowed is {allowed}."
             raise InvalidInput(text, field=f"{field}.{kind}", allowed=allowed)
     return Edit(layer, message.unit, op, value, message.reconstruct)
-
-
-def _absolute(edit: Edit, maximum: float, field: str) -> Edit:
-    if not maximum > 0:
-        text = f"{field}.relative_to_max: the unit is never above 0 on the probe images; give an absolute value."
-        raise InvalidInput(text, field=f"{field}.relative_to_max", allowed="false for this unit")
-    return replace(edit, value=edit.value * maximum)

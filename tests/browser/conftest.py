@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from miclip.evaluation.figures import ByScale, Figure
+from miclip.evaluation.result import NAMES, Cost, Costs, Effect, Localization, Result, Target, Units, Verdict
+
 PROGRAM = "chromium"
 _OFFLINE = "MAP * ~NOTFOUND"
 
@@ -114,8 +117,25 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     browser.close()
 
 
-def _change(target: float) -> dict[str, Any]:
-    return {"target": target, "target_interval": [target - 1, target + 1], "others": -0.2, "specificity": 0.8}
+def _effect(target: float) -> Effect:
+    def figure(value: float, half: float = 1.0) -> Figure:
+        return Figure(value=value, low=value - half, high=value + half)
+
+    weighted = figure(0.8 * target)
+    return Effect(target=figure(target), others=figure(-0.2, 0.1), specificity=figure(0.8, 0.1), weighted=weighted)
+
+
+def _units(layer: str) -> Units:
+    gains = {"random": 0.1, "clip_dissect": 3.0, "attribution": 5.0, "oracle": 5.5}
+    methods = {name: ByScale[Effect](scale_2=_effect(gain), scale_0=_effect(-2 * gain)) for name, gain in gains.items()}
+    lead, share = Figure(value=1.6, low=0.6, high=2.6), Figure(value=0.91, low=0.8, high=1.0)
+    verdict = Verdict(share_of_oracle=share, best_baseline="clip_dissect", lead=lead)
+    verdicts = ByScale[Verdict](scale_2=verdict, scale_0=verdict)
+    localization = Localization(methods=methods, verdict=verdicts, evidence=None)
+    return Units(
+        layer=layer, units="neurons", dictionary="", labels={"default": 95.0, "clip_dissect": 70.0}, agreement={},
+        localizations={NAMES: localization, "synonyms": localization}, descriptions={},
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -123,12 +143,16 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of the two shipped models, with real pictures; its figures are made up."""
     from miclip.cli.report import write_report
 
-    gains = {"random": 0.1, "clip_dissect": 3.0, "attribution": 5.0, "oracle": 5.5}
-    methods = {name: {"scale_2": _change(gain), "scale_0": _change(-2 * gain)} for name, gain in gains.items()}
-    units = {"labels": {"default": 95.0, "clip_dissect": 70.0}, "localization": methods, "synonyms": methods}
+    steps = {"encoder": Cost(seconds=12.5, gflop=1.0, peak_mb=10.0)}
     layers = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
-    targets = {name: {"held_out_top1": 80.0, "layers": {layer: {**units, "neurons": units} for layer in some}}
-               for name, some in layers.items()}  # fmt: skip
+    targets = {
+        name: Target(
+            held_out_top1=80.0, judged_on="some images", aligned_on="others", places=tuple(map(_units, some)),
+            unseen=None,
+            cost=Costs(layer=some[1], units=256, images=2560, steps=steps, needs={"filter": ("encoder",)}),
+        )
+        for name, some in layers.items()
+    }  # fmt: skip
     out = tmp_path_factory.mktemp("report") / "report.html"
-    write_report({"targets": targets, "cost": {"alignment": {"seconds": 12.5}}}, out, "--out")
+    write_report(Result(methods=(), targets=targets), out, "--out")
     return out

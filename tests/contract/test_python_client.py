@@ -89,8 +89,7 @@ def test_a_policy_written_in_between_is_a_conflict(client: MiclipClient) -> None
     try:
         with pytest.raises(errors.AlreadyExists):
             client.create_policy("contract-etag", make_policy(model=MODEL, edits=edits))
-        read.description = "second"
-        assert client.update_policy(read).version == read.version + 1
+        assert client.update_policy(read.replaced(description="second")).version == read.version + 1
         with pytest.raises(errors.Conflict):
             client.update_policy(read)
         with pytest.raises(errors.Conflict):

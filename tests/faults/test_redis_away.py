@@ -18,11 +18,11 @@ import grpc
 import pytest
 import torch
 
-from miclip.atlas import packaged_root
 from miclip.atlas.store import active_atlas_id
 from miclip.attach import attach
 from miclip.catalogue import load_target
 from miclip.client import MiclipClient
+from miclip.demo.assets import ATLASES
 from miclip.images import decode_image
 from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2, steering_pb2
 from services.node.redis import EmbeddedRedis
@@ -38,7 +38,7 @@ def broken_atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory where the active atlas of one of the two models lacks the end of a file."""
     data = tmp_path_factory.mktemp("data")
     atlas_id = active_atlas_id(BROKEN)
-    shutil.copytree(packaged_root() / atlas_id, data / "atlases" / atlas_id)
+    shutil.copytree(ATLASES / atlas_id, data / "atlases" / atlas_id)
     manifest = json.loads((data / "atlases" / atlas_id / "manifest.json").read_bytes())
     with (data / "atlases" / atlas_id / manifest["layers"][0]["file"]).open("r+b") as file:
         file.truncate(1000)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import redis
 
-from miclip.atlas import Atlas, packaged_root
+from miclip.atlas import Atlas
+from miclip.demo.assets import ATLASES
 from miclip.names import UnitName
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
@@ -25,7 +26,7 @@ def active_atlas(wire: Any, server: Any) -> Atlas:
     atlases = wire.call("aligner/ListAtlases", pb.ListAtlasesRequest(model=MODEL)).atlases
     (name,) = (atlas.name for atlas in atlases if atlas.active)
     atlas_id = name.removeprefix("atlases/")
-    roots = [Path(server.data_dir) / "atlases", packaged_root()]
+    roots = [Path(server.data_dir) / "atlases", ATLASES]
     return next(Atlas.open(root, atlas_id) for root in roots if (root / atlas_id).is_dir())
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from miclip.atlas import packaged_root
+from miclip.demo.assets import ATLASES
 from miclip.v1 import aligner_pb2
 from miclip.v1 import retrieval_pb2 as pb
 from tests.names import RESNET_NAME as MODEL
@@ -68,7 +68,7 @@ def atlases(wire: Any, server: Any) -> Iterator[Atlases]:
     original = serving(wire)
     root = Path(server.data_dir) / "atlases"
     root.mkdir(parents=True, exist_ok=True)
-    made = Atlases(root, next(at for at in (root / original, packaged_root() / original) if at.is_dir()))
+    made = Atlases(root, next(at for at in (root / original, ATLASES / original) if at.is_dir()))
     yield made
     activate(wire, original)
     wait_until(lambda: serving(wire) == original, 5)

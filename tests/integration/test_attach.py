@@ -142,8 +142,7 @@ def test_what_happens_at_the_server_takes_effect_here_within_seconds(
         assert met(0, "not_found")
         made = client.create_policy(name.removeprefix("policies/"), make_policy(model=MODEL, edits=EDITS["neurons"]))
         wait_until(lambda: met(1, "applied"), SOON_S)
-        made.ttl_seconds = 3600
-        client.update_policy(made)
+        client.update_policy(made.replaced(ttl_seconds=3600))
         wait_until(lambda: met(2, "applied"), SOON_S)
         try:
             client.stop_steering("a test", model=MODEL)

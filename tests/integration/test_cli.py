@@ -151,9 +151,9 @@ def test_steering_by_hand_is_the_same_on_the_server_and_in_this_process() -> Non
 def test_a_policy_lives_from_create_to_delete() -> None:
     made = value_of("steer", "create", "cli-more-dogs", "dog=2.0", "--description", "from the command line")
     try:
-        assert (made["policy"], made["concept"], len(made["edits"])) == ("cli-more-dogs", "dog", 5)
+        assert (made["policy_id"], made["concept"]["text"], len(made["edits"])) == ("cli-more-dogs", "dog", 5)
         assert value_of("steer", "get", "cli-more-dogs")["etag"] == made["etag"]
-        assert "cli-more-dogs" in [policy["policy"] for policy in value_of("steer", "list")]
+        assert "cli-more-dogs" in [policy["policy_id"] for policy in value_of("steer", "list")]
         predicted = value_of("predict", str(example_image()), "--steer", "policies/cli-more-dogs")
         assert predicted["applied"]["policy"].endswith("cli-more-dogs")
         again = run("steer", "create", "cli-more-dogs", "dog=2.0", "--json")
@@ -198,11 +198,15 @@ def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
         value_of("steer", "create", "cli-watched", "layer4:12*0", "--ttl", "3600")
         try:
             made = json.loads(watching.stdout.readline())
-            assert (made["event"], made["policy"]["policy"], made["policy"]["version"]) == ("created", "cli-watched", 1)
+            assert (made["event"], made["policy"]["policy_id"], made["policy"]["version"]) == (
+                "created",
+                "cli-watched",
+                1,
+            )
         finally:
             value_of("steer", "delete", "cli-watched")
         gone = json.loads(watching.stdout.readline())
-        assert (gone["event"], gone["name"], gone["model"]) == ("deleted", "cli-watched", "emoji-resnet")
+        assert (gone["event"], gone["policy_id"], gone["model"]) == ("deleted", "cli-watched", "emoji-resnet")
         shown = ""
         while "deleted" not in shown:  # the other process may hear of it later
             line = reading.stdout.readline()

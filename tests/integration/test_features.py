@@ -232,7 +232,7 @@ def test_the_client_takes_plain_names_of_dictionaries(server: Any, dog: bytes) -
         steered = client.predict([dog], model="emoji-resnet", edits=edits)
         assert steered.steering.fingerprint == fingerprint(edits)
         policy = make_policy(model="emoji-resnet", concept="dog", scale=0, layers=[NAME], reconstruct=True)
-        assert all(edit.reconstruct for edit in client.preview_policy(policy).resolved_edits)
+        assert all(edit.reconstruct for edit in client.preview_policy(policy).edits)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miclip.atlas import Atlas, packaged_root
+from miclip.atlas import Atlas
+from miclip.demo.assets import ATLASES
 from miclip.v1 import aligner_pb2, resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
 from tests.names import RESNET_NAME as MODEL
@@ -48,7 +49,7 @@ def atlas(wire: Any, server: Any) -> Atlas:
     """The atlas that answers now, opened without the server."""
     answer = describe(wire, [unit_name("logits", 0)])
     atlas_id = answer.provenance.atlas.removeprefix("atlases/")
-    roots = [Path(server.data_dir) / "atlases", packaged_root()]
+    roots = [Path(server.data_dir) / "atlases", ATLASES]
     return next(Atlas.open(root, atlas_id) for root in roots if (root / atlas_id).is_dir())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from miclip.catalogue import load_target
 from miclip.images import decode_image
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
-from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2
+from miclip.v1 import activation_pb2, aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.v1 import steering_pb2 as pb
 from tests.names import RESNET_NAME as MODEL
 from tests.waiting import wait_until
@@ -243,6 +244,60 @@ def test_a_policy_beyond_its_norm_limit_is_refused(wire: Any, new_id: str) -> No
     refusal = wire.refusal("steering/CreatePolicy", pb.CreatePolicyRequest(policy_id=new_id, policy=policy))
     assert (refusal.code, refusal.fields) == ("INVALID_ARGUMENT", ("policy.norm_limit",))
     create(wire, new_id, edits=by_hand(1, scale=1.01), norm_limit=0.5)
+
+
+@pytest.fixture(scope="module")
+def own_model(server: Any) -> str:
+    """A model with labels of its own, imported while the server runs."""
+    import torch
+    from safetensors.torch import save_file
+
+    from miclip.catalogue import Catalogue
+    from miclip.models.families import build_module
+
+    torch.manual_seed(0)
+    weights = Path(server.probe_dir).parent / "own.safetensors"
+    save_file(build_module("timm/test_resnet", 3).state_dict(), weights)
+    models = Path(server.data_dir) / "models"
+    Catalogue(imported=models).import_model("own", "timm/test_resnet", str(weights), labels=["bolt", "nut", "gear"])
+    return "models/own"
+
+
+def test_the_norm_limit_of_an_own_model_is_measured_on_its_probe_set(
+    server: Any, wire: Any, own_model: str, new_id: str
+) -> None:
+    layer = f"{own_model}/layers/layer4"
+    mild, harsh = ([resources_pb2.Edit(layer=layer, unit=n, scale=by) for n in range(40)] for by in (1.01, 90))
+    policy = pb.Policy(model=own_model, edits=resources_pb2.EditList(edits=mild), norm_limit=0.5)
+    refusal = wire.refusal("steering/CreatePolicy", pb.CreatePolicyRequest(policy_id=new_id, policy=policy))
+    assert (refusal.code, refusal.fields) == ("INVALID_ARGUMENT", ("policy.norm_limit",)), "it has no atlas yet"
+    assert "MICLIP_PROBE_SETS" in refusal.message
+
+    _align_on_small(server, wire, own_model)
+    wire.call("steering/CreatePolicy", pb.CreatePolicyRequest(policy_id=new_id, policy=policy))
+    preview = wire.call("steering/PreviewPolicy", pb.PreviewPolicyRequest(name=f"policies/{new_id}"))
+    assert 0 < preview.receipt.norm_change < 0.5
+    policy.edits.CopyFrom(resources_pb2.EditList(edits=harsh))
+    refusal = wire.refusal("steering/CreatePolicy", pb.CreatePolicyRequest(policy_id=f"{new_id}-2", policy=policy))
+    assert (refusal.code, refusal.fields) == ("INVALID_ARGUMENT", ("policy.norm_limit",))
+    assert "typical norm" in refusal.message
+
+
+def _align_on_small(server: Any, wire: Any, model: str) -> None:
+    from PIL import Image
+
+    from miclip.demo.probe import demo_probe
+
+    probe, folder = demo_probe(), Path(server.probe_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in range(0, len(probe.names), len(probe.names) // 128):  # the same as other tests put there
+        Image.fromarray(probe.load(row, row + 1)[0].permute(1, 2, 0).numpy()).save(folder / f"{row:05d}.png")
+    request = aligner_pb2.CreateAlignmentRequest(
+        model=model, probe_set="small", activate=True, settings=aligner_pb2.AlignmentSettings(steps=20)
+    )
+    name = wire.call("aligner/CreateAlignment", request).alignment.name
+    end = wire.stream("aligner/WatchAlignment", aligner_pb2.WatchAlignmentRequest(name=name), timeout=240)[-1].alignment
+    assert end.state == aligner_pb2.ALIGNMENT_STATE_SUCCEEDED, end.error
 
 
 def test_every_change_is_in_the_audit_stream_with_who_and_what(wire: Any, server: Any, new_id: str) -> None:

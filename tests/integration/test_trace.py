@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from miclip.atlas import Atlas, packaged_root
+from miclip.atlas import Atlas
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.client import MiclipClient
-from miclip.demo.assets import MODELS
+from miclip.demo.assets import ATLASES, MODELS
 from miclip.settings import settings
 from miclip.v1 import activation_pb2, aligner_pb2
 from tests.names import RESNET, VIT
@@ -36,7 +36,7 @@ def scores_of(result: Any) -> Any:
 
 def opened(server: Any, name: str) -> Atlas:
     atlas_id = name.removeprefix("atlases/")
-    roots = [Path(server.data_dir) / "atlases", packaged_root()]
+    roots = [Path(server.data_dir) / "atlases", ATLASES]
     return next(Atlas.open(root, atlas_id) for root in roots if (root / atlas_id).is_dir())
 
 

@@ -11,15 +11,12 @@ from typing import Any
 import pytest
 
 from miclip.client import MiclipClient, make_policy
+from miclip.steering.changes import PolicyChange
 from miclip.steering.edits import Edit, Op
-from miclip.v1 import steering_pb2 as pb
+from miclip.steering.policy import Policy
 from tests.names import RESNET as MODEL
 from tests.waiting import wait_until
 
-KINDS = {
-    kind: name.removeprefix("POLICY_CHANGE_KIND_").lower()
-    for name, kind in pb.PolicyChangeKind.items()  # type: ignore[attr-defined]
-}
 SOON_S = 2.0
 
 
@@ -41,16 +38,16 @@ def new_id() -> str:
     return f"w-{uuid.uuid4().hex[:10]}"
 
 
-def edited(unit: int) -> pb.Policy:
-    return make_policy(model=MODEL, edits=[Edit("layer4", unit, Op.SCALE, 0.0)])
+def edited(unit: int, **conditions: Any) -> Policy:
+    return make_policy(model=MODEL, edits=[Edit("layer4", unit, Op.SCALE, 0.0)], **conditions)
 
 
-def told(watch: Any, wanted: Callable[[pb.PolicyChange], bool]) -> pb.PolicyChange:
+def told(watch: Any, wanted: Callable[[PolicyChange], bool]) -> PolicyChange:
     """The first change that is wanted; others may come from other tests' leavings."""
     began = time.monotonic()
     for message in watch:
         assert time.monotonic() - began < SOON_S, "not told in time"
-        if message.WhichOneof("event") == "change" and wanted(message.change):
+        if message.change and wanted(message.change):
             return message.change
     raise AssertionError("the stream ended")
 
@@ -58,39 +55,37 @@ def told(watch: Any, wanted: Callable[[pb.PolicyChange], bool]) -> pb.PolicyChan
 def test_who_watches_hears_of_every_change_within_seconds(
     client: MiclipClient, reader: MiclipClient, new_id: str
 ) -> None:
-    name = f"policies/{new_id}"
     with reader.watch_policies(MODEL, timeout_s=60) as watch:
         first = next(watch)
-        assert first.snapshot.last
-        assert name not in [policy.name for policy in first.snapshot.policies]
+        assert first.snapshot and first.snapshot.last
+        assert new_id not in [policy.policy_id for policy in first.snapshot.policies]
         made = client.create_policy(new_id, edited(3))
-        change = told(watch, lambda change: change.name == name)
-        assert (KINDS[change.kind], change.policy) == ("created", made)
-        made.traffic_share = 0.5
-        newer = client.update_policy(made)
-        change = told(watch, lambda change: change.name == name)
-        assert (KINDS[change.kind], change.policy) == ("updated", newer)
+        change = told(watch, lambda change: change.policy_id == new_id)
+        assert (change.kind, change.policy) == ("created", made)
+        newer = client.update_policy(made.replaced(traffic_share=0.5))
+        change = told(watch, lambda change: change.policy_id == new_id)
+        assert (change.kind, change.policy) == ("updated", newer)
         client.stop_steering("a test", model=MODEL)
-        change = told(watch, lambda change: not change.name)
-        assert (KINDS[change.kind], change.model, change.stop.reason) == ("stopped", f"models/{MODEL}", "a test")
+        change = told(watch, lambda change: not change.policy_id)
+        assert change.stop
+        assert (change.kind, change.model, change.stop.reason) == ("stopped", MODEL, "a test")
         client.resume_steering("a test", model=MODEL)
-        assert KINDS[told(watch, lambda change: not change.name).kind] == "resumed"
+        assert told(watch, lambda change: not change.policy_id).kind == "resumed"
         token = watch.resume_token
     client.delete_policy(new_id)
     with reader.watch_policies(MODEL, resume_token=token, timeout_s=60) as resumed:
-        message = next(resumed)
-        assert (KINDS[message.change.kind], message.change.name) == ("deleted", name)
+        change = next(resumed).change
+        assert change
+        assert (change.kind, change.policy_id) == ("deleted", new_id)
 
 
 def test_a_policy_that_ends_is_told_and_a_quiet_stream_beats(client: MiclipClient, new_id: str) -> None:
     with client.watch_policies(MODEL, timeout_s=60) as watch:
         next(watch)
-        policy = edited(4)
-        policy.ttl_seconds = 1
-        client.create_policy(new_id, policy)
-        kinds = [KINDS[told(watch, lambda change: change.name == f"policies/{new_id}").kind] for _ in range(2)]
+        client.create_policy(new_id, edited(4, ttl_seconds=1))
+        kinds = [told(watch, lambda change: change.policy_id == new_id).kind for _ in range(2)]
         assert kinds == ["created", "expired"]
-        message = next(message for message in watch if message.WhichOneof("event") == "heartbeat")
+        message = next(message for message in watch if message.event == "heartbeat")
         assert (message.heartbeat_seconds, message.stale, bool(message.resume_token)) == (1.0, False, True)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from miclip.local_server import APPLICATIONS
 from miclip.settings import Settings
-from services.node.serve_config import APPLICATIONS, serve_config, serve_environment
+from services.node.serve_config import serve_config, serve_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = {

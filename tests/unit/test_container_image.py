@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 VARIANTS = ("cpu", "cuda")
 
@@ -42,7 +43,11 @@ def test_every_wheel_of_the_image_is_pinned_by_its_hash_at_the_version_that_the_
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_lock_has_every_dependency_and_the_variants_build_of_torch(variant: str) -> None:
     found = locked(variant)
-    requirements = [Requirement(one) for one in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["otel"])]
+    requirements = [
+        Requirement(text)
+        for text in (*PROJECT["dependencies"], *EXTRAS["local"], *EXTRAS["serve"][1:], *EXTRAS["otel"])
+    ]
+    assert EXTRAS["serve"][0] == "miclip[local]"
     assert {canonicalize_name(one.name) for one in requirements} <= found.keys(), "run `make lock`"
     for requirement in requirements:
         version, _ = found[canonicalize_name(requirement.name)]

@@ -29,7 +29,13 @@ def activation() -> Dashboard:
         "miclip-activation",
         "miclip / GPU and batching",
         "How full batches are, how long requests wait for one, how long the model takes, and what is left of the GPU.",
-        [("Now", _now()), ("Batches", _batches()), ("Stages", _stages()), ("GPU, where there is one", _memory())],
+        [
+            ("Now", _now()),
+            ("Batches", _batches()),
+            ("Stages", _stages()),
+            ("Models", _models()),
+            ("GPU, where there is one", _memory()),
+        ],
         models_of="miclip_batch_rows_count",
     )
 
@@ -91,4 +97,15 @@ def _memory() -> list[Panel]:
               Query(_gpu("reserved", "service"), "{{service}}, reserved"), width=12),
         lines("GPU memory left", "Share of each GPU that is free.", "percentunit",
               Query(free, "{{instance}}, GPU {{device}}"), width=12, top=1.0),
+    ]  # fmt: skip
+
+
+def _models() -> list[Panel]:
+    loaded = total(select("miclip_models_loaded", NAMESPACE, MODEL), "model")
+    dropped = total(rate(select("miclip_model_evictions_total", NAMESPACE, MODEL), _WINDOW), "model")
+    return [
+        lines("Models loaded", "Replicas that have the model loaded.", "short", Query(loaded, "{{model}}"), width=12),
+        lines("Models dropped", "By replicas, to make room for others. Models that come and go all the time need a "
+              "larger MICLIP_MAX_LOADED_MODELS or MICLIP_MODEL_BYTES, or more memory.", "cps",
+              Query(dropped, "{{model}}"), width=12),
     ]  # fmt: skip

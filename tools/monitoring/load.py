@@ -160,7 +160,7 @@ class Load:
         model = self._models[0]
         policy = make_policy(model=model, edits=[self._edit(model)], traffic_share=0.5)
         made = self._client.create_policy(f"load-{uuid.uuid4().hex[:8]}", policy)
-        made.traffic_share = self._random.choice((0.5, 0.7, 0.9))
-        before, self._policy = self._policy, self._client.update_policy(made).name
+        wider = made.replaced(traffic_share=self._random.choice((0.5, 0.7, 0.9)))
+        before, self._policy = self._policy, self._client.update_policy(wider).name
         if before:
             self._client.delete_policy(before)

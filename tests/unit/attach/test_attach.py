@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -36,6 +37,7 @@ from miclip.v1 import (
     steering_pb2,
     steering_pb2_grpc,
 )
+from miclip.wire.policies import write_policy
 
 MODEL = "models/toy"
 UNITS = 6
@@ -101,12 +103,11 @@ class PolicyServer:
 
     def write(self, name: str, edits: Sequence[Edit], **fields: Any) -> None:
         """Make a policy, or its next version."""
-        message = make_policy(model=MODEL, edits=edits, **fields)
+        policy = make_policy(model=MODEL, edits=edits, **fields)
         with self.changed:
             self._versions += 1
-            message.name, message.version, message.etag = f"policies/{name}", self._versions, str(self._versions)
-            message.resolved_edits.extend(message.edits.edits)
-            message.update_time.GetCurrentTime()
+            stored = {"policy_id": name, "version": self._versions, "etag": str(self._versions)}
+            message = write_policy(policy.replaced(**stored, update_time=datetime.now(UTC)))
             self.policies[message.name] = message
             self.changed.notify_all()
 

@@ -48,7 +48,7 @@ def run(*arguments: str) -> Result:
 
 
 COMMANDS = (
-    "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate", "demo build",
+    "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate",
     "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
     "key create", "key list", "key delete", "picture unit", "picture map", "picture units", "report", "sae train",
     "sae import", "sae list",

@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from miclip.catalogue import DEMO_MODELS, load_target
+from miclip.catalogue import load_target
 from miclip.cli.app import app
+from miclip.demo.assets import MODELS
 from miclip.demo.probe import demo_probe
 from miclip.dictionaries import train as training
 from miclip.dictionaries.checkpoint import Checkpoint
@@ -128,7 +129,7 @@ def test_a_dictionary_of_saelens_is_taken_over_as_it_computes(foreign: Path, pho
 def test_the_list_shows_the_dictionaries_that_ship() -> None:
     listed = answer("list")
     shipped = {(f"{path.parent.name.removesuffix('.dictionaries')}", path.name)
-               for path in DEMO_MODELS.glob("*.dictionaries/*")}  # fmt: skip
+               for path in MODELS.glob("*.dictionaries/*")}  # fmt: skip
     assert {(one["model"], one["dictionary"]) for one in listed} == shipped
     assert all(one["explained_variance"] > 0.5 for one in listed)
 

@@ -17,7 +17,6 @@ from miclip.settings import settings
 from miclip.v1 import (
     activation_pb2,
     aligner_pb2,
-    steering_pb2,
 )
 
 MODEL = activation_pb2.GetModelResponse(model=activation_pb2.Model(name="models/m", labels=["cat", "dog"]))
@@ -72,7 +71,7 @@ def test_a_slow_answer_is_a_deadline_error(server: Any, run: Callable[..., Any])
     ("method", "arguments", "rpc"),
     [
         ("create_policy", ("p", make_policy(model="m", edits=[])), "CreatePolicy"),
-        ("update_policy", (steering_pb2.Policy(),), "UpdatePolicy"),
+        ("update_policy", (make_policy(model="m", edits=[]),), "UpdatePolicy"),
         ("delete_policy", ("p",), "DeletePolicy"),
         ("create_alignment", ("m",), "CreateAlignment"),
         ("create_vocabulary", ("v", ["a"]), "CreateVocabulary"),

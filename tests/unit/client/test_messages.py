@@ -45,6 +45,9 @@ def test_every_rpc_of_the_protos_is_reached_by_some_method(server: Any, tmp_path
     server.answers["WatchAlignment"] = server.always(iter([aligner_pb2.WatchAlignmentResponse(alignment=ended)]))
     beat = steering_pb2.WatchPoliciesResponse(heartbeat=steering_pb2.PolicyHeartbeat(), heartbeat_seconds=5)
     server.answers["WatchPolicies"] = server.always(iter([beat]))
+    stored = steering_pb2.Policy(version=1)
+    for name in ("CreatePolicy", "GetPolicy", "UpdatePolicy"):
+        server.answers[name] = server.always(getattr(steering_pb2, f"{name}Response")(policy=stored))
     image, policy = b"x", make_policy(model="m", concept="dog", scale=2.0)
     with MiclipClient(endpoint=server.endpoint, api_key="k") as client:
         client.list_models(), client.get_model("m"), client.predict([image], model="m")

@@ -85,9 +85,9 @@ def test_a_watch_that_was_ended_leaves_no_thread(server: Any, read_on: bool) -> 
     with MiclipClient(endpoint=server.endpoint, api_key="k") as client:
         watch = client.watch_policies()
         next(watch)
-        (watchdog,) = (one for one in set(threading.enumerate()) - before if one.name == "miclip-watchdog")
+        (timer,) = (one for one in set(threading.enumerate()) - before if one.name == "miclip-silence-timer")
         watch.close()
         if read_on:
             assert list(watch) == []
-    watchdog.join(5)
-    assert not watchdog.is_alive()
+    timer.join(5)
+    assert not timer.is_alive()

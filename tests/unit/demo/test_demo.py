@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-import random
 from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
 
-from miclip.atlas import active_atlas_id, list_atlases, packaged_root, verify
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.atlas import active_atlas_id, list_atlases, verify
+from miclip.bundles.augment import evaluation_views
+from miclip.catalogue import Catalogue
 from miclip.demo import assets
-from miclip.demo.augment import evaluation_views
-from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, Concept, slugify
+from miclip.demo.assets import DEMO
+from miclip.demo.concepts import CLASSES, HELD_OUT_STYLE, STYLES, TRAIN_STYLES, VALIDATION_STYLE, slugify
 from miclip.demo.probe import demo_probe, held_out
-from miclip.demo.train_clip import PARAPHRASES, paraphrases
-from miclip.demo.train_target import top1
 from miclip.models.target import LOGITS, TargetModel
 from tests.names import RESNET, VIT
+from tools.demo_world.train_target import top1
 
 TARGETS = (RESNET, VIT)
 
 
 @lru_cache
 def _target(name: str) -> TargetModel:
-    return Catalogue(DEMO_MODELS).load_target(name, "cpu")
+    return Catalogue([DEMO]).load_target(name, "cpu")
 
 
 @lru_cache
@@ -70,7 +69,7 @@ def test_one_target_reaches_75_percent_on_the_held_out_style_and_the_other_55() 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_class_is_predicted_on_the_probe_set_and_every_layer_is_in_the_atlas(name: str) -> None:
     atlas_id = active_atlas_id(name)
-    manifest = verify(packaged_root() / atlas_id)
+    manifest = verify(assets.ATLASES / atlas_id)
     assert manifest.weights_sha256 == _target(name).weights_sha256
     assert [layer.name for layer in manifest.layers] == list(_target(name).layers)
     assert LOGITS in _target(name).layers
@@ -95,11 +94,3 @@ def test_a_transparent_drawing_shows_its_ground_and_no_hidden_colour() -> None:
     white = (views == 1).flatten(1).all(dim=1)
     assert 0.1 < white.float().mean() < 0.6, "about a third of the grounds are white"
     assert np.isclose(views[:, 0].mean(), views[:, 1].mean(), atol=0.05), "no red shows through"
-
-
-def test_paraphrases_name_the_concept_and_its_keywords() -> None:
-    concept = Concept("fire engine", "fire-engine", "travel-places", ("truck", "engine"), {})
-    wordings = paraphrases(concept, random.Random(0))
-    assert len(wordings) == PARAPHRASES
-    assert wordings.count("fire engine") == 3
-    assert any("truck" in wording for wording in wordings)

@@ -49,25 +49,30 @@ def test_planted_labels_agree_and_drop_to_the_null_when_shuffled() -> None:
     measured, all_units = agreement(activations, labels, CLASSES), np.ones(UNITS, bool)
     right = summarise_agreement(measured, [(truth, all_units)])
     wrong = summarise_agreement(measured, [((truth + 3) % CLASSES, all_units)])
-    assert right["auprc"] > 0.95
+    assert right is not None
+    assert wrong is not None
+    assert right.auprc.value > 0.95
     for name in MEASURES:
-        low, high = right[f"{name}_interval"]
-        assert low <= right[name] <= high
-        assert right["null"][name] < 0.5 * right[name]
-        assert wrong[name] < 0.3 * right[name]
+        figure = getattr(right, name)
+        assert figure.low <= figure.value <= figure.high
+        assert figure.null < 0.5 * figure.value
+        assert getattr(wrong, name).value < 0.3 * figure.value
 
 
 def test_permuted_activations_drop_every_measure_to_its_null() -> None:
     activations, labels, truth = _planted()
     permuted = activations[np.random.default_rng(2).permutation(len(labels))]
     found = summarise_agreement(agreement(permuted, labels, CLASSES), [(truth, np.ones(UNITS, bool))])
-    assert abs(found["correlation"]) < 0.1
-    assert found["auprc"] < 0.25  # a class is an eighth
-    assert found["f1"] < 0.1
+    assert found is not None
+    assert abs(found.correlation.value) < 0.1
+    assert found.auprc.value < 0.25  # a class is an eighth
+    assert found.f1.value < 0.1
 
 
 def test_a_unit_counts_in_the_seeds_that_label_it() -> None:
     measured = dict.fromkeys(MEASURES, np.array([[0.2, 0.4], [0.8, 0.6]]))
     seeds = [(np.array([0, 0]), np.array([True, False])), (np.array([1, 0]), np.array([True, False]))]
-    assert summarise_agreement(measured, seeds)["f1"] == pytest.approx(0.5)
-    assert summarise_agreement(measured, [(np.array([0, 0]), np.zeros(2, bool))]) == {}
+    found = summarise_agreement(measured, seeds)
+    assert found is not None
+    assert found.f1.value == pytest.approx(0.5)
+    assert summarise_agreement(measured, [(np.array([0, 0]), np.zeros(2, bool))]) is None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.catalogue import Catalogue
+from miclip.demo.assets import DEMO
 from miclip.demo.probe import demo_probe
-from miclip.evaluation.dissection import GRID, MaskedProbe, network_dissection, spatial_maps
+from miclip.evaluation.methods.network_dissection import GRID, MaskedProbe, network_dissection, spatial_maps
 
 
 def test_the_iou_is_that_of_hand_counted_positions() -> None:
@@ -66,7 +67,7 @@ def test_masks_lie_where_the_drawing_is() -> None:
     ("emoji-vit", "norm/dictionaries/topk-512", (512, 8, 8)),
 ])  # fmt: skip
 def test_maps_pool_to_the_layers_activation(name: str, layer: str, shape: tuple[int, ...]) -> None:
-    model = Catalogue(DEMO_MODELS).load_target(name, "cpu")
+    model = Catalogue([DEMO]).load_target(name, "cpu")
     images = torch.stack([model.preprocess(image) for image in demo_probe().load(0, 3)])
     maps = spatial_maps(model, layer, images)
     assert maps is not None
@@ -76,5 +77,5 @@ def test_maps_pool_to_the_layers_activation(name: str, layer: str, shape: tuple[
 
 
 def test_logits_have_no_positions() -> None:
-    model = Catalogue(DEMO_MODELS).load_target("emoji-resnet", "cpu")
+    model = Catalogue([DEMO]).load_target("emoji-resnet", "cpu")
     assert spatial_maps(model, "logits", torch.zeros(1, 3, 64, 64)) is None

@@ -9,20 +9,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from miclip.demo.architectures import emoji_resnet, emoji_vit
-from miclip.evaluation import baselines
-from miclip.evaluation.intervention import Change, Laboratory, intervene
-from miclip.evaluation.methods import last_weight
-from miclip.evaluation.record import recorded
+from miclip.evaluation.figures import Figure
+from miclip.evaluation.intervention import Change, Laboratory, intervene, recorded
+from miclip.evaluation.methods import ProbeData, class_means, ranking
+from miclip.evaluation.methods.clip_dissect import clip_dissect
+from miclip.evaluation.methods.controls import random_scores
+from miclip.evaluation.methods.mean_activation import z_mean_activation
+from miclip.evaluation.methods.semanticlens import semantic_lens
+from miclip.evaluation.methods.white_boxes import last_weight, weight_times_activation
 from miclip.evaluation.resume import layer_output, resume_from
 from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.small import small_resnet, small_vit
 from miclip.models.target import TargetModel
 
 
 @pytest.mark.parametrize(
     ("build", "layer"),
-    [(emoji_resnet, "layer3"), (emoji_resnet, "layer4"), (emoji_vit, "blocks.1"), (emoji_vit, "norm")],
+    [(small_resnet, "layer3"), (small_resnet, "layer4"), (small_vit, "blocks.1"), (small_vit, "norm")],
 )
 def test_the_resumed_network_gives_the_whole_networks_logits(build, layer: str) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
@@ -106,6 +110,15 @@ def test_a_few_classes_can_stand_for_the_others() -> None:
     assert laboratory.change([2], [0], 0.0) == Change(0.0, -50.0, 50.0)
 
 
+def test_classes_of_different_size_are_watched_by_as_many_images_as_the_rarest_has() -> None:
+    """Class 2 has one image only: one image of every class measures the side effects."""
+    laboratory = _laboratory()
+    kept = torch.tensor([0, 3, 6, 1, 4, 2])  # three of class 0, two of class 1, one of class 2
+    few = Laboratory(laboratory._model, "units", laboratory._images[kept], laboratory._labels[kept], other_views=9)
+    assert few._others.tolist() == [0, 3, 5]
+    assert few.change([0], [0, 1], 0.0) == Change(-100.0, -50.0, 50.0)
+
+
 def test_intervene_takes_the_top_of_the_ranking() -> None:
     ranking = np.array([[0, 1, 2], [1, 0, 2], [0, 1, 2]])
     changes = intervene(_laboratory(), ranking, [[0], [1], [2]], top=1)
@@ -117,42 +130,54 @@ def test_gains_and_losses_of_others_do_not_cancel_in_specificity() -> None:
     change = _laboratory().change([0], [0], 4.0)  # every image becomes class 0: the other two classes lose all
     assert (change.target, change.others, change.others_absolute) == (0.0, -100.0, 100.0)
     flat = summarise([[Change(50.0, 0.0, 25.0), Change(100.0, 0.0, 50.0)]])
-    assert flat["specificity"] == pytest.approx(0.5)
-    assert (flat["target"], flat["others"]) == (75.0, 0.0)
+    assert flat.specificity.value == pytest.approx(0.5)
+    assert (flat.target.value, flat.others.value) == (75.0, 0.0)
+
+
+def _span(figure: Figure) -> tuple[float, float]:
+    return figure.low, figure.high
 
 
 def test_intervals_take_classes_not_seeds_as_the_sample() -> None:
     alike = [[Change(10.0, 0.0, 0.0)] * 30 for _ in range(3)]
-    assert summarise(alike)["target_interval"] == [10.0, 10.0]
+    assert _span(summarise(alike).target) == (10.0, 10.0)
     opposed = [[Change(10.0, 0.0, 0.0)] * 30, [Change(-10.0, 0.0, 0.0)] * 30]
-    assert summarise(opposed)["target_interval"] == [0.0, 0.0]
+    assert _span(summarise(opposed).target) == (0.0, 0.0)
     spread = [[Change(float(value), 0.0, 0.0) for value in range(30)]]
-    low, high = summarise(spread)["target_interval"]
+    low, high = _span(summarise(spread).target)
     assert low < 14.5 < high
     assert 4 < high - low < 9  # ± 1.96 · 8.66 / √30
 
 
 def test_a_change_of_nothing_is_not_specific_without_end() -> None:
-    assert summarise([[Change(0.0, 0.0, 0.5)]])["specificity"] == pytest.approx(0.5)
+    assert summarise([[Change(0.0, 0.0, 0.5)]]).specificity.value == pytest.approx(0.5)
+
+
+def _probe(activations: np.ndarray, predicted: list[int], weight: np.ndarray | None = None) -> ProbeData:
+    """Two classes; nothing that a method of activations looks at is left out."""
+    nothing = np.zeros_like(activations)
+    return ProbeData(activations, nothing, np.array(predicted), nothing, np.zeros((2, 4), np.float32), weight)
 
 
 def test_mean_activation_ranks_by_the_mean_over_the_predicted_class() -> None:
     activations = np.array([[1, 0, 5], [3, 0, 0], [0, 9, 1]], np.float32)
-    means = baselines.class_means(activations, np.array([0, 0, 1]), 2)
-    assert baselines.ranking(means).tolist() == [[2, 0, 1], [1, 2, 0]]
+    means = class_means(activations, np.array([0, 0, 1]), 2)
+    assert ranking(means).tolist() == [[2, 0, 1], [1, 2, 0]]
 
 
 def test_standardised_means_forget_how_loud_a_unit_is() -> None:
     activations = np.array([[100, 1], [100, 0], [101, 0], [101, 0]], np.float32)
-    scores = baselines.z_mean_activation(activations, np.array([0, 0, 1, 1]), 2)
+    scores = z_mean_activation(_probe(activations, [0, 0, 1, 1]))
     assert scores.argmax(axis=1).tolist() == [1, 0]
 
 
 def test_weight_times_activation_is_the_logits_share() -> None:
     weight = np.array([[1, -2], [0, 3]], np.float32)
     activations = np.array([[2, 1], [4, 5]], np.float32)
-    scores = baselines.weight_times_activation(weight, activations, np.array([0, 1]))
+    scores = weight_times_activation(_probe(activations, [0, 1], weight))
+    assert scores is not None
     assert scores.tolist() == [[2, -2], [0, 15]]
+    assert weight_times_activation(_probe(activations, [0, 1])) is None
 
 
 def test_soft_wpmi_is_its_formula() -> None:
@@ -160,7 +185,7 @@ def test_soft_wpmi_is_its_formula() -> None:
     activations = generator.standard_normal((150, 6)).astype(np.float32)
     images, texts = (generator.standard_normal((n, 16)).astype(np.float32) for n in (150, 9))
     images, texts = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (images, texts))
-    found = baselines.clip_dissect(activations, images, texts)
+    found = clip_dissect(activations, images, texts)
     likelihood = np.zeros((6, 9))
     for unit in range(6):
         for concept in range(9):
@@ -172,7 +197,7 @@ def test_soft_wpmi_is_its_formula() -> None:
     assert np.allclose(found, (likelihood - prior).T, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", [baselines.clip_dissect, baselines.semantic_lens])
+@pytest.mark.parametrize("method", [clip_dissect, semantic_lens])
 def test_a_planted_concept_is_found_by_the_baseline(method) -> None:  # type: ignore[no-untyped-def]
     generator = np.random.default_rng(1)
     texts = np.eye(8, dtype=np.float32)
@@ -184,17 +209,33 @@ def test_a_planted_concept_is_found_by_the_baseline(method) -> None:  # type: ig
     assert scores.argmax(axis=0).tolist() == [(unit - 3) % 8 for unit in range(8)]
 
 
-def test_the_last_weight_is_that_of_the_logits_and_of_no_other_width() -> None:
-    network = emoji_resnet(7)
-    found = last_weight(network, 7, 256)
-    assert found is not None
-    assert np.array_equal(found, network.fc.weight.detach().numpy())
-    assert last_weight(network, 7, 128) is None
+class _Flat(nn.Module):
+    """Three units, read by a linear layer; and three that stand before a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.units, self.head = nn.Identity(), nn.ReLU(), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.units(self.before(x.mean(dim=(2, 3)))))
+
+
+def test_the_last_weight_is_that_of_the_layer_that_the_logits_are_made_of_and_of_no_other_of_its_width() -> None:
+    torch.manual_seed(0)
+    model = TargetModel(
+        "flat", _Flat(), labels=("a", "b"), modules=("before", "units"), preprocessing=Preprocessing(8, resize="squash")
+    )
+    images = torch.randn(9, 3, 8, 8)
+    weight = last_weight(model, "units", images)
+    assert weight is not None
+    assert np.array_equal(weight, model.module.head.weight.detach().numpy())
+    assert last_weight(model, "before", images) is None
+    assert last_weight(model, "logits", images) is None
 
 
 def test_random_scores_differ_by_seed_and_class() -> None:
-    scores = baselines.random_scores(4, 50, seed=0)
-    assert not np.array_equal(scores, baselines.random_scores(4, 50, seed=1))
+    scores = random_scores(4, 50, seed=0)
+    assert not np.array_equal(scores, random_scores(4, 50, seed=1))
     assert len(np.unique(scores)) == scores.size
 
 
@@ -204,19 +245,20 @@ def _changes(*targets: float) -> list[list[Change]]:
 
 def test_weighted_change_is_target_times_specificity_and_no_less_than_nothing() -> None:
     found = summarise([[Change(-20.0, 0.0, 5.0), Change(-20.0, 0.0, 5.0)]])
-    assert found["weighted"] == pytest.approx(-20 * (1 - 5 / 20))
-    assert found["weighted_interval"] == pytest.approx([-15, -15])
-    assert summarise([[Change(-2.0, 0.0, 5.0)]])["weighted"] == 0.0
+    assert found.weighted.value == pytest.approx(-20 * (1 - 5 / 20))
+    assert _span(found.weighted) == pytest.approx((-15, -15))
+    assert summarise([[Change(-2.0, 0.0, 5.0)]]).weighted.value == 0.0
 
 
 def test_the_verdict_takes_the_best_other_and_leaves_the_white_boxes_out() -> None:
     methods = {"random": _changes(-1, -1), "filter": _changes(-6, -6), "attribution": _changes(-9, -9),
                "weight_x_activation": _changes(-30, -30), "oracle": _changes(-11, -11)}  # fmt: skip
     found = verdict(methods, sign=-1)
-    assert found["best_baseline"] == "filter"
-    assert found["lead"] == pytest.approx(8 - 5)  # specificity takes one point of each
-    assert found["share_of_oracle"] == pytest.approx(8 / 10)
-    assert verdict(methods, sign=1)["lead"] < 0  # where a gain is wanted, a loss is none
+    assert found.best_baseline == "filter"
+    assert found.lead.value == pytest.approx(8 - 5)  # specificity takes one point of each
+    assert found.share_of_oracle is not None
+    assert found.share_of_oracle.value == pytest.approx(8 / 10)
+    assert verdict(methods, sign=1).lead.value < 0  # where a gain is wanted, a loss is none
 
 
 def test_an_intervention_that_was_recorded_is_not_measured_again(tmp_path: Path) -> None:
@@ -239,5 +281,5 @@ def test_images_on_which_a_unit_is_silent_are_no_evidence_of_what_it_means() -> 
     texts, activations = np.eye(3, dtype=np.float32), np.zeros((300, 2), np.float32)
     images = texts[np.array([2] * 150 + [0] * 75 + [1] * 75)]
     activations[200, 0] = activations[299, 1] = 1
-    for method in (baselines.clip_dissect, baselines.semantic_lens):
+    for method in (clip_dissect, semantic_lens):
         assert method(activations, images, texts).argmax(axis=0).tolist() == [0, 1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from miclip.atlas import Atlas
 from miclip.evaluation.intervention import Laboratory, intervene
 from miclip.evaluation.labelling import label_accuracy, labellings
-from miclip.evaluation.methods import CONTROLS, METHODS, LayerMethods
+from miclip.evaluation.methods import LayerData, Positions, named, rank_units
 from miclip.evaluation.queries import Query, class_names
 from miclip.evaluation.summary import summarise, verdict
 from miclip.models.preprocessing import Preprocessing
@@ -24,7 +24,8 @@ from miclip.models.target import TargetModel
 from miclip.retrieval.search import AtlasSearcher
 
 CLASSES, UNITS, PER_CLASS = 8, 40, 5
-KNOWING = tuple(name for name in METHODS if name not in CONTROLS)
+CONTROLS = named("control")
+KNOWING = tuple(name for name in named() if name not in CONTROLS)
 
 
 class _Planted(nn.Module):
@@ -50,31 +51,34 @@ def _laboratory() -> Laboratory:
     return Laboratory(model, "mid", images, labels, other_views=2)
 
 
-def _methods(atlas: Atlas) -> LayerMethods:
-    predicted = np.asarray(atlas.predicted)
+def _data(atlas: Atlas) -> LayerData:
+    """The planted layer; every image's object fills it, and units are as active at all four positions."""
     activations = np.asarray(atlas.layer("mid").activations, np.float32)
-    dissection = np.stack([activations[predicted == label].mean(axis=0) for label in range(CLASSES)])
+    distinct = activations + np.linspace(0, 1e-3, len(activations), dtype=np.float32)[:, None]  # float16 has ties
+    maps = torch.from_numpy(distinct)[:, :, None, None].expand(-1, -1, 2, 2)
+    labels = torch.from_numpy(np.asarray(atlas.predicted, np.int64))
+    positions = Positions(maps, torch.ones(len(maps), 8, 8), labels)
     weight = np.tile(np.eye(CLASSES, dtype=np.float32), (1, PER_CLASS))
-    return LayerMethods(AtlasSearcher(atlas), "mid", weight, 0, dissection)
+    return LayerData(AtlasSearcher(atlas), "mid", 0, weight, lambda: positions)
 
 
 def _rankings(atlas: Atlas) -> dict[str, Any]:
     texts = np.asarray(atlas.label_embeddings, np.float32)
-    return _methods(atlas).rankings(class_names(atlas.manifest.labels), texts, PER_CLASS)
+    return rank_units(_data(atlas), class_names(atlas.manifest.labels), texts, PER_CLASS)
 
 
 def test_every_label_is_right(atlas: Atlas) -> None:
-    methods = _methods(atlas)
-    found = label_accuracy(methods, "mid", labellings(methods, "mid"))
+    data = _data(atlas)
+    found = label_accuracy(data, labellings(data))
     assert set(found) >= {"default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"}
     assert all(share == 100.0 for share in found.values()), found
-    for labels, _ in labellings(methods, "mid").values():
+    for labels, _ in labellings(data).values():
         assert labels.tolist() == [unit % CLASSES for unit in range(UNITS)]
 
 
 def test_every_method_finds_the_units_of_a_class_and_no_control_does(atlas: Atlas) -> None:
     rankings = _rankings(atlas)
-    assert set(rankings) == set(METHODS)
+    assert list(rankings) == list(named())
     right = {name: (found % CLASSES == np.arange(CLASSES)[:, None]).mean() for name, found in rankings.items()}
     assert all(right[name] == 1.0 for name in KNOWING), right
     assert max(right[name] for name in CONTROLS) < 0.4
@@ -82,7 +86,7 @@ def test_every_method_finds_the_units_of_a_class_and_no_control_does(atlas: Atla
 
 def test_a_query_of_two_classes_finds_the_units_of_both_by_what_knows_classes_alone(atlas: Atlas) -> None:
     texts = np.asarray(atlas.label_embeddings, np.float32)
-    found = _methods(atlas).rankings([Query("pet", (0, 1))], texts[:1], 2 * PER_CLASS)
+    found = rank_units(_data(atlas), [Query("pet", (0, 1))], texts[:1], 2 * PER_CLASS)
     assert set(found["oracle"][0] % CLASSES) == set(found["mean_activation"][0] % CLASSES) == {0, 1}
 
 
@@ -91,10 +95,12 @@ def test_removing_what_was_found_removes_the_class_alone(atlas: Atlas) -> None:
     changes = {name: intervene(laboratory, found, targets, PER_CLASS) for name, found in _rankings(atlas).items()}
     removed = {name: summarise([found["scale_0"]]) for name, found in changes.items()}
     for name in KNOWING:
-        assert (removed[name]["target"], removed[name]["others"], removed[name]["specificity"]) == (-100.0, 0.0, 1.0)
-    assert removed["random"]["target"] == removed["shuffled"]["target"] == 0.0
+        effect = removed[name]
+        assert (effect.target.value, effect.others.value, effect.specificity.value) == (-100.0, 0.0, 1.0)
+    assert removed["random"].target.value == removed["shuffled"].target.value == 0.0
     standing = verdict({name: [found["scale_0"]] for name, found in changes.items()}, sign=-1)
-    assert standing["share_of_oracle"] == 1.0
+    assert standing.share_of_oracle is not None
+    assert standing.share_of_oracle.value == 1.0
 
 
 def test_with_permuted_images_every_method_drops_to_the_controls(recipe: Any, tmp_path: Path) -> None:
@@ -107,8 +113,7 @@ def test_with_permuted_images_every_method_drops_to_the_controls(recipe: Any, tm
         shape = permuted.tensors["mid"][name].shape
         permuted.tensors["mid"][name] = np.random.default_rng(4).standard_normal(shape)
     atlas = permuted.open(tmp_path)
-    methods = _methods(atlas)
-    names = labellings(methods, "mid")
+    names = labellings(_data(atlas))
     own = {name: float(np.mean(labels == np.arange(UNITS) % CLASSES)) for name, (labels, _) in names.items()}
     assert max(own.values()) < 0.4, own
     right = {

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.catalogue import Catalogue
 from miclip.cli import evaluation_tables
+from miclip.demo.assets import DEMO
 from miclip.demo.concepts import TRAIN_STYLES
 from miclip.demo.probe import StyleViews, held_out
 from miclip.demo.queries import demo_queries
-from miclip.evaluation.methods import METHODS
+from miclip.evaluation.methods import METHODS, named
+from miclip.evaluation.result import NAMES, Result, Target, Units, read_result, write_result
 from miclip.evaluation.run import evaluate
 from miclip.evaluation.subject import EvaluationSettings, Subject
-from miclip.evaluation.unseen import METHODS as TEXT_METHODS
 from miclip.models.target import LOGITS
 from miclip.retrieval.vocabulary import builtin_concepts
 
@@ -28,101 +27,133 @@ SETTINGS = EvaluationSettings(
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str], Path]:
-    catalogue, store = Catalogue(DEMO_MODELS), tmp_path_factory.mktemp("evaluation")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, list[str], Path]:
+    catalogue, store = Catalogue([DEMO]), tmp_path_factory.mktemp("evaluation")
     images = held_out()
-    subject = Subject(
-        catalogue.load_target("emoji-resnet", "cpu"), "layer4", "layer3", images, images.labels, demo_queries()
-    )
+    model = catalogue.load_target("emoji-resnet", "cpu")
+    subject = Subject(model, ("layer3", "layer4"), images, images.labels, demo_queries())
     stages: list[str] = []
-    value = evaluate(
+    result = evaluate(
         [subject], catalogue.load_clip("cpu"), lambda seed: StyleViews("few", TRAIN_STYLES[:3], 1, seed), store,
-        SETTINGS, lambda stage, _done, _total: stages.append(stage), {"emoji": builtin_concepts("emoji")},
+        SETTINGS, lambda now: stages.append(str(now.stage)), {"emoji": builtin_concepts("emoji")},
     )  # fmt: skip
-    return value["targets"]["emoji-resnet"], stages, store
+    return result, stages, store
 
 
-def test_every_place_has_labels_and_agreement_and_the_edited_ones_every_method(evaluated: Any) -> None:
-    target = evaluated[0]
-    assert list(target["layers"]) == ["layer3", "layer4", LOGITS]
-    for layer, figures in target["layers"].items():
-        neurons = figures["neurons"]
-        assert figures["labels"] == neurons["labels"]
-        assert set(neurons["agreement"]) == set(neurons["labels"])
-        if layer != LOGITS:
-            expected = set(METHODS) - (set() if layer == "layer4" else {"weight_x_activation"})
-            assert set(neurons["localization"]) == expected
-            assert figures["localization"] == neurons["localization"]
-    assert target["layers"][LOGITS]["description_top1"] > 90
-    assert "synonyms" in target["layers"]["layer4"]["neurons"]
-    assert "synonyms" not in target["layers"]["layer3"]["neurons"]
+@pytest.fixture(scope="module")
+def target(evaluated: tuple[Result, list[str], Path]) -> Target:
+    return evaluated[0].targets["emoji-resnet"]
 
 
-def test_features_stand_beside_the_neurons_of_a_layer_with_a_dictionary(evaluated: Any) -> None:
-    layers = evaluated[0]["layers"]
-    assert {layer: figures["features"]["dictionary"] for layer, figures in layers.items() if "features" in figures} == {
-        "layer3": "topk-256", "layer4": "topk-512",
+def units(target: Target, layer: str, kind: str) -> Units:
+    (found,) = (place for place in target.places if (place.layer, place.units) == (layer, kind))
+    return found
+
+
+def test_every_place_has_labels_and_agreement_and_the_edited_ones_every_method(target: Target) -> None:
+    places = [(place.layer, place.units) for place in target.places]
+    edited = [(layer, kind) for layer in ("layer3", "layer4") for kind in ("neurons", "features")]
+    assert places == [*edited, (LOGITS, "neurons")]
+    for place in target.places:
+        assert list(place.agreement) == list(place.labels)
+        if place.layer == LOGITS:
+            assert not place.localizations
+        else:
+            weight = (place.layer, place.units) == ("layer4", "neurons")
+            expected = [name for name in named() if weight or name != "weight_x_activation"]
+            assert list(place.localizations[NAMES].methods) == expected
+    assert units(target, LOGITS, "neurons").labels["default"] > 90
+    assert "synonyms" in units(target, "layer4", "neurons").localizations
+    assert "synonyms" not in units(target, "layer3", "neurons").localizations
+
+
+def test_labels_begin_with_those_of_miclip_and_keep_the_order_of_the_methods(target: Target) -> None:
+    assert list(units(target, "layer4", "neurons").labels) == [
+        "default", "filter", "pattern", "causal", "clip_dissect", "semanticlens", "network_dissection"
+    ]  # fmt: skip
+
+
+def test_features_stand_beside_the_neurons_of_a_layer_with_a_dictionary(target: Target) -> None:
+    assert {place.name for place in target.places if place.units == "features"} == {
+        "layer3/dictionaries/topk-256", "layer4/dictionaries/topk-512",
     }  # fmt: skip
-    features = layers["layer4"]["features"]
-    assert set(features["localization"]) == set(METHODS) - {"weight_x_activation"}
-    assert set(features) >= {"labels", "agreement", "localization", "synonyms", "verdict", "evidence"}
-    names = features["evidence"]["names"]
-    assert names["trusted_share"] == 100
-    assert names["trusted"] == features["verdict"]["names"]
-    assert "doubtful" not in names
-    assert 0 <= features["evidence"]["synonyms"]["trusted_share"] <= 100
+    names = units(target, "layer4", "features").localizations[NAMES]
+    assert names.evidence is not None
+    assert names.evidence.trusted_share == 100
+    assert names.evidence.trusted == names.verdict
+    assert names.evidence.doubtful is None
+    synonyms = units(target, "layer4", "features").localizations["synonyms"].evidence
+    assert synonyms is not None
+    assert 0 <= synonyms.trusted_share <= 100
 
 
-def test_the_logits_are_described_over_an_open_vocabulary(evaluated: Any) -> None:
-    emoji = evaluated[0]["layers"][LOGITS]["description"]["emoji"]
-    assert emoji["size"] == 1436
-    found = emoji["methods"]["filter"]
-    assert found["exact"] > 50
-    assert found["clip"] > 3 * found["null"]["clip"]
-    assert found["sentence"] > 3 * found["null"]["sentence"]
+def test_the_logits_are_described_over_an_open_vocabulary(target: Target) -> None:
+    emoji = units(target, LOGITS, "neurons").descriptions["emoji"]
+    assert emoji.size == 1436
+    found = emoji.methods["filter"]
+    assert found.exact is not None
+    assert found.exact > 50
+    assert set(found.similarity) == {"clip", "sentence"}
+    assert all(figure.value > 3 * figure.null for figure in found.similarity.values())
+    assert not units(target, "layer4", "neurons").descriptions
 
 
-def test_the_default_localisation_is_far_above_the_controls(evaluated: Any) -> None:
-    found = evaluated[0]["layers"]["layer4"]["neurons"]
-    removed = {method: scales["scale_0"]["target"] for method, scales in found["localization"].items()}
+def test_the_default_localisation_is_far_above_the_controls(target: Target) -> None:
+    found = units(target, "layer4", "neurons").localizations[NAMES]
+    removed = {method: effects.scale_0.target.value for method, effects in found.methods.items()}
     assert removed["attribution"] < -5
     assert abs(removed["random"]) < 3
     assert abs(removed["shuffled"]) < 3
-    assert found["verdict"]["names"]["scale_0"]["share_of_oracle"] > 0.8
+    share = found.verdict.scale_0.share_of_oracle
+    assert share is not None
+    assert share.value > 0.8
 
 
-def test_hidden_classes_are_named_and_localized_by_text_alone(evaluated: Any) -> None:
-    unseen = evaluated[0]["unseen"]
-    assert len(set(unseen["classes"])) == 4
-    assert set(unseen["layers"]) == {"layer3", "layer4"}
-    assert set(unseen["layers"]["layer4"]["neurons"]) == set(TEXT_METHODS)
+def test_hidden_classes_are_named_and_localized_by_text_alone(target: Target) -> None:
+    assert target.unseen is not None
+    assert len(set(target.unseen.classes)) == 4
+    assert {place.layer for place in target.unseen.places} == {"layer3", "layer4"}
+    for place in target.unseen.places:
+        assert list(place.localization.methods) == [method.name for method in METHODS if method.by_text_alone]
+        assert place.localization.verdict.scale_2.share_of_oracle is None
 
 
-def test_the_cost_has_every_step_and_the_steps_that_each_builds_on(evaluated: Any) -> None:
-    cost = evaluated[0]["cost"]
-    assert cost["layer"] == "layer4"
-    for needs in cost["needs"].values():
-        assert set(needs) <= set(cost["steps"])
-    assert cost["steps"]["attributions"]["gflop"] > cost["steps"]["activations"]["gflop"] > 10
-    assert min(step["seconds"] for step in cost["steps"].values()) > 0
+def test_the_cost_has_every_step_and_the_steps_that_each_builds_on(target: Target) -> None:
+    cost = target.cost
+    assert cost is not None
+    assert cost.layer == "layer4"
+    assert set(cost.needs) == {method.name for method in METHODS if method.price}
+    for needs in cost.needs.values():
+        assert set(needs) <= set(cost.steps)
+    assert cost.steps["attributions"].gflop > cost.steps["activations"].gflop > 10
+    assert min(step.seconds for step in cost.steps.values()) > 0
 
 
-def test_shuffled_labels_drop_agreement_to_the_null(evaluated: Any) -> None:
-    for method, found in evaluated[0]["layers"][LOGITS]["neurons"]["agreement"].items():
-        assert found["auprc"] > 4 * found["null"]["auprc"], method
-        assert found["null"]["auprc"] < 0.05, method
+def test_shuffled_labels_drop_agreement_to_the_null(target: Target) -> None:
+    for method, found in units(target, LOGITS, "neurons").agreement.items():
+        assert found.auprc.value > 4 * found.auprc.null, method
+        assert found.auprc.null < 0.05, method
 
 
-def test_the_value_is_json_and_its_tables_can_be_shown(evaluated: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    value = {"targets": {"emoji-resnet": evaluated[0]}}
-    assert json.loads(json.dumps(value, allow_nan=False)) == value
-    evaluation_tables.show(value)
+def test_what_judges_and_what_labels_are_made_from_is_said(target: Target) -> None:
+    assert target.judged_on == "2,048 images of held-out-twemoji"
+    assert target.aligned_on == "384 images of few"
+
+
+def test_the_result_is_read_as_it_was_written_and_its_tables_can_be_shown(
+    evaluated: tuple[Result, list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(evaluated[0], tmp_path / "result.json")
+    assert read_result(tmp_path / "result.json") == evaluated[0]
+    evaluation_tables.show(evaluated[0])
     shown = capsys.readouterr().out
     assert "network dissection" in shown
     assert "% of oracle" in shown
 
 
-def test_progress_names_what_is_done_and_a_whole_evaluation_leaves_no_records(evaluated: Any) -> None:
+def test_progress_names_what_is_done_and_a_whole_evaluation_leaves_no_records(
+    evaluated: tuple[Result, list[str], Path],
+) -> None:
     _, stages, store = evaluated
-    assert "emoji-resnet layer4 seed 0" in stages
+    assert "emoji-resnet seed 0: interventions layer4" in stages
     assert not (store / "interventions").exists()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from miclip.catalogue import DEMO_MODELS, Catalogue
+from miclip.catalogue import Catalogue
+from miclip.demo.assets import DEMO
 from miclip.demo.concepts import CLASSES, TRAIN_STYLES
 from miclip.demo.probe import StyleViews
 from miclip.evaluation.cost import measure
@@ -32,7 +33,7 @@ def test_a_subset_has_the_rows_that_stay_and_a_hash_of_its_own() -> None:
 
 
 def test_nothing_that_is_predicted_as_a_hidden_class_and_no_hidden_name_stays() -> None:
-    model, probe = Catalogue(DEMO_MODELS).load_target("emoji-resnet", "cpu"), StyleViews("one", TRAIN_STYLES[:1], 1)
+    model, probe = Catalogue([DEMO]).load_target("emoji-resnet", "cpu"), StyleViews("one", TRAIN_STYLES[:1], 1)
     hidden = hidden_classes(128, 16)
     blind, kept = without(model, probe, hidden)
     images = torch.stack([model.preprocess(image) for image in kept.load(0, len(kept.names))])

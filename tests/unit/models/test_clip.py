@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from miclip.demo.assets import MODELS
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.models import clip as clip_module
 from miclip.models.clip import Clip, build_clip, load_open_clip
-from miclip.models.files import ClipSpec, clip_state, demo_clip_spec, read_spec, read_state, write_model
+from miclip.models.files import ClipSpec, clip_state, read_spec, read_state, write_model
 
 SEED = 3
 
@@ -23,7 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(SEED)
     tower = TimmModel("tf_efficientnet_lite0", 384, image_size=64, pool="avg", proj="linear")
     folder = tmp_path_factory.mktemp("models")
-    write_model(folder, "emoji-clip", demo_clip_spec(), clip_state(tower, 3.0), half=True)
+    spec = read_spec(MODELS, "emoji-clip", ClipSpec)
+    write_model(folder, "emoji-clip", spec, clip_state(tower, 3.0), half=True)
     return folder
 
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from miclip.demo.architectures import emoji_resnet, emoji_vit
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.small import small_resnet, small_vit
 from miclip.models.target import LayerKind, Layout, Output, TargetModel
 from miclip.steering.edits import Edit, Op, compile_edits
 
 CLASSES = 10
 FAMILIES = {
-    "resnet": (emoji_resnet, ("layer1", "layer2", "layer3", "layer4")),
-    "vit": (emoji_vit, ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm")),
+    "resnet": (small_resnet, ("layer1", "layer2", "layer3", "layer4")),
+    "vit": (small_vit, ("blocks.0", "blocks.1", "blocks.2", "blocks.3", "norm")),
 }
 
 
@@ -221,7 +221,7 @@ def test_threads_do_not_see_each_others_edits(model: TargetModel, images: Tensor
 def test_the_weights_hash_follows_the_weights() -> None:
     def fresh() -> TargetModel:
         preprocessing = Preprocessing(64)
-        return TargetModel("a", lively(emoji_vit(2)), labels="ab", modules=["norm"], preprocessing=preprocessing)
+        return TargetModel("a", lively(small_vit(2)), labels="ab", modules=["norm"], preprocessing=preprocessing)
 
     first, second, third = fresh(), fresh(), fresh()
     next(third.module.parameters()).data.view(-1)[0] += 1e-3
@@ -230,7 +230,7 @@ def test_the_weights_hash_follows_the_weights() -> None:
 
 def test_wrong_labels_and_modules_are_refused() -> None:
     def build(labels: str, modules: list[str], module: nn.Module | None = None) -> TargetModel:
-        return TargetModel("a", module or emoji_vit(2), labels=labels, modules=modules, preprocessing=Preprocessing(64))
+        return TargetModel("a", module or small_vit(2), labels=labels, modules=modules, preprocessing=Preprocessing(64))
 
     with pytest.raises(InvalidInput, match="2 outputs per image, but there are 3 labels"):
         build("abc", [])

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from miclip.catalogue import DEMO_MODELS, Catalogue
-from miclip.demo.architectures import emoji_resnet, emoji_vit
+from miclip.catalogue import Catalogue
+from miclip.demo.assets import DEMO
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.grid import to_grid
 from miclip.models.preprocessing import Preprocessing
+from miclip.models.small import small_resnet, small_vit
 from miclip.models.target import TargetModel
 
 
@@ -23,8 +24,8 @@ def target(module: nn.Module, *layers: str, size: int = 64) -> TargetModel:
 def model(request: pytest.FixtureRequest) -> TargetModel:
     torch.manual_seed(0)
     if request.param == "vit":
-        return target(emoji_vit(5), "blocks.1", "norm")
-    return target(emoji_resnet(5), "layer2", "layer4")
+        return target(small_vit(5), "blocks.1", "norm")
+    return target(small_resnet(5), "layer2", "layer4")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_tokens_that_are_no_square_are_refused(tokens: int, prefix: int) -> None
 
 @pytest.mark.parametrize(("name", "layer"), [("emoji-resnet", "layer3"), ("emoji-vit", "blocks.2")])
 def test_features_of_a_dictionary_have_positions_too(name: str, layer: str) -> None:
-    shipped = Catalogue(DEMO_MODELS).load_target(name, "cpu")
+    shipped = Catalogue([DEMO]).load_target(name, "cpu")
     features = next(one for one in shipped.layers if one.startswith(f"{layer}/dictionaries/"))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     _, activations, attributions = shipped.positions(images, features)

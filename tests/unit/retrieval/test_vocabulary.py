@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from miclip.atlas import Atlas
 from miclip.errors import InvalidInput, MiclipError, NotFound
 from miclip.retrieval.vocabulary import (
-    BUILTIN_VOCABULARIES,
     Vocabulary,
     builtin_concepts,
+    builtin_vocabularies,
     check_concepts,
     embed_vocabulary,
     model_labels,
@@ -24,7 +24,7 @@ from miclip.retrieval.vocabulary import (
 @pytest.mark.parametrize(("name", "size"), [("emoji", 1436), ("imagenet", 998)])
 def test_builtin_vocabularies_are_valid(name: str, size: int) -> None:
     concepts = builtin_concepts(name)
-    assert name in BUILTIN_VOCABULARIES
+    assert name in builtin_vocabularies()
     assert check_concepts(concepts) == concepts
     assert len(concepts) == size
 

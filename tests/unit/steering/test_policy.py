@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from miclip.errors import BadArtefact
 from miclip.steering.edits import Edit, Op, fingerprint
-from miclip.steering.policy import Policy
+from miclip.steering.policy import ConceptSteering, Policy
 
 EDITS = (Edit("layer4", 3, Op.SCALE, 2.0), Edit("logits", 1, Op.CLAMP, -1.5))
 
@@ -19,7 +19,13 @@ def policy(**fields: object) -> Policy:
 
 
 def test_json_keeps_every_field() -> None:
-    before = policy(concept="dog", ttl_seconds=60.0, traffic_share=0.25, norm_limit=3.0, created_by="key-1")
+    before = policy(
+        concept=ConceptSteering(text="dog", scale=2.0),
+        ttl_seconds=60.0,
+        traffic_share=0.25,
+        norm_limit=3.0,
+        created_by="key-1",
+    )
     after = Policy.from_json(before.to_json())
     assert after == before
     assert after.edits == EDITS
@@ -51,10 +57,10 @@ def test_values_out_of_range_are_refused(fields: dict[str, float]) -> None:
 
 def test_a_policy_without_ttl_never_expires_and_one_with_it_expires_then() -> None:
     now = datetime.now(UTC)
-    assert policy().expires_at is None
+    assert policy().expire_time is None
     assert not policy().expired(now + timedelta(days=36_500))
-    short = policy(ttl_seconds=60.0, updated_at=now)
-    assert short.expires_at == now + timedelta(seconds=60)
+    short = policy(ttl_seconds=60.0, update_time=now)
+    assert short.expire_time == now + timedelta(seconds=60)
     assert not short.expired(now + timedelta(seconds=59))
     assert short.expired(now + timedelta(seconds=60))
 
@@ -62,9 +68,9 @@ def test_a_policy_without_ttl_never_expires_and_one_with_it_expires_then() -> No
 def test_a_change_makes_the_next_version_with_a_new_etag() -> None:
     before = policy()
     after = before.changed(traffic_share=0.5)
-    assert (after.version, after.traffic_share, after.created_at) == (2, 0.5, before.created_at)
+    assert (after.version, after.traffic_share, after.create_time) == (2, 0.5, before.create_time)
     assert after.etag != before.etag
-    assert after.updated_at >= before.updated_at
+    assert after.update_time >= before.update_time
     with pytest.raises(ValidationError):
         before.changed(traffic_share=2.0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -11,61 +10,119 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
+from typer.testing import Result as Answer
 
 from miclip.cli.app import app
+from miclip.evaluation.figures import ByScale, Figure, NullFigure
+from miclip.evaluation.report import render
+from miclip.evaluation.report.charts import Bar, bar_chart, ticks
+from miclip.evaluation.report.gallery import SILENT, SURE, choose
+from miclip.evaluation.report.templates import macro
+from miclip.evaluation.report.verdicts import sentence
+from miclip.evaluation.report.words import signed
+from miclip.evaluation.result import (
+    NAMES,
+    Agreement,
+    Cost,
+    Costs,
+    Description,
+    Effect,
+    Evidence,
+    Localization,
+    MethodCard,
+    OpenVocabulary,
+    Result,
+    Target,
+    Units,
+    Unseen,
+    UnseenUnits,
+    Verdict,
+    read_result,
+    write_result,
+)
 from miclip.names import UnitName
-from miclip.report import read_result, render
-from miclip.report.anything import tables
-from miclip.report.charts import Bar, bar_chart, ticks
-from miclip.report.gallery import SILENT, SURE, choose
-from miclip.report.markup import Html, el
-from miclip.report.result import places
-from miclip.report.verdicts import outcome, sentence
-from miclip.report.words import signed
-from miclip.retrieval.results import Description, ScoredConcept
+from miclip.retrieval.results import Description as UnitDescription
+from miclip.retrieval.results import ScoredConcept
 
-METHODS = ("random", "shuffled", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
+pytestmark = pytest.mark.unit
+
+CARDS = (
+    MethodCard(name="random", title="random units", knows="nothing", role="control"),
+    MethodCard(name="z_mean_activation", title="z-scored activation", knows="predictions", role="baseline"),
+    MethodCard(name="clip_dissect", title="CLIP-Dissect", knows="the text", role="baseline"),
+    MethodCard(name="default", title="miclip's label", knows="the text", role="default"),
+    MethodCard(name="filter", title="filter (the paper)", knows="the text", role="ours"),
+    MethodCard(name="attribution", title="attribution store", knows="the text", role="default"),
+    MethodCard(name="oracle", title="oracle", knows="the attributions", role="whitebox"),
+)
+METHODS = ("random", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
 VOID = {"meta", "img", "br", "hr"}
 
 
-def change(target: float, specificity: float = 0.8) -> dict[str, Any]:
-    return {
-        "target": target, "target_interval": [target - 1, target + 1], "others": -0.2, "others_interval": [-0.3, -0.1],
-        "specificity": specificity, "specificity_interval": [specificity - 0.1, specificity + 0.1],
-    }  # fmt: skip
+def figure(value: float, half: float = 1.0) -> Figure:
+    return Figure(value=value, low=value - half, high=value + half)
 
 
-def methods(**gains: float) -> dict[str, Any]:
-    """Doubling gains the points given (1 by default), removing loses twice as many."""
-    return {name: {"scale_2": change(gains.get(name, 1)), "scale_0": change(-2 * gains.get(name, 1))}
-            for name in METHODS}  # fmt: skip
+def null_figure(value: float, null: float) -> NullFigure:
+    return NullFigure(value=value, low=value - 0.02, high=value + 0.03, null=null)
+
+
+def effect(target: float) -> Effect:
+    weighted = figure(0.8 * target)
+    return Effect(target=figure(target), others=figure(-0.2, 0.1), specificity=figure(0.8, 0.1), weighted=weighted)
+
+
+def verdict(lead: float, half: float = 1.0, share: float | None = None, best: str = "clip_dissect") -> Verdict:
+    of_oracle = None if share is None else figure(share)
+    return Verdict(share_of_oracle=of_oracle, best_baseline=best, lead=figure(lead, half))
+
+
+def localization(gains: dict[str, float], said: Verdict, evidence: Evidence | None = None) -> Localization:
+    """Doubling gains the points given (1 by default), removing loses twice as many; the verdict is of both."""
+    methods = {
+        name: ByScale[Effect](scale_2=effect(gains.get(name, 1)), scale_0=effect(-2 * gains.get(name, 1)))
+        for name in METHODS
+    }
+    verdicts = ByScale[Verdict](scale_2=said, scale_0=said)
+    return Localization(methods=methods, verdict=verdicts, evidence=evidence)
+
+
+def units(layer: str = "mid", kind: str = "neurons", **parts: Any) -> Units:
+    empty = {"dictionary": "", "labels": {"default": 100.0}, "agreement": {}, "localizations": {}, "descriptions": {}}
+    return Units(layer=layer, units=kind, **{**empty, **parts})  # type: ignore[arg-type]
+
+
+def unseen_units(trusted_share: float, found: Localization) -> UnseenUnits:
+    return UnseenUnits(layer="mid", units="neurons", dictionary="", trusted_share=trusted_share, localization=found)
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
-    units = {
-        "labels": {"default": 95.0, "filter": 60.0, "clip_dissect": 70.0},
-        "localization": methods(attribution=6, oracle=6, z_mean_activation=5),
-        "synonyms": methods(attribution=3, oracle=6, z_mean_activation=4),
+def target() -> Target:
+    localizations = {
+        NAMES: localization({"attribution": 6, "oracle": 6}, verdict(0.8, share=1.0, best="z_mean_activation")),
+        "synonyms": localization({"attribution": 3, "oracle": 6}, verdict(-0.8, share=0.5, best="z_mean_activation")),
     }
-    features = {
-        **units,
-        "dictionary": "topk",
-        "agreement": {"default": {"correlation": 0.31, "null": {"correlation": 0.02}}},
-    }
-    return {
-        "targets": {
-            "toy": {
-                "held_out_top1": 83.25,
-                "layers": {
-                    "mid": {**units, "neurons": units, "features": features},
-                    "logits": {"labels": {"default": 100.0}, "neurons": {"labels": {"default": 100.0}}},
-                },
-            }
-        },
-        "cost": {"alignment": {"seconds": 12.5, "flops": 3_000_000_000}, "clip_dissect": {"seconds": 1.25}},
-    }  # fmt: skip
+    figures = null_figure(0.31, 0.02)
+    agreement = {"default": Agreement(correlation=figures, auprc=figures, f1=figures, iou=figures)}
+    labels = {"default": 95.0, "filter": 60.0, "clip_dissect": 70.0}
+    neurons = units(labels=labels, localizations=localizations)
+    features = units(
+        kind="features", labels=labels, localizations=localizations, dictionary="topk", agreement=agreement
+    )  # fmt: skip
+    return Target(
+        held_out_top1=83.25, judged_on="9 images of one", aligned_on="8 images of another",
+        places=(neurons, features, units("logits")), unseen=None, cost=None,
+    )  # fmt: skip
+
+
+def evaluation(target: Target, **changed: Any) -> Result:
+    return Result(methods=CARDS, targets={"toy": target.model_copy(update=changed)})
+
+
+@pytest.fixture
+def result(target: Target) -> Result:
+    return evaluation(target)
 
 
 class Page(HTMLParser):
@@ -99,26 +156,31 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
-def test_what_is_not_markup_is_escaped() -> None:
-    made = el("b", "<i>&", Html("<i>x</i>"), ["'", None, 3], class_='"><script>', data_x=True, hidden=False, width=2.5)
-    assert made == (
-        '<b class="&quot;&gt;&lt;script&gt;" data-x width="2.5">&lt;i&gt;&amp;<i>x</i>&#x27;3</b>'
-    )  # fmt: skip
-
-
 HOSTILE = "\"><script>alert('1')</script><img src=http://evil.test/x>"
 
 
-def test_no_name_in_a_result_becomes_markup(result: dict[str, Any]) -> None:
-    text = json.dumps(result).replace('"toy"', json.dumps(HOSTILE)).replace('"mid"', json.dumps(HOSTILE))
-    text = text.replace('"clip_dissect"', json.dumps(HOSTILE)).replace('"cost"', json.dumps(HOSTILE))
-    text = text.replace('"topk"', json.dumps(HOSTILE)).replace('"synonyms"', json.dumps(HOSTILE))
-    page = Page(render(json.loads(text), []))
-    assert not page.all("script") and not page.all("img")
-    assert page.said.count("alert(") > 5
+def test_no_name_in_a_result_becomes_markup(target: Target) -> None:
+    unseen = unseen_units(6.0, localization({}, verdict(1.0, best="filter")))
+    described = OpenVocabulary(
+        size=5, methods={"default": Description(exact=None, similarity={"clip": null_figure(1, 0)})}
+    )
+    places = (*target.places, units("logits", descriptions={"nouns": described}))
+    cost = Costs(layer="mid", units=1, images=1, needs={"filter": ("encoder",)},
+                 steps={"encoder": Cost(seconds=1.0, gflop=1.0, peak_mb=1.0)})  # fmt: skip
+    full = evaluation(target, places=places, cost=cost, unseen=Unseen(classes=("okapi",), places=(unseen,)))
+    text = full.model_dump_json()
+    names = ("toy", "mid", "clip_dissect", "CLIP-Dissect", "predictions", "topk", "synonyms", "nouns", "clip", "okapi",
+             "encoder", "9 images of one")  # fmt: skip
+    for name in names:
+        assert f'"{name}"' in text
+        text = text.replace(f'"{name}"', json.dumps(HOSTILE + name))
+    page = Page(render(Result.model_validate_json(text), []))
+    assert not page.all("script")
+    assert not page.all("img")
+    assert all(page.said.count(f"evil.test/x>{name}") >= 1 for name in names if name not in ("clip_dissect", "topk"))
 
 
-def test_nothing_leaves_the_file_and_no_script_may_run(result: dict[str, Any]) -> None:
+def test_nothing_leaves_the_file_and_no_script_may_run(result: Result) -> None:
     text = render(result, [])
     page = Page(text)
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
@@ -129,125 +191,122 @@ def test_nothing_leaves_the_file_and_no_script_may_run(result: dict[str, Any]) -
     assert all((link["href"] or "").startswith("#") for link in page.all("a"))
 
 
-def test_the_same_result_gives_the_same_report(result: dict[str, Any]) -> None:
-    assert render(result, []) == render(json.loads(json.dumps(result)), [])
+def test_the_same_result_gives_the_same_report(result: Result) -> None:
+    assert render(result, []) == render(Result.model_validate_json(result.model_dump_json()), [])
 
 
 @pytest.mark.parametrize(
-    ("verdict", "means", "said"),
+    ("said", "means", "words"),
     [
-        ({"lead": 1.2, "lead_interval": [0.4, 2.0]}, "won", "every baseline; the best, CLIP-Dissect, by 1.2 points"),
-        ({"lead": 1.2, "lead_interval": [-0.4, 2.8]}, "open", "not surely of the best, CLIP-Dissect: by 1.2 points"),
-        ({"lead": 1.2}, "open", "no interval was measured"),
-        ({"lead": -0.5, "lead_interval": [-1.0, 0.1]}, "lost", "Does not beat CLIP-Dissect: 0.5 points behind"),
-        ({"lead": 0.0}, "lost", "Does not beat CLIP-Dissect: level with it"),
-        ({"lead": 1.0, "share_of_oracle": 0.89}, "open", "89 % of the white-box oracle, less than the 90 % aimed at"),
-        ({"lead": 1.0, "share_of_oracle": 0.97}, "open", "97 % of the white-box oracle."),
+        (
+            verdict(1.2, 0.8),
+            "won",
+            "the best, CLIP-Dissect, by 1.2 points (95 % interval +0.4 to +2.0)",
+        ),
+        (verdict(1.2, 1.6), "open", "not surely of the best, CLIP-Dissect: by 1.2 points (95 % interval −0.4 to +2.8)"),
+        (verdict(-0.5), "lost", "Does not beat CLIP-Dissect: 0.5 points behind"),
+        (verdict(0.0), "lost", "Does not beat CLIP-Dissect: level with it"),
+        (verdict(1.0, share=0.89), "open", "89 % of the white-box oracle, less than the 90 % aimed at"),
+        (verdict(1.0, share=0.97), "open", "97 % of the white-box oracle."),
+        (verdict(1.0, share=1.2), "open", "more than the white-box oracle."),
+        (verdict(1.0, best="unheard_of"), "open", "of the best, unheard of:"),
     ],
-)  # fmt: skip
-def test_a_verdict_is_said_in_words(verdict: dict[str, Any], means: str, said: str) -> None:
-    verdict = {"best_baseline": "clip_dissect", **verdict}
-    assert outcome(verdict) == means
-    assert said in sentence(verdict)
+)
+def test_a_verdict_is_said_in_words(result: Result, said: Verdict, means: str, words: str) -> None:
+    assert said.outcome == means
+    assert words in sentence(result, said)
 
 
-def test_where_the_default_does_not_beat_a_baseline_the_report_says_so(result: dict[str, Any]) -> None:
+def test_where_the_default_does_not_beat_a_baseline_the_report_says_so(result: Result) -> None:
     page = Page(render(result, []))
-    assert "does not beat the best baseline in 4. Each" in page.said
-    assert page.said.count("Does not beat z-scored activation: 0.8 points behind") == 2  # 3 against 4, × 0.8
-    assert page.said.count("Does not beat z-scored activation: 1.6 points behind") == 2
+    assert "beats every baseline in 0 of 8 comparisons" in page.said
+    assert "not surely in 4, and does not beat the best baseline in 4. Each" in page.said
+    assert page.said.count("Does not beat z-scored activation: 0.8 points behind") == 4
     assert page.said.count("Reaches 50 % of the white-box oracle, less than the 90 % aimed at") == 4
-    assert page.said.count("Ahead of every baseline, but not surely of the best, z-scored activation: by 0.8") == 2
+    assert page.said.count("Ahead of every baseline, but not surely of the best, z-scored activation: by 0.8") == 4
 
 
-def test_a_verdict_of_the_evaluation_itself_counts(result: dict[str, Any]) -> None:
-    said = {"best_baseline": "filter", "lead": 9.5, "lead_interval": [9.0, 10.0], "share_of_oracle": 0.5}
-    result["targets"]["toy"]["layers"]["mid"]["neurons"]["verdict"] = {"names": {"scale_2": said}}
+def test_places_are_neurons_features_and_logits(target: Target) -> None:
+    assert [place.title for place in target.places] == ["mid, neurons", "mid, features", "logits"]
+    assert [place.name for place in target.places] == ["mid", "mid/dictionaries/topk", "logits"]
+
+
+def test_the_report_says_what_each_method_knows_and_what_images_were_used(result: Result) -> None:
+    said = Page(render(result, [])).said
+    assert "What each method knows random units nothing z-scored activation predictions CLIP-Dissect the text" in said
+    assert "Judged on 9 images of one; labels are made from 8 images of another." in said
+
+
+def test_figures_of_every_method_are_in_the_page_with_their_intervals(result: Result) -> None:
     page = Page(render(result, []))
-    assert "every baseline; the best, filter (the paper), by 9.5 points (95 % interval +9.0 to +10.0)" in page.said
-
-
-def test_places_are_neurons_and_features_and_old_results_are_read(result: dict[str, Any]) -> None:
-    found = list(places(result["targets"]["toy"]))
-    assert [place.title for place in found] == ["mid, neurons", "mid, features", "logits"]
-    assert [place.name for place in found] == ["mid", "mid/dictionaries/topk", "logits"]
-    assert list(found[0].localizations()) == ["localization", "synonyms"]
-    old = copy.deepcopy(result)
-    del old["targets"]["toy"]["layers"]["mid"]["neurons"], old["targets"]["toy"]["layers"]["mid"]["features"]
-    assert [place.title for place in places(old["targets"]["toy"])] == ["mid, neurons", "logits"]
-
-
-def test_figures_of_every_method_are_in_the_page_with_their_intervals(result: dict[str, Any]) -> None:
-    page = Page(render(result, []))
-    for said in ("83.2 %", "95.0 %", "another query's units", "+6.0", "+5.0 to +7.0", "−12.0", "−13.0 to −11.0",
+    for said in ("83.2 %", "95.0 %", "random units", "+6.0", "+5.0 to +7.0", "−12.0", "−13.0 to −11.0",
                  "class names", "synonyms", "mid, features"):  # fmt: skip
         assert said in page.said, said
     assert "No pictures" in page.said
 
 
-def test_sections_without_a_picture_become_tables(result: dict[str, Any]) -> None:
-    page = Page(render(result, []))
-    assert "What it costs" in page.said and "12.5" in page.said and "3 000 000 000" in page.said
-    assert re.search(r"Agreement of label and activation .* mid, features", page.said)
-    assert re.search(r"correlation .*0\.310 null 0\.020", page.said)
+def test_agreement_stands_with_its_interval_and_its_null(result: Result) -> None:
+    said = Page(render(result, [])).said
+    assert re.search(
+        r"Agreement of label and activation .* mid, features correlation AUPRC F1 IoU miclip's label", said
+    )
+    assert "0.310 0.290 to 0.340 null 0.020" in said
 
 
-def test_what_was_measured_of_a_layer_as_a_whole_is_shown_once(result: dict[str, Any]) -> None:
-    words = {"nouns": {"size": 5000, "methods": {"default": {"clip": 0.87, "clip_interval": [0.85, 0.9]}}}}
-    result["targets"]["toy"]["layers"]["logits"]["description"] = words
-    page = Page(render(result, []))
-    assert page.said.count("Descriptions over open vocabularies") == 1
-    assert "0.870 0.850 to 0.900" in page.said and "5 000" in page.said
+def test_descriptions_over_open_vocabularies_are_shown(target: Target) -> None:
+    described = Description(exact=None, similarity={"clip": null_figure(0.87, 0.26)})
+    nouns = OpenVocabulary(size=5000, methods={"filter": described})
+    said = Page(render(evaluation(target, places=(units("logits", descriptions={"nouns": nouns}),)), [])).said
+    assert said.count("Descriptions over open vocabularies") == 1
+    table = "exact CLIP's text tower filter (the paper) – 0.870 0.850 to 0.900 null 0.260"
+    assert f"nouns, 5 000 concepts {table}" in said
 
 
-def test_unseen_classes_have_verdicts_and_charts(result: dict[str, Any]) -> None:
-    charts = len(Page(render(result, [])).all("svg"))
-    unseen = {"classes": ["okapi", "zeppelin"], "layers": {"mid": {"neurons": methods(attribution=2, filter=3)}}}
-    result["targets"]["toy"]["unseen"] = unseen
-    page = Page(render(result, []))
-    assert "Hidden: okapi, zeppelin" in page.said and len(page.all("svg")) == charts + 2
+def test_unseen_classes_have_verdicts_and_charts(target: Target) -> None:
+    charts = len(Page(render(evaluation(target), [])).all("svg"))
+    found = localization({"attribution": 2, "filter": 3}, verdict(-0.8, best="filter"))
+    place = unseen_units(6.25, found)
+    page = Page(render(evaluation(target, unseen=Unseen(classes=("okapi", "zeppelin"), places=(place,))), []))
+    assert "Hidden: okapi, zeppelin" in page.said
+    assert len(page.all("svg")) == charts + 2
     assert "does not beat the best baseline in 6. Each" in page.said
     assert "mid, neurons, names of unseen classes, ×2. Does not beat filter (the paper): 0.8 points" in page.said
 
 
-def test_what_is_trusted_stands_beside_what_it_reaches(result: dict[str, Any]) -> None:
-    shares = {scale: {"share_of_oracle": share} for scale, share in (("scale_2", 0.97), ("scale_0", 28.68))}
-    evidence = {"synonyms": {"trusted_share": 74.2, "trusted": shares}}
-    result["targets"]["toy"]["layers"]["mid"]["neurons"]["evidence"] = evidence
-    unseen = {"classes": ["okapi"], "layers": {}, "trusted_share": {"mid": {"neurons": 6.25}}}
-    result["targets"]["toy"]["unseen"] = unseen
-    said = Page(render(result, [])).said
+def test_what_is_trusted_stands_beside_what_it_reaches(target: Target) -> None:
+    sure = ByScale[Verdict](scale_2=verdict(1.0, share=0.97), scale_0=verdict(1.0, share=28.68))
+    evidence = Evidence(trusted_share=74.2, trusted=sure, doubtful=None)
+    place = units(localizations={"synonyms": localization({}, verdict(1.0), evidence)})
+    hidden = unseen_units(6.25, localization({}, verdict(1.0)))
+    unseen = Unseen(classes=("okapi",), places=(hidden,))
+    said = Page(render(evaluation(target, places=(place,), unseen=unseen), [])).said
     assert "mid, neurons synonyms 74 % 97 % – – –" in said, "28 times an oracle is no measure, and none was doubtful"
     assert "mid, neurons names of unseen classes 6 % – – – –" in said
+    without = Page(render(evaluation(target, places=(place,)), [])).said
+    assert "mid, neurons synonyms 74 %" in without
+    assert "unseen classes" not in without
 
 
-def test_the_cost_of_a_method_is_that_of_all_its_steps(result: dict[str, Any]) -> None:
+def test_the_cost_of_a_method_is_that_of_all_its_steps(target: Target) -> None:
     steps = {"activations": (2.5, 10.0, 300.0), "encoder": (4.0, 1.5, 100.0), "clip_dissect": (0.25, 0.1, 50.0)}
-    needs = {"filter": ["activations", "encoder"], "clip_dissect": ["activations"]}
-    result["targets"]["toy"]["cost"] = {
-        "layer": "mid", "images": 2560, "needs": needs,
-        "steps": {name: dict(zip(("seconds", "gflop", "peak_mb"), some, strict=True)) for name, some in steps.items()},
-    }  # fmt: skip
-    said = Page(render(result, [])).said
+    made = {name: Cost(seconds=s, gflop=g, peak_mb=m) for name, (s, g, m) in steps.items()}
+    needs = {"filter": ("activations", "encoder"), "clip_dissect": ("activations",)}
+    cost = Costs(layer="mid", units=12, images=2560, steps=made, needs=needs)
+    said = Page(render(evaluation(target, cost=cost), [])).said
     assert "filter (the paper) 6.50 11.5 300 activations, encoder" in said
     assert "CLIP-Dissect 2.75 10.1 300 activations, CLIP-Dissect" in said
+    assert "encoder 4.00 1.5 100" in said
 
 
-def test_any_nesting_becomes_tables_and_headings() -> None:
-    page = Page(tables({"a": {"b": {"c": {"d": 1.0, "d_interval": [0.5, 1.5]}}}, "n": None, "ok": True, "l": [1, 2]}))
-    assert page.said == "n – ok yes l 1, 2 a b d c 1.000 0.500 to 1.500"
-    assert {"scope": "col"} in page.all("th") and {"scope": "row"} in page.all("th")
-
-
-def test_every_table_has_headers_and_every_chart_a_title(result: dict[str, Any]) -> None:
+def test_every_table_has_headers_and_every_chart_a_title(result: Result) -> None:
     page = Page(render(result, []))
     assert all(header.get("scope") in ("row", "col", "colgroup") for header in page.all("th"))
     assert page.all("svg") and all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.all("svg"))
 
 
 def test_bars_and_whiskers_are_as_long_as_their_values() -> None:
-    bars = [Bar("a", 4.0, 3.0, 5.0, -1.0, "ours"), Bar("b", -2.0, -2.5, -1.5, None, "default")]
-    page = Page(bar_chart("t", bars, (-5.0, 5.0)))
+    bars = [Bar("a", 4.0, 3.0, 5.0, -1.0, "ours"), Bar("b", -2.0, -2.5, -1.5, 0.0, "default")]
+    page = Page(macro("charts.html.jinja", "bars", "t", bar_chart(bars, (-5.0, 5.0))))
     first, second = page.all("rect")
     assert float(first["width"] or 0) == pytest.approx(2 * float(second["width"] or 0), abs=0.02)
     zero = float(first["x"] or 0)
@@ -255,7 +314,8 @@ def test_bars_and_whiskers_are_as_long_as_their_values() -> None:
     unit = float(first["width"] or 0) / 4
     left, right = re.match(r"M([\d.]+) [\d.]+H([\d.]+)", page.all("path")[0]["d"] or "").groups()  # type: ignore[union-attr]
     assert (float(left) - zero, float(right) - zero) == pytest.approx((3 * unit, 5 * unit), abs=0.1)
-    (point,) = page.all("circle")
+    point, at_zero = page.all("circle")
+    assert float(at_zero["cx"] or 0) == pytest.approx(zero, abs=0.02)
     assert float(point["cx"] or 0) - zero == pytest.approx(-unit, abs=0.1)
     assert "+4.0" in page.said and "−2.0" in page.said
 
@@ -274,9 +334,9 @@ def test_a_change_of_nothing_has_no_sign() -> None:
 
 
 def test_the_gallery_takes_even_steps_from_the_surest_to_the_least_sure_then_silent_ones() -> None:
-    def unit(at: int) -> Description:
+    def unit(at: int) -> UnitDescription:
         concept = ScoredConcept(0, "dog", 0.5, 0.1)
-        return Description(
+        return UnitDescription(
             name=UnitName("m", "mid", at),
             concepts=(concept,),
             margin=0.1,
@@ -296,13 +356,13 @@ def test_the_gallery_takes_even_steps_from_the_surest_to_the_least_sure_then_sil
     assert [found.unit for found in choose([unit(3)])] == [3]
 
 
-def run(*arguments: str) -> Result:
+def run(*arguments: str) -> Answer:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_a_saved_result_becomes_a_page(result: dict[str, Any], tmp_path: Path) -> None:
+def test_a_saved_result_becomes_a_page(result: Result, tmp_path: Path) -> None:
     saved, out = tmp_path / "result.json", tmp_path / "report.html"
-    saved.write_text(json.dumps(result))
+    write_result(result, saved)
     answered = run("report", str(saved), "--out", str(out), "--json")
     assert answered.exit_code == 0, answered.stderr
     assert json.loads(answered.stdout) == {"file": str(out), "bytes": out.stat().st_size, "atlases": {}}
@@ -312,10 +372,13 @@ def test_a_saved_result_becomes_a_page(result: dict[str, Any], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "cannot read"), ("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "not a result"),
-        ("{}", "not a result"), ('{"targets": {}}', "not a result"), ('{"targets": {"x": 3}}', "not a result"),
-        ('{"targets": {"x": {"held_out_top1": "a", "layers": {}}}}', "not a result"),
-        ('{"targets": {"x": {"held_out_top1": 1, "layers": {"a": 1}}}}', "not a result"),
+        (None, "cannot read"), ("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "has no version"),
+        ("{}", "has no version"), ('{"targets": {}}', "an older miclip must be measured again"),
+        ('{"version": 2}', "has version 2; this miclip reads version 1"), ('{"version": true}', "has version True"),
+        ('{"version": 1, "methods": [], "targets": {}}', "targets: Dictionary should have at least 1 item"),
+        ('{"version": 1, "methods": [], "targets": {"x": 3}}', "targets.x: "),
+        ('{"version": 1, "methods": [], "targets": {}, "more": 1}', "not a result"),
+        ('{"version": 1, "targets": {"x": {"held_out_top1": "83"}}}', "methods: Field required"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:
@@ -329,10 +392,10 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path, content: str | None
 
 @pytest.mark.parametrize(("out", "said"), [("x.pdf", ".html"), ("nowhere/x.html", "nowhere"), ("taken.html", "taken")])
 def test_a_page_that_cannot_be_written_is_refused(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("result.json").write_text(json.dumps(result))
+    write_result(result, Path("result.json"))
     Path("taken.html").mkdir()
     answered = run("report", "result.json", "--out", out)
     assert (answered.exit_code, answered.stdout) == (1, "") and said in answered.stderr

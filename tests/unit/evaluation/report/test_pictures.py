@@ -14,12 +14,14 @@ from PIL import Image
 
 from miclip.cli.report import exhibits
 from miclip.evaluation.queries import Query
+from miclip.evaluation.report.exhibit import Exhibit
+from miclip.evaluation.report.experiments import chosen, experiments, rows
+from miclip.evaluation.report.gallery import IMAGES, MAPS, SILENT, SURE, Shown, collect
+from miclip.evaluation.report.plane import plane
+from miclip.evaluation.report.provenance import provenance
+from miclip.evaluation.report.templates import fill, macro
+from miclip.evaluation.result import Result, Target
 from miclip.pictures.spatial import overlay, unit_maps
-from miclip.report.exhibit import Exhibit
-from miclip.report.experiments import chosen, example_table, experiments
-from miclip.report.gallery import IMAGES, MAPS, SILENT, SURE, collect, gallery
-from miclip.report.plane import plane
-from miclip.report.provenance import provenance
 from miclip.steering.edits import Edit, Op, compile_edits
 
 pytestmark = pytest.mark.slow
@@ -30,13 +32,17 @@ LAYERS = {"emoji-resnet": "layer3", "emoji-vit": "blocks.2"}
 
 @pytest.fixture(scope="module")
 def shown() -> dict[str, Exhibit]:
-    return {exhibit.model.name: exhibit for exhibit in exhibits({"targets": dict.fromkeys([*MODELS, "unheard-of"])})}
+    return {exhibit.model.name: exhibit for exhibit in exhibits([*MODELS, "unheard-of"])}
 
 
 def pictures(page: str) -> list[np.ndarray]:
     data = [base64.b64decode(found) for found in re.findall(r'src="data:image/webp;base64,([^"]+)"', page)]
     opened = [Image.open(io.BytesIO(one)) for one in data]
     return [np.asarray(image.convert("RGB"), float) for image in opened]
+
+
+def cards(units: list[Shown]) -> list[str]:
+    return macro("units.html.jinja", "gallery", units, MAPS).split("<article")[1:]
 
 
 def test_a_target_that_is_not_of_the_demo_has_no_exhibit(shown: dict[str, Exhibit]) -> None:
@@ -46,10 +52,11 @@ def test_a_target_that_is_not_of_the_demo_has_no_exhibit(shown: dict[str, Exhibi
 @pytest.mark.parametrize("name", MODELS)
 def test_each_card_shows_the_units_top_images_and_its_maps_over_them(shown: dict[str, Exhibit], name: str) -> None:
     exhibit, layer = shown[name], LAYERS[name]
-    units, cards = collect(exhibit, layer), gallery(exhibit, layer).split("<article")[1:]
-    assert len(units) == len(cards) == SURE + SILENT
-    assert cards == gallery(exhibit, layer).split("<article")[1:]
-    for unit, card in list(zip(units, cards, strict=True))[::4]:
+    units = collect(exhibit, layer)
+    made_cards = cards(units)
+    assert len(units) == len(made_cards) == SURE + SILENT
+    assert made_cards == cards(collect(exhibit, layer))
+    for unit, card in list(zip(units, made_cards, strict=True))[::4]:
         number = unit.description.unit
         assert f"<code>{layer}/{number}</code>" in card and unit.description.concepts[0].concept in card
         assert ("abstains</span>" in card) == unit.description.abstained
@@ -69,7 +76,8 @@ def test_a_label_that_the_unit_drives_most_is_marked(shown: dict[str, Exhibit]) 
     atlas = exhibit.searcher.atlas
     layer = atlas.layer("layer3")
     predicted, attributions = np.asarray(atlas.predicted), np.asarray(layer.attributions, np.float64)
-    for unit, card in zip(collect(exhibit, "layer3"), gallery(exhibit, "layer3").split("<article")[1:], strict=True):
+    units = collect(exhibit, "layer3")
+    for unit, card in zip(units, cards(units), strict=True):
         column = attributions[:, unit.description.unit]
         driven = [column[predicted == k].mean() if (predicted == k).any() else 0 for k in range(128)]
         best = {exhibit.model.labels[k] for k in np.argsort(driven)[-3:]}
@@ -95,7 +103,7 @@ def test_the_accuracies_of_an_experiment_are_those_of_the_edited_model(shown: di
     claimed = [before, before + example.doubled.target, before + example.removed.target]
     assert claimed == pytest.approx(accuracy, abs=100 / len(own) + 0.01)
     assert accuracy[1] > accuracy[2]
-    table = example_table(exhibit, [example])
+    table = macro("units.html.jinja", "examples", rows(exhibit, [example]))
     assert all(f"{value:.0f} %" in table for value in claimed) and f"“{example.query.text}”" in table
 
 
@@ -108,9 +116,11 @@ def test_examples_are_spread_over_the_queries_by_rule() -> None:
 
 def test_the_plane_has_a_mark_for_every_unit_and_the_provenance_every_hash(shown: dict[str, Exhibit]) -> None:
     exhibit: Any = shown["emoji-resnet"]
-    drawn = plane(exhibit, "layer3")
+    drawn = macro("charts.html.jinja", "plane", plane(exhibit, "layer3"))
     assert len(re.findall(r"<g><title>layer3/\d+: ", drawn)) == 128
     manifest = exhibit.searcher.atlas.manifest
-    said = provenance({"targets": {}}, [exhibit])
+    target = Target(held_out_top1=0.0, judged_on="", aligned_on="", places=(), unseen=None, cost=None)
+    result = Result(methods=(), targets={"emoji-resnet": target})
+    said = fill("provenance.html.jinja", provenance=provenance(result, [exhibit]))
     for value in (exhibit.searcher.atlas.atlas_id, manifest.weights_sha256, manifest.clip_id, manifest.probe.sha256):
         assert value in said

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.target import TargetModel
-from miclip.steering.edits import Edit, Op, compile_edits
+from miclip.steering.edits import NO_EDITS, CompiledEdits, Edit, Op, assemble, compile_sample
 from services.activation.batching import Batcher, Row
 from tests.waiting import wait_until_async
 
@@ -29,21 +29,21 @@ def images(count: int) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def edited(value: float) -> tuple[Edit, ...]:
-    return (Edit("1", 0, Op.SCALE, value), Edit("logits", 1, Op.ADD, value))
+def edited(value: float) -> CompiledEdits:
+    return compile_sample([Edit("1", 0, Op.SCALE, value), Edit("logits", 1, Op.ADD, value)])
 
 
 async def test_mixed_requests_share_passes_and_get_their_own_answers(model: TargetModel) -> None:
     batcher, pixels = Batcher(model, max_rows=8, wait_s=0.2), images(12)
     requests = [
-        [Row(pixels[3 * i + j], edited(float(i)) if i % 2 else (), ("1",) if i == 2 else ()) for j in range(3)]
+        [Row(pixels[3 * i + j], edited(float(i)) if i % 2 else NO_EDITS, ("1",) if i == 2 else ()) for j in range(3)]
         for i in range(4)
     ]
     answers = await asyncio.gather(*(batcher.run(rows) for rows in requests))
     assert batcher.batches == 2
     for rows, (outputs, times) in zip(requests, answers, strict=True):
         for row, output in zip(rows, outputs, strict=True):
-            compiled = compile_edits([row.edits], model.layer_sizes)
+            compiled = assemble([row.edits], model.layer_sizes)
             expected = model.forward(row.image[None], row.capture, compiled)
             torch.testing.assert_close(output.logits, expected.logits[0], rtol=1e-5, atol=1e-5)
             assert output.activations.keys() == set(row.capture)

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from redis import exceptions as redis_errors
 
 from miclip.errors import AlreadyExists, Conflict, NotFound, NotReady, Overloaded
 from miclip.steering.edits import Edit, Op
+from miclip.steering.policy import ConceptSteering, Policy
+from miclip.steering.stop import Stop
 from services.metrics import series
 from services.node.redis import EmbeddedRedis
 from services.state.keys import ALL_SCOPES, new_key
 from services.state.policy_cache import PolicyCache
-from services.state.policy_store import Stop, Store, StoredPolicy
+from services.state.policy_store import Store
 from tests.waiting import wait_until_async
 
 AUDIT = {"action": "test"}
@@ -41,12 +44,12 @@ async def store(redis: EmbeddedRedis) -> Any:
     await made.close()
 
 
-def policy(name: str = "p", **fields: Any) -> StoredPolicy:
-    return StoredPolicy(policy_id=name, model="m", edits=(Edit("layer4", 1, Op.SCALE, 0.0),), **fields)
+def policy(name: str = "p", **fields: Any) -> Policy:
+    return Policy(policy_id=name, model="m", edits=(Edit("layer4", 1, Op.SCALE, 0.0),), **fields)
 
 
 async def test_a_policy_comes_back_as_it_was_stored(store: Store) -> None:
-    stored = policy(ttl_seconds=5, traffic_share=0.25, asked='{"edits": {}}', concept="dog")
+    stored = policy(ttl_seconds=5, traffic_share=0.25, concept=ConceptSteering(text="dog", scale=2.0))
     await store.create_policy(stored, AUDIT, 10)
     assert await store.policy("p") == stored
     assert (await store.steering()).policies == {"p": stored}
@@ -112,7 +115,7 @@ async def test_every_write_is_in_the_audit_stream_and_no_refused_one(store: Stor
     await store.create_policy(stored, {"n": 1}, 10)
     with pytest.raises(Conflict):
         await store.replace_policy(stored.changed(), "wrong", {"n": 2})
-    await store.set_stop("", Stop(reason="r", stopped_at=1.0, stopped_by="k"), {"n": 3})
+    await store.set_stop("", Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k"), {"n": 3})
     await store.record({"n": 4})
     assert [entry["n"] for entry in await store.audit()] == [4, 3, 1]
 
@@ -135,7 +138,7 @@ async def test_a_waiting_replica_hears_of_a_change_at_once(store: Store) -> None
 
 
 async def test_stops_are_per_model_and_for_all(store: Store) -> None:
-    stop = Stop(reason="r", stopped_at=1.0, stopped_by="k")
+    stop = Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k")
     await store.set_stop("m", stop, AUDIT)
     await store.set_stop("", stop, AUDIT)
     assert (await store.steering()).stops == {"m": stop, "": stop}
@@ -170,14 +173,15 @@ async def test_a_replica_keeps_its_policies_without_redis_says_so_and_recovers()
         await store.create_policy(policy(), AUDIT, 10)
         cache = PolicyCache(store)
         cache.start()
-        found, view = await cache.policy("p", "m", field="policy")
+        found, view = await cache.find("p")
+        assert found is not None
         assert (found.version, view.stale) == (1, False)
         first.close()
         await wait_until_async(lambda: stale(cache))
-        found, view = await cache.policy("p", "m", field="policy")
+        found, view = await cache.find("p")
+        assert found is not None
         assert (found.version, view.stale) == (1, True)
-        with pytest.raises(NotReady):
-            await cache.policy("unheard-of", "m", field="policy")
+        assert (await cache.find("unheard-of"))[0] is None
         with EmbeddedRedis(Path(folder), Path(folder) / "data"):  # its data outlived it
             await wait_until_async(lambda: fresh(cache))
             await store.replace_policy(found.changed(description="new"), found.etag, AUDIT)
@@ -195,8 +199,45 @@ async def fresh(cache: PolicyCache) -> bool:
 
 
 async def version(cache: PolicyCache, wanted: int) -> bool:
-    return (await cache.policy("p", "m", field="policy"))[0].version == wanted
+    policy, _ = await cache.find("p")
+    return policy is not None and policy.version == wanted
 
 
 def test_all_scopes_are_the_default() -> None:
     assert set(new_key("n")[1].scopes) == set(ALL_SCOPES)
+
+
+async def test_a_change_of_one_policy_reads_that_policy_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        await store.create_policy(policy(name), AUDIT, 10)
+    before = await store.steering()
+    parsed: list[str] = []
+    from_json = Policy.from_json.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Policy], text: bytes) -> Policy:
+        made: Policy = from_json(cls, text)
+        parsed.append(made.policy_id)
+        return made
+
+    monkeypatch.setattr(Policy, "from_json", classmethod(counted))
+    changed = before.policies["b"].changed(description="new")
+    await store.replace_policy(changed, before.policies["b"].etag, AUDIT)
+    await store.delete_policy("c", "", AUDIT)
+    await store.set_stop("m", Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k"), AUDIT)
+    after = await store.steering_since(before)
+    assert parsed == ["b"]
+    assert after.policies["a"] is before.policies["a"]
+    assert after == await store.steering()
+    assert await store.steering_since(after) == after
+
+
+@pytest.mark.parametrize("lost", ["trimmed", "empty"])
+async def test_where_the_stream_no_longer_knows_the_position_all_is_read(store: Store, lost: str) -> None:
+    await store.create_policy(policy("a"), AUDIT, 10)
+    before = await store.steering()
+    await store.create_policy(policy("b"), AUDIT, 10)
+    if lost == "trimmed":
+        await store._redis.xtrim("{miclip}:changes", maxlen=1, approximate=False)
+    else:
+        await store._redis.delete("{miclip}:changes")
+    assert (await store.steering_since(before)).policies.keys() == {"a", "b"}

@@ -1,0 +1,188 @@
+"""A folder of labelled images: one subfolder per label of a model, to judge that model on.
+
+Images that judge must not be those that labels are made from: files with the same bytes count once, and a single folder
+is split into halves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from miclip.alignment.probe import IMAGE_SUFFIXES
+from miclip.errors import InvalidInput, MiclipError
+from miclip.images import check_image, decode_image
+
+LEAST = 16
+"""Images that an alignment needs."""
+_NAMED = 5  # names that a refusal lists
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image file: its name below the folder, its class, and the SHA-256 of its bytes."""
+
+    name: str
+    label: int
+    sha256: str
+
+
+class LabelledImages:
+    """Labelled image files; a :class:`miclip.alignment.ProbeSet`.
+
+    Args:
+        name: Name of the set.
+        folder: Where the files are.
+        files: The files, in the order of the rows.
+
+    Attributes:
+        labels: Class of every image, int64 ``[N]``.
+        hashes: SHA-256 of every file, in order.
+    """
+
+    views = 1
+    licence = "the user's images"
+
+    def __init__(self, name: str, folder: Path, files: Sequence[LabelledFile]) -> None:
+        self.name, self._folder, self.files = name, folder, tuple(files)
+        self.names = tuple(file.name for file in files)
+        self.labels = torch.tensor([file.label for file in files], dtype=torch.int64)
+        self.hashes = tuple(file.sha256 for file in files)
+        listing = [(file.name, file.label, file.sha256) for file in files]
+        self.sha256 = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+    def load(self, start: int, stop: int) -> list[Tensor]:
+        """Return images ``start`` to ``stop``, each uint8 ``[3, H, W]``."""
+        return [decode_image((self._folder / name).read_bytes(), field=name) for name in self.names[start:stop]]
+
+    def part(self, name: str, files: Iterable[LabelledFile]) -> LabelledImages:
+        """Return some of the images under a name of their own."""
+        return LabelledImages(name, self._folder, tuple(files))
+
+    def by_class(self) -> dict[int, list[LabelledFile]]:
+        """Return the files by class, each class in the order of its hashes, which is that of chance."""
+        groups: dict[int, list[LabelledFile]] = defaultdict(list)
+        for file in sorted(self.files, key=lambda file: file.sha256):
+            groups[file.label].append(file)
+        return dict(sorted(groups.items()))
+
+
+def read_labelled(folder: Path, labels: Sequence[str]) -> tuple[LabelledImages, tuple[str, ...]]:
+    """Read a folder that has one subfolder per label.
+
+    A subfolder is called like its label, or by the number of its class: a label that several classes share, or that
+    cannot be the name of a folder, has only its number. Files of the same bytes count once.
+
+    Args:
+        folder: The folder.
+        labels: Labels of the model, by class.
+
+    Returns:
+        The images, and the names of files that are called images and cannot be decoded.
+
+    Raises:
+        InvalidInput: there is no such folder, a subfolder is no label, a label has no subfolder or no images, or an
+            image has two labels.
+    """
+    if not folder.is_dir():
+        raise InvalidInput(f"images: there is no directory {folder.name!r}.", field="images")
+    classes = _folder_names(labels)
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    _check_names(folder, [path.name for path in subfolders], labels, classes)
+    files: dict[str, LabelledFile] = {}
+    broken = []
+    for path in (path for subfolder in subfolders for path in _image_files(subfolder)):
+        name, data = path.relative_to(folder), path.read_bytes()
+        try:
+            check_image(data, field=path.name)
+        except MiclipError:
+            broken.append(str(name))
+            continue
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = LabelledFile(str(name), classes[name.parts[0]], sha256)
+        if files.setdefault(sha256, file).label != file.label:
+            text = f"images: {files[sha256].name!r} and {file.name!r} are the same image under two labels."
+            raise InvalidInput(text, field="images", allowed="one label an image")
+    images = LabelledImages(folder.name, folder, list(files.values()))
+    _check_every_class(images, labels, 1, "has no images")
+    return images, tuple(broken)
+
+
+def halves(images: LabelledImages, labels: Sequence[str]) -> tuple[LabelledImages, LabelledImages]:
+    """Split images into those that labels are made from and those that judge, every second of a class by its hash.
+
+    Raises:
+        InvalidInput: a class has a single image, or the first half is too small for an alignment.
+    """
+    _check_every_class(images, labels, 2, "has one image; a folder that is split needs two of every class")
+    groups = images.by_class().values()
+    aligning = images.part(f"{images.name} (half that labels are made from)", (f for g in groups for f in g[1::2]))
+    judging = images.part(f"{images.name} (half that judges)", (f for g in groups for f in g[0::2]))
+    if len(aligning.names) < LEAST:
+        text = f"images: half of them are {len(aligning.names)}; an alignment needs at least {LEAST}."
+        raise InvalidInput(text, field="images", allowed=f"{2 * LEAST} or more")
+    return aligning, judging
+
+
+def apart_from(images: LabelledImages, hashes: Collection[str], labels: Sequence[str]) -> LabelledImages:
+    """Return the images whose files have none of some SHA-256; raises InvalidInput where a class loses all."""
+    rest = images.part(images.name, (file for file in images.files if file.sha256 not in hashes))
+    _check_every_class(rest, labels, 1, "has no images beside those that labels are made from")
+    return rest
+
+
+def at_most(images: LabelledImages, most: int) -> LabelledImages:
+    """Return at most ``most`` images of every class, chosen by the hash of their files."""
+    return images.part(images.name, (file for group in images.by_class().values() for file in group[:most]))
+
+
+def _folder_names(labels: Sequence[str]) -> dict[str, int]:
+    """The class of every name that a subfolder may have."""
+    shared = Counter(labels)
+    numbers = {str(index): index for index in range(len(labels))}
+    own = {label: index for index, label in enumerate(labels) if shared[label] == 1 and "/" not in label}
+    return {**numbers, **own}
+
+
+def _check_names(folder: Path, found: Sequence[str], labels: Sequence[str], classes: dict[str, int]) -> None:
+    unknown = [name for name in found if name not in classes]
+    present = {classes[name] for name in found if name in classes}
+    missing = [_shown(label, index, classes) for index, label in enumerate(labels) if index not in present]
+    if unknown or missing:
+        parts = [f"{what}: {_few(names)}." for what, names in (("Unknown", unknown), ("Missing", missing)) if names]
+        text = f"images: the subfolders of {folder.name!r} are not the {len(labels)} labels of the model. "
+        raise InvalidInput(text + " ".join(parts), field="images", allowed="one subfolder per label, called like it")
+
+
+def _shown(label: str, index: int, classes: dict[str, int]) -> str:
+    return repr(label) if classes.get(label) == index else f"'{index}' (for {label!r})"
+
+
+def _check_every_class(images: LabelledImages, labels: Sequence[str], least: int, fault: str) -> None:
+    counts = Counter(file.label for file in images.files)
+    poor = [repr(label) for index, label in enumerate(labels) if counts[index] < least]
+    if poor:
+        text = f"images: in {images.name!r}, {_few(poor)} {fault}."
+        raise InvalidInput(text, field="images", allowed=f"at least {least} images of every class")
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

@@ -1,9 +1,0 @@
-"""The evaluation as one HTML file: figures, verdicts in words, and pictures that a person can judge labels by.
-
-The file holds everything it shows: no script, no font, no request leaves it.
-"""
-
-from miclip.report.exhibit import Exhibit
-from miclip.report.page import read_result, render
-
-__all__ = ["Exhibit", "read_result", "render"]

@@ -1,0 +1,78 @@
+"""A method is one module: it registers itself, and every list has its name, its title and its place."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miclip.atlas import Atlas
+from miclip.evaluation import methods
+from miclip.evaluation.methods import DEFAULT, METHODS, LayerData, label_units, named, rank_units
+from miclip.evaluation.queries import class_names
+from miclip.retrieval.search import AtlasSearcher
+
+pytestmark = pytest.mark.unit
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
+EXAMPLE = "absolute_activation"
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The baseline of the documentation, as one new module of the package."""
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / f"{EXAMPLE}.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(methods, "METHODS", methods._discovered())
+    yield EXAMPLE
+    del sys.modules[f"miclip.evaluation.methods.{EXAMPLE}"]
+
+
+def test_the_baseline_of_the_documentation_is_found_ranks_and_has_its_place(example: str, atlas: Atlas) -> None:
+    names = [method.name for method in methods.METHODS]
+    assert names[names.index("z_mean_activation") + 1] == example
+    assert len(names) == len(METHODS) + 1
+    texts = np.asarray(atlas.label_embeddings, np.float32)
+    data = LayerData(AtlasSearcher(atlas), "mid", seed=0)
+    ranked = rank_units(data, class_names(atlas.manifest.labels), texts, 5)
+    assert (ranked[example] % 8 == np.arange(8)[:, None]).all(), "unit i of this atlas is driven by class i % 8"
+    assert example not in rank_units(data, class_names(atlas.manifest.labels), texts, 5, by_text_alone=True)
+
+
+def test_two_methods_of_one_name_or_place_are_refused(example: str, tmp_path: Path) -> None:
+    (tmp_path / "again.py").write_text(f"from miclip.evaluation.methods.{example} import METHODS\n")
+    with pytest.raises(ValueError, match="same name"):
+        methods._discovered()
+    del sys.modules["miclip.evaluation.methods.again"]
+
+
+def test_the_order_and_the_roles_of_the_shipped_methods_are_these() -> None:
+    assert named() == (
+        "random", "shuffled", "mean_activation", "z_mean_activation", "clip_dissect", "semanticlens",
+        "network_dissection", "filter", "pattern", "causal", "attribution", "weight_x_activation", "oracle",
+    )  # fmt: skip
+    assert named("control") == ("random", "shuffled")
+    assert named("whitebox") == ("weight_x_activation", "oracle")
+    assert DEFAULT == "attribution"
+    assert all(name.isidentifier() and not keyword.iskeyword(name) for name in named())
+
+
+def test_every_method_says_what_it_knows_and_does_something() -> None:
+    for method in METHODS:
+        assert method.title
+        assert method.knows
+        assert method.rank or method.label, method.name
+        assert (method.card.name, method.card.role) == (method.name, method.role)
+
+
+def test_a_method_that_cannot_be_used_on_a_layer_is_left_out(atlas: Atlas) -> None:
+    data = LayerData(AtlasSearcher(atlas), "mid", seed=0)
+    texts = np.asarray(atlas.label_embeddings, np.float32)
+    ranked = rank_units(data, class_names(atlas.manifest.labels), texts, 5)
+    assert set(named()) - set(ranked) == {"weight_x_activation", "network_dissection"}
+    assert list(label_units(data)) == ["default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"]

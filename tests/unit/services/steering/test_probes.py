@@ -1,0 +1,118 @@
+"""Where the images of a measurement come from: the model's bundle, the probe set of its atlas, or nowhere."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from miclip.catalogue import Catalogue
+from miclip.demo.assets import DEMO
+from miclip.demo.probe import demo_probe, held_out
+from miclip.errors import InvalidInput
+from miclip.settings import Settings
+from miclip.v1 import activation_pb2
+from services.steering.probes import known_probes
+
+FIELD = "policy.norm_limit"
+
+
+def model(name: str, labels: Any, atlas: str = "") -> activation_pb2.Model:
+    return activation_pb2.Model(name=f"models/{name}", labels=labels, atlas=f"atlases/{atlas}" if atlas else "")
+
+
+def pixels(encoded: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+
+
+def demo_labels() -> tuple[str, ...]:
+    assert DEMO.manifest.images is not None
+    return DEMO.manifest.images.labels
+
+
+@pytest.fixture
+def aligned(recipe: Any, data_dir: Path) -> activation_pb2.Model:
+    """A model with labels of its own and an atlas made from the probe set "toy"."""
+    made = recipe(labels=tuple(f"part {n}" for n in range(8)))
+    return model("toy", made.labels, made.write(data_dir / "atlases"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """The images that the atlas names: two rows are of one file."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for place in range(120):
+        Image.new("RGB", (20, 20), (place, 0, 0)).save(folder / f"{place}.png")
+    return folder
+
+
+def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
+    labels = Catalogue().load_target("emoji-resnet", "cpu").labels
+    images, shown = known_probes(model("emoji-resnet", labels), Settings(), FIELD).images(3)
+    assert shown is not None
+    assert len(images) == len(labels) + 15
+    assert [shown.count(3), shown.count(4)] == [16, 1]
+    views = held_out()
+    second_view_of_3 = views.load(len(labels) + 3, len(labels) + 4)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(pixels(images[shown.index(3) + 1]), second_view_of_3)
+
+
+def test_a_model_of_most_of_a_bundles_labels_is_measured_on_its_images_too() -> None:
+    labels = [*demo_labels()[10:20], "something else"]
+    images, shown = known_probes(model("mine", labels), Settings(), FIELD).images(None)
+    assert (len(images), shown) == (10, list(range(10)))
+
+
+def test_an_own_model_is_measured_on_the_probe_set_of_its_atlas(aligned: activation_pb2.Model, photos: Path) -> None:
+    probes = known_probes(aligned, Settings(probe_sets={"toy": photos}), FIELD)
+    images, shown = probes.images(None)
+    assert shown is None, "the model says what they show"
+    assert len(images) == 112
+    assert len({int(pixels(image)[0, 0, 0]) for image in images}) > 100, "spread over the set"
+    assert 112 < len(probes.images(2)[0]) <= 128
+
+
+def test_large_files_are_sent_small(aligned: activation_pb2.Model, photos: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
+    Image.fromarray(noise).save(photos / "0.png")
+    config = Settings(probe_sets={"toy": photos})
+    images, _ = known_probes(aligned, config, FIELD).images(None)
+    assert pixels(images[0]).shape == (384, 512, 3)
+    assert sum(map(len, images[: config.max_images])) < config.max_message_bytes
+
+
+def test_an_atlas_made_from_a_bundles_probe_set_needs_no_folder(recipe: Any, data_dir: Path) -> None:
+    made = recipe(labels=tuple(f"part {n}" for n in range(8)))
+    made.manifest["probe"]["set"] = "demo"
+    made.images = list(demo_probe().names[: len(made.images)])
+    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings(), FIELD).images(
+        None
+    )
+    np.testing.assert_array_equal(pixels(images[0]), demo_probe().load(0, 1)[0].permute(1, 2, 0).numpy())
+
+
+def test_names_of_an_atlas_lead_out_of_no_folder(recipe: Any, data_dir: Path, photos: Path) -> None:
+    made = recipe(labels=tuple(f"part {n}" for n in range(8)))
+    (photos.parent / "secret.png").write_bytes((photos / "1.png").read_bytes())
+    made.images = ["../secret.png"] * len(made.images)
+    with pytest.raises(InvalidInput, match="no images to measure"):
+        known_probes(
+            model("toy", made.labels, made.write(data_dir / "atlases")), Settings(probe_sets={"toy": photos}), FIELD
+        )
+
+
+@pytest.mark.parametrize(("field", "remedy"), [(FIELD, "leave it out"), ("images", "send images")])
+def test_without_images_the_refusal_names_a_field_that_was_sent_and_the_remedy(
+    aligned: activation_pb2.Model, photos: Path, field: str, remedy: str
+) -> None:
+    cases = [(aligned, {}), (aligned, {"toy": photos / "nowhere"}), (model("toy", ["a", "b"]), {"toy": photos})]
+    for one, sets in cases:
+        with pytest.raises(InvalidInput, match=remedy) as caught:
+            known_probes(one, Settings(probe_sets=sets), field)
+        assert caught.value.field == field
+        assert "MICLIP_PROBE_SETS" in caught.value.message
