@@ -8,15 +8,16 @@ from miclip.errors import InvalidInput, NotFound
 from miclip.names import LayerName, parse_layer
 
 
-def parse_layers(names: Sequence[str], model: str) -> Iterator[tuple[str, LayerName]]:
+def parse_layers(names: Sequence[str], model: str, known: Collection[str] = ()) -> Iterator[tuple[str, LayerName]]:
     """Yield the field and the layer of each name, all of ``model`` and each once; raises InvalidInput.
 
-    As they are asked for: a reader that stops at the first layer there is not has read no more than there are.
+    As they are asked for: a reader that stops at the first layer there is not has read no more than there are. The
+    layers that are ``known`` only say what is allowed.
     """
     layers: set[LayerName] = set()
     for place, name in enumerate(names):
         field = f"layers[{place}]"
-        layer = _of_model(name, model, field)
+        layer = _of_model(name, model, field, known)
         if layer in layers:
             raise InvalidInput(f"{field} is given twice.", field=field, allowed="each layer once")
         layers.add(layer)
@@ -30,12 +31,12 @@ def layers_of(names: Sequence[str], model: str, known: Collection[str]) -> tuple
         InvalidInput: a layer is of another model, or given twice.
         NotFound: the model has no such layer.
     """
-    return tuple(_known(layer, known, field) for field, layer in parse_layers(names, model))
+    return tuple(_known(layer, known, field) for field, layer in parse_layers(names, model, known))
 
 
 def layer_of(name: str, model: str, known: Collection[str], *, field: str) -> str:
     """The layer's own name, if it is one of the model's ``known``; raises InvalidInput or NotFound."""
-    return _known(_of_model(name, model, field), known, field)
+    return _known(_of_model(name, model, field, known), known, field)
 
 
 def no_layer(layer: LayerName, known: Collection[str], field: str) -> NotFound:
@@ -45,11 +46,11 @@ def no_layer(layer: LayerName, known: Collection[str], field: str) -> NotFound:
     return NotFound(text, field=field, allowed=allowed)
 
 
-def _of_model(name: str, model: str, field: str) -> LayerName:
+def _of_model(name: str, model: str, field: str, known: Collection[str]) -> LayerName:
     layer = parse_layer(name, field=field)
     if layer.model != model:
         text = f"{field}: {name} is not a layer of models/{model}."
-        raise InvalidInput(text, field=field, allowed=f"layers of models/{model}")
+        raise InvalidInput(text, field=field, allowed=", ".join(known) or f"layers of models/{model}")
     return layer
 
 
