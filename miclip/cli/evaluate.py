@@ -84,7 +84,11 @@ def evaluate(
         check_report(page, names)
     store = directory or settings().data_dir / "evaluation"
     chosen = EvaluationSettings(seeds=tuple(range(seeds)))
-    trial = _demo(names, probe_images, layers) if images is None else _own(names, images, probe_images, layers, limit)
+    trial = (
+        demo_trial(names, probe_images, layers)
+        if images is None
+        else own_trial(names, images, probe_images, layers, limit)
+    )
     try:
         with progress_bar() as report:
             result = run(trial.subjects, load_clip(), trial.probe, store, chosen, report, _vocabularies())
@@ -104,8 +108,8 @@ def _vocabularies() -> dict[str, tuple[str, ...]]:
     return {**{name: builtin_concepts(name) for name in ("emoji", "imagenet")}, "nouns": common_nouns()}
 
 
-def _demo(names: list[str], probe_images: Path | None, layers: list[str] | None) -> Trial:
-    """The demo's models, judged on the style that nothing was trained on."""
+def demo_trial(names: list[str], probe_images: Path | None, layers: list[str] | None) -> Trial:
+    """Return the trial of demo models, judged on the style that nothing was trained on; raises InvalidInput."""
     from miclip.catalogue import check_known, load_target
     from miclip.demo.probe import demo_probe, held_out
     from miclip.demo.queries import demo_queries
@@ -124,8 +128,20 @@ def _demo(names: list[str], probe_images: Path | None, layers: list[str] | None)
     return Trial(subjects, demo_probe)
 
 
-def _own(names: list[str], folder: Path, probe_images: Path | None, layers: list[str] | None, limit: int) -> Trial:
-    """One model, judged on a labelled folder; labels are made from other images than those that judge."""
+def own_trial(names: list[str], folder: Path, probe_images: Path | None, layers: list[str] | None, limit: int) -> Trial:
+    """Return the trial of one model on a labelled folder; labels are made from other images than those that judge.
+
+    Args:
+        names: The model, alone.
+        folder: Labelled images: one subfolder per label.
+        probe_images: Images to make labels from; None: one half of the folder.
+        layers: Layers to judge; None: those of the model's atlas.
+        limit: Images of a class that judge, at most.
+
+    Raises:
+        InvalidInput: the options or the folder do not fit the model.
+        NotAligned: no layers are named, and the model has no atlas.
+    """
     from miclip.catalogue import load_target
     from miclip.evaluation.labelled import at_most, read_labelled
     from miclip.evaluation.subject import Subject
@@ -157,7 +173,7 @@ def _apart(model: TargetModel, images: LabelledImages, probe_images: Path | None
     hashes = {hashlib.sha256((probe_images / name).read_bytes()).hexdigest() for name in probe.names}
     judges = apart_from(images, hashes, model.labels)
     if left_out := len(images.names) - len(judges.names):
-        output.note(f"Left out {left_out} images of --images that are among --probe-images, too.")
+        output.note(f"Left out {left_out} of the labelled images: among --probe-images, too.")
     return probe, judges
 
 

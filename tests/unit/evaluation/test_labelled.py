@@ -14,6 +14,7 @@ from typer.testing import Result as Answer
 
 from miclip.catalogue import Catalogue
 from miclip.cli.app import app
+from miclip.cli.evaluate import own_trial
 from miclip.errors import InvalidInput
 from miclip.evaluation.labelled import LabelledImages, apart_from, at_most, halves, read_labelled
 from miclip.evaluation.result import NAMES, Result
@@ -206,3 +207,32 @@ def test_what_cannot_be_judged_is_refused(model: str, folder: Path, arguments: l
     answer = run(*(argument.format(model=model, folder=folder) for argument in arguments), "--json")
     assert (answer.exit_code, answer.stdout) == (1, "")
     assert said in answer.stderr
+
+
+def test_images_to_make_labels_from_may_lie_elsewhere_and_those_among_them_do_not_judge(
+    model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(20):
+        picture(tmp_path / "photos" / f"{number}.png", COLOURS[number % 4], 5000 + number)
+    (tmp_path / "photos" / "known.png").write_bytes((folder / "red" / "0.png").read_bytes())
+    trial = own_trial([model], folder, tmp_path / "photos", ["norm"], limit=100)
+    (subject,) = trial.subjects
+    assert subject.layers == ("norm",)
+    assert len(trial.probe(0).names) == 21
+    assert torch.bincount(subject.labels).tolist() == [EACH - 1, EACH, EACH, EACH]
+    said = capsys.readouterr().err
+    assert "Left out 1 of the labelled images: among --probe-images, too." in said
+    assert "Labels are made from 21 images of photos; 39 other images of labelled judge them." in said
+
+
+def test_the_layers_are_those_of_the_atlas_in_the_order_of_the_network(model: str, folder: Path) -> None:
+    arguments = ["--model", model, "--images", str(folder), "--steps", "5", "--layer", "norm", "--layer", "blocks.2"]
+    aligned = CliRunner().invoke(app, ["align", *arguments])
+    assert aligned.exit_code == 0, aligned.stderr
+    (subject,) = own_trial([model], folder, None, None, limit=3).subjects
+    assert subject.layers == ("blocks.2", "norm")
+    assert subject.penultimate == "norm"
+    assert [place.title for place in subject.places()] == ["blocks.2, neurons", "norm, neurons", "logits"]
+    assert torch.bincount(subject.labels).tolist() == [3, 3, 3, 3]
+    (subject,) = own_trial([model], folder, None, ["all"], limit=3).subjects
+    assert set(subject.layers) > {"blocks.1", "blocks.2", "norm"}

@@ -16,9 +16,7 @@ from miclip.evaluation.methods import DEFAULT, METHODS, LayerData, label_units, 
 from miclip.evaluation.queries import class_names
 from miclip.retrieval.search import AtlasSearcher
 
-pytestmark = pytest.mark.unit
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
 EXAMPLE = "absolute_activation"
 
 

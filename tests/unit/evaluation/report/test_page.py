@@ -45,8 +45,6 @@ from miclip.names import UnitName
 from miclip.retrieval.results import Description as UnitDescription
 from miclip.retrieval.results import ScoredConcept
 
-pytestmark = pytest.mark.unit
-
 CARDS = (
     MethodCard(name="random", title="random units", knows="nothing", role="control"),
     MethodCard(name="z_mean_activation", title="z-scored activation", knows="predictions", role="baseline"),
