@@ -48,9 +48,7 @@ class Program(LazyCommands):
             "Align a model: one pass over the images, then one linear encoder a layer, written as an atlas.",
             _MAKE,
         ),
-        Entry(
-            "evaluate", "Measure descriptions and interventions on a drawing style that nothing was trained on.", _MAKE
-        ),
+        Entry("evaluate", "Measure descriptions and interventions on images that labels are not made from.", _MAKE),
         Entry(
             "report",
             "Write the report of a saved evaluation: figures, verdicts in words, and pictures to judge labels by.",
