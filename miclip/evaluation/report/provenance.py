@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
+import miclip
 from miclip.evaluation.report.exhibit import Exhibit
 from miclip.evaluation.result import Result
 
@@ -34,7 +34,7 @@ def provenance(result: Result, exhibits: Sequence[Exhibit]) -> Provenance:
     columns = [_facts(exhibit) for exhibit in exhibits]
     names = dict.fromkeys(name for column in columns for name in column)
     facts = [(name, [column.get(name, "–") for column in columns]) for name in names]
-    return Provenance(result_sha256(result), _version(), [exhibit.model.name for exhibit in exhibits], facts)
+    return Provenance(result_sha256(result), miclip.__version__, [exhibit.model.name for exhibit in exhibits], facts)
 
 
 def result_sha256(result: Result) -> str:
@@ -56,10 +56,3 @@ def _facts(exhibit: Exhibit) -> dict[str, str]:
         "licence": manifest.licence,
         **{f"alignment: {name.replace('_', ' ')}": str(value) for name, value in sorted(manifest.settings.items())},
     }
-
-
-def _version() -> str:
-    try:
-        return version("miclip")
-    except PackageNotFoundError:
-        return "from source"

@@ -32,13 +32,16 @@ def answering(server: Any) -> Any:
     """A server that knows one model of one layer."""
     layers = [activation_pb2.Layer(name=LAYER, units=512, kind=resources_pb2.LAYER_KIND_CHANNELS, aligned=True)]
     located = retrieval_pb2.ConceptLocalization(text="dog", units=[retrieval_pb2.LocatedUnit(unit=UNIT, score=0.5)])
+    provenance = resources_pb2.Provenance(layers=[LAYER])
     concept = resources_pb2.LabeledConcept(concept="dog")
     image = activation_pb2.ImagePrediction(predictions=[activation_pb2.Prediction(label="dog", probability=1)])
     server.answers |= {
         "GetModel": server.always(
             activation_pb2.GetModelResponse(model=activation_pb2.Model(name=MODEL, layers=layers))
         ),
-        "LocalizeConcepts": server.always(retrieval_pb2.LocalizeConceptsResponse(localizations=[located])),
+        "LocalizeConcepts": server.always(
+            retrieval_pb2.LocalizeConceptsResponse(localizations=[located], provenance=provenance)
+        ),
         "DescribeUnits": server.always(
             retrieval_pb2.DescribeUnitsResponse(
                 descriptions=[retrieval_pb2.UnitDescription(unit=UNIT, concepts=[concept])]
