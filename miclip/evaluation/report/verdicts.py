@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from miclip.evaluation.report.words import GOAL, SCALES, kind_words, signed
+from miclip.evaluation.report.words import GOAL, SCALES, kind_words, percent, signed
 from miclip.evaluation.result import Localization, Outcome, Result, Target, Verdict
 
 MARKS: dict[Outcome, tuple[str, str]] = {
@@ -70,4 +70,4 @@ def _oracle(verdict: Verdict) -> str:
     if share > 100:
         return "Does more than the white-box oracle."
     short = "" if share >= GOAL else f", less than the {GOAL:.0f} % aimed at"
-    return f"Reaches {share:.0f} % of the white-box oracle{short}."
+    return f"Reaches {percent(share)} of the white-box oracle{short}."

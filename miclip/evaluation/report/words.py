@@ -39,7 +39,7 @@ def count(value: int) -> str:
 
 def percent(value: float | None) -> str:
     """Format a share in percent; a dash where there is none."""
-    return "–" if value is None else f"{value:.0f} %".replace("-", "−")
+    return "–" if value is None else f"{round(value)} %".replace("-", "−")
 
 
 def few(names: list[str]) -> str:

@@ -207,6 +207,7 @@ def test_the_same_result_gives_the_same_report(result: Result) -> None:
         (verdict(1.0, share=0.89), "open", "89 % of the white-box oracle, less than the 90 % aimed at"),
         (verdict(1.0, share=0.97), "open", "97 % of the white-box oracle."),
         (verdict(1.0, share=1.2), "open", "more than the white-box oracle."),
+        (verdict(-1.0, share=-0.001), "lost", "Reaches 0 % of the white-box oracle, less"),
         (verdict(1.0, best="unheard_of"), "open", "of the best, unheard of:"),
     ],
 )
