@@ -16,7 +16,7 @@ from miclip.cli import align, evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer
-from miclip.errors import AlreadyExists, InvalidInput
+from miclip.errors import AlreadyExists, InvalidInput, NotFound
 from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
 from miclip.names import UnitName
 from miclip.retrieval.results import Localization, LocalizeResult, LocatedUnit, Provenance
@@ -255,9 +255,9 @@ def test_evaluate_describes_with_three_open_vocabularies() -> None:
     assert sizes["nouns"] > 10_000
 
 
-def test_evaluate_judges_the_demo_models_alone() -> None:
-    with pytest.raises(InvalidInput, match="emoji-resnet"):
-        evaluate._subject("timm-resnet50")
+def test_evaluate_knows_the_models_that_there_are() -> None:
+    with pytest.raises(NotFound, match="emoji-resnet"):
+        evaluate.demo_trial(["timm-resnet50"], None, None)
 
 
 def test_align_takes_weights_for_a_model_that_it_imports_alone(tmp_path: Path) -> None:
