@@ -214,8 +214,7 @@ class Hosting:
     async def _evict(self, model: str) -> None:
         """Drop a model that nobody uses, with all that is kept for it."""
         self._hosted.pop(model).batcher.close()
-        for atlas_id in [key for key, atlas in self._atlases.items() if atlas.manifest.model == model]:
-            del self._atlases[atlas_id]
+        self._forget_atlases(model)
         series.drops(model)
         log.info("dropped %s to make room", model)
         await asyncio.to_thread(_release_memory)
@@ -227,8 +226,14 @@ class Hosting:
         except NotReady:
             atlas_id = await asyncio.to_thread(active_atlas_id, card.model)
         if atlas_id not in self._atlases:
-            self._atlases[atlas_id] = await asyncio.to_thread(_open_atlas, atlas_id, card)
+            atlas = await asyncio.to_thread(_open_atlas, atlas_id, card)
+            self._forget_atlases(card.model)  # those that were active before
+            self._atlases[atlas_id] = atlas
         return self._atlases[atlas_id]
+
+    def _forget_atlases(self, model: str) -> None:
+        for atlas_id in [key for key, atlas in self._atlases.items() if atlas.manifest.model == model]:
+            del self._atlases[atlas_id]
 
 
 def _open_atlas(atlas_id: str, card: ModelCard) -> Atlas:
