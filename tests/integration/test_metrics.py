@@ -104,6 +104,7 @@ def test_counters_count_what_was_done(worked: Any, wire: Any, load: Callable[[An
 
 
 def test_gauges_say_what_is(worked: Any, wire: Any) -> None:
+    wait_until(lambda: total(samples(scrape(worked)), "miclip_alignments", state="succeeded"))  # counted now and then
     found, now = samples(scrape(worked)), time.time()
     for service in ("activation", "aligner", "retrieval", "steering"):
         assert total(found, "miclip_replicas", service=service) == 1

@@ -40,7 +40,7 @@ def test_a_stale_serve_config_is_noticed(tmp_path: Path, change: str) -> None:
     (tmp_path / "miclip").symlink_to(ROOT / "miclip")
     dev = tmp_path / "k8s" / "overlays" / "dev" / "serve-config.yaml"
     if change == "code changed":
-        code = tmp_path / "services" / "app.py"
+        code = tmp_path / "services" / "node" / "serve_config.py"
         code.write_text(code.read_text().replace('"health_check_period_s": 10', '"health_check_period_s": 11'))
     elif change == "file edited":
         dev.write_text(dev.read_text().replace("num_cpus: 0.5", "num_cpus: 0.6"))
