@@ -1,4 +1,6 @@
-"""What a policy costs a request: ``python benchmarks/policies.py`` beside a running ``miclip serve``.
+"""What a policy costs a request: ``python benchmarks/policies.py``.
+
+Measures the server that MICLIP_ENDPOINT names, or the one of this machine, which is started where none runs.
 
 Prints the median duration of ``Predict`` of one image by one client, without a policy and under policies of 5, 50 and
 1024 edits, and each as a multiple of ``Predict`` without. The floor is the same work in this process without a service:
@@ -11,10 +13,13 @@ alike. The spread of a ratio is its 5th to 95th percentile over resamples of the
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -78,14 +83,29 @@ def floor() -> Call:
     return lambda image: model.forward(model.preprocess(decode_image(image, field="image"))[None])
 
 
+@contextmanager
+def running_server() -> Iterator[None]:
+    """Start the server of this machine where there is none to measure, and end it again."""
+    from services.node import control
+
+    if os.environ.get("MICLIP_ENDPOINT") or control.status():
+        yield
+        return
+    control.start(progress=lambda stage: print(stage, file=sys.stderr))
+    try:
+        yield
+    finally:
+        control.stop()
+
+
 def main() -> None:
-    """Measure the local server, or the one that MICLIP_ENDPOINT names."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=1000, help="calls of each kind")
     chosen = parser.parse_args()
     images = [path.read_bytes() for path in sorted((ASSETS / "images" / "twemoji").glob("*.webp"))]
     run = uuid.uuid4().hex[:6]
-    with MiclipClient() as client:
+    with running_server(), MiclipClient() as client:
         policies = {
             f"policy of {count} edits": client.create_policy(
                 f"benchmark-{run}-{count}", make_policy(model=MODEL, edits=edits(count), ttl_seconds=3600)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # a client that only reads labels need not import NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+    Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class CaptureResult:
 
 def softmax(logits: NDArray[np.floating]) -> Float32:
     """Return the probabilities of logits [..., K] as float32; each row sums to 1."""
+    import numpy as np
+
     exact = np.asarray(logits, np.float64)
     powers = np.exp(exact - exact.max(axis=-1, keepdims=True))
     probabilities: Float32 = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
@@ -94,6 +98,8 @@ def top_predictions(logits: NDArray[np.floating], labels: Sequence[str], top_k: 
         labels: The model's labels, K of them.
         top_k: Labels to return; more than there are gives all.
     """
+    import numpy as np
+
     probabilities = softmax(logits)
     best = np.argsort(-logits, kind="stable")[:top_k].tolist()
     return tuple(Prediction(labels[i], i, float(logits[i]), float(probabilities[i])) for i in best)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from miclip.evidence import Evidence
 from miclip.kinds import LocalizationMethod, Ranking, UnitEmbedding
 from miclip.models.predictions import Prediction
 from miclip.names import UnitName
 
-Float32 = NDArray[np.float32]
+if TYPE_CHECKING:  # a client that only reads labels need not import NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Float32 = NDArray[np.float32]
 
 DEFAULT_TOP_K = 5
 """Entries of a list where nothing else is asked for: concepts of a unit, units of a concept, labels of an image."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from miclip.models.predictions import AppliedSteering, CaptureResult, ImagePrediction, Prediction, PredictResult
 from miclip.v1 import activation_pb2 as pb
 from miclip.wire.common import read_kind, read_timings
@@ -51,6 +49,8 @@ def read_capture_result(
         strongest: Whether only the strongest units were asked for.
     """
     columns = dict(zip(layers, zip(*(image.layers for image in response.results), strict=True), strict=True))
+    import numpy as np
+
     values = {layer: np.array([one.values for one in column], np.float32) for layer, column in columns.items()}
     units = {
         layer: tuple(tuple((unit.unit, unit.value) for unit in one.strongest) for one in column)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from miclip.names import LayerName, parse_layer
 from miclip.retrieval.results import Embeddings, ImageTrace, LayerTrace, TraceResult
@@ -13,6 +11,10 @@ from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.activation import read_predictions, write_predictions
 from miclip.wire.common import read_provenance, read_timings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def write_embeddings(vectors: NDArray[np.float32]) -> list[resources_pb2.Embedding]:
@@ -22,6 +24,8 @@ def write_embeddings(vectors: NDArray[np.float32]) -> list[resources_pb2.Embeddi
 
 def read_embeddings(messages: Iterable[resources_pb2.Embedding]) -> NDArray[np.float32]:
     """The rows [n, D] of messages that ``write_embeddings`` made."""
+    import numpy as np
+
     return np.array([message.values for message in messages], np.float32)
 
 

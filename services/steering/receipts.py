@@ -15,16 +15,15 @@ from miclip.errors import InvalidInput
 from miclip.models.predictions import softmax
 from miclip.names import UnitName, base_layer, parse_layer, parse_model
 from miclip.steering.edits import Edit
-from miclip.steering.receipt import (
+from miclip.steering.effects import (
     Measured,
-    Receipt,
-    UnitReceipt,
     effect_of,
     measured_layers,
     norm_change,
     random_edits,
     shown_labels,
 )
+from miclip.steering.receipt import Receipt, UnitReceipt
 from miclip.v1 import activation_pb2
 from services.rpc import Peer
 from services.steering.probes import Probes

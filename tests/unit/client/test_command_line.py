@@ -13,7 +13,9 @@ import pytest
 
 from miclip.v1 import activation_pb2, resources_pb2, retrieval_pb2, steering_pb2
 
-HEAVY = frozenset({"torch", "torchvision", "ray", "faiss", "scipy", "sklearn", "transformers", "redis", "services"})
+HEAVY = frozenset(
+    {"numpy", "torch", "torchvision", "ray", "faiss", "scipy", "sklearn", "transformers", "redis", "services"}
+)
 MODEL = "models/emoji-resnet"
 LAYER = f"{MODEL}/layers/layer4"
 UNIT = f"{LAYER}/units/7"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miclip.steering.edits import Edit, Op
-from miclip.steering.receipt import Measured, effect_of, measured_layers, norm_change, random_edits
+from miclip.steering.effects import Measured, effect_of, measured_layers, norm_change, random_edits
 
 
 def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
