@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miclip.names import base_layer, is_dictionary_layer
-from miclip.steering.edits import Edit, fingerprint
+from miclip.steering.edits import Edit, combined, fingerprint
 
 RANDOM_DRAWS = 3
 """Sets of random units that a receipt compares with."""
@@ -112,6 +112,27 @@ def norm_change(before: Measured, after: Measured) -> float:
         largest = float(np.linalg.norm(after.activations[layer] - values, axis=1).max())
         changes.append(largest / max(typical, 1e-12))
     return max(changes, default=0.0)
+
+
+def stored_norm_change(edits: Sequence[Edit], activations: Mapping[str, Array]) -> float:
+    """Return ``norm_change`` of edits of neurons without running the model, each layer by its own edits alone.
+
+    An edit maps a unit's activation at every position to ``gain * a + bias``, and so the mean over the positions.
+
+    Args:
+        edits: Edits of neurons.
+        activations: Pooled activations ``[N, d]`` of every edited layer, unedited.
+    """
+    largest = 0.0
+    units = combined(edits)
+    for layer in sorted({layer for layer, _ in units}):
+        values = np.asarray(activations[layer], np.float32)
+        chosen = [unit for name, unit in units if name == layer]
+        gain, bias = np.array([units[layer, unit] for unit in chosen], np.float32).T
+        change = (gain - 1) * values[:, chosen] + bias
+        typical = float(np.linalg.norm(values, axis=1).mean())
+        largest = max(largest, float(np.linalg.norm(change, axis=1).max()) / max(typical, 1e-12))
+    return largest
 
 
 def _active_units(activations: Array) -> list[int]:

@@ -1,4 +1,4 @@
-"""Images of the probe set that a model's atlas was made from, where the server still has them."""
+"""What a model's atlas was made from: its images, where the server still has them, and the activations it stores."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from miclip.bundles import Bundle, ImageSet, bundled_probe_sets
 from miclip.errors import BadArtefact, MiclipError, NotFound
 from miclip.names import parse_id
 from miclip.settings import Settings
+from miclip.steering.edits import Edit
+from miclip.steering.effects import stored_norm_change
 from miclip.v1 import activation_pb2
 
 _TARGET_IMAGES = 16
@@ -39,11 +41,8 @@ class AtlasProbes:
     @classmethod
     def of(cls, model: activation_pb2.Model, config: Settings) -> AtlasProbes | None:
         """Return the images of the model's active atlas; None where it has none, or the server lacks its images."""
-        if not model.atlas:
-            return None
-        try:
-            atlas = _open(locate_atlas(parse_id(model.atlas, "atlases")))
-        except (NotFound, BadArtefact):
+        atlas = active_atlas(model)
+        if atlas is None:
             return None
         read = _reader(atlas.manifest.probe.set, config)
         probes = cls(atlas, read) if read else None
@@ -56,6 +55,31 @@ class AtlasProbes:
             rows = np.union1d(rows, _spread(np.flatnonzero(self._predicted == target), _TARGET_IMAGES))
         found = (self._read(self._names[row]) for row in rows)
         return [image for image in found if image is not None], None
+
+
+def active_atlas(model: activation_pb2.Model) -> Atlas | None:
+    """Open the model's active atlas; None where it has none that can be used."""
+    if not model.atlas:
+        return None
+    try:
+        return _open(locate_atlas(parse_id(model.atlas, "atlases")))
+    except (NotFound, BadArtefact):
+        return None
+
+
+def atlas_norm_change(model: activation_pb2.Model, edits: Sequence[Edit]) -> float | None:
+    """Return the norm change of edits by the activations that the model's atlas stores.
+
+    Returns:
+        None where the model has no atlas, the atlas lacks an edited layer, or features are edited: what these change
+        in the layer that they are on is known to the model alone.
+    """
+    atlas, layers = active_atlas(model), {edit.layer for edit in edits}
+    if atlas is None or not layers <= set(atlas.neuron_layers):
+        return None
+    return stored_norm_change(
+        edits, {layer: np.asarray(atlas.layer(layer).activations, np.float32) for layer in layers}
+    )
 
 
 def encode_png(pixels: Any) -> bytes:

@@ -58,19 +58,15 @@ class BundleProbes:
         return encoded, shown
 
 
-def known_probes(model: activation_pb2.Model, config: Settings, field: str) -> Probes:
+def known_probes(model: activation_pb2.Model, config: Settings) -> Probes | None:
     """Return images for a model of which the request brings none; reads files, so call it in a thread.
 
     They are held-out images of the model's bundle, or of another bundle with most of its labels; else images of the
-    probe set that the model's active atlas was made from.
+    probe set that the model's active atlas was made from. None where the server has neither.
 
     Args:
         model: The model with its labels and the name of its atlas.
         config: Settings.
-        field: Field of the request that asks for a measurement, for messages.
-
-    Raises:
-        InvalidInput: the server has no images of this model.
     """
     name = parse_model(model.name).model
     own = bundle_of_model(name)
@@ -78,14 +74,17 @@ def known_probes(model: activation_pb2.Model, config: Settings, field: str) -> P
         rows = _shared_labels(bundle, model.labels)
         if len(rows) >= _OVERLAP * len(model.labels):
             return BundleProbes(bundle, rows)
-    if (atlas := AtlasProbes.of(model, config)) is not None:
-        return atlas
+    return AtlasProbes.of(model, config)
+
+
+def no_probes(model: activation_pb2.Model, field: str) -> InvalidInput:
+    """Say that a model cannot be measured, and what to do; ``field`` of the request asked for it."""
     text = (
         f"{field}: the server has no images to measure {model.name} on. Add the folder that it was aligned on to "
         "MICLIP_PROBE_SETS, or align it on a probe set of the server."
     )
     remedy = "Or send images." if field == "images" else "Or leave it out, and send images to PreviewPolicy."
-    raise InvalidInput(f"{text} {remedy}", field=field, allowed="for models that the server has images of")
+    return InvalidInput(f"{text} {remedy}", field=field, allowed="for models that the server has images of")
 
 
 def _shared_labels(bundle: Bundle, labels: Sequence[str]) -> dict[int, int]:

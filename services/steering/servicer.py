@@ -16,13 +16,15 @@ from miclip.errors import Conflict, InvalidInput, NotFound, NotReady
 from miclip.names import parse_id, parse_model
 from miclip.steering.policy import Policy
 from miclip.steering.stop import Stop
+from miclip.v1 import activation_pb2
 from miclip.v1 import steering_pb2 as pb
 from miclip.wire.policies import write_policy, write_stop
 from miclip.wire.receipts import write_receipt
 from services.metrics import series
 from services.rpc import Call, Scope, Servicer, check_size, check_text, page_of, rpc
 from services.state.policy_cache import PolicyCache
-from services.steering.probes import GivenProbes, Probes, known_probes
+from services.steering.atlas_probes import atlas_norm_change
+from services.steering.probes import GivenProbes, Probes, known_probes, no_probes
 from services.steering.receipts import Measurer
 from services.steering.resolver import Resolver, policy_id
 from services.steering.watch import PolicyWatch
@@ -123,9 +125,11 @@ class SteeringServicer(Servicer):
             fields = await self._fields(request.policy)
             policy = Policy(policy_id="preview", **fields)
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        probes: Probes = GivenProbes(request.images)
+        probes: Probes | None = GivenProbes(request.images)
         if not request.images:
-            probes = await asyncio.to_thread(known_probes, model, self.settings, "images")
+            probes = await asyncio.to_thread(known_probes, model, self.settings)
+        if probes is None:
+            raise no_probes(model, "images")
         concept = policy.concept.text.strip() if policy.concept else ""
         with series.stage(self.application, "measure"):
             receipt = await self.measurer.receipt(
@@ -194,14 +198,23 @@ class SteeringServicer(Servicer):
         if not policy.norm_limit:
             return
         model = await self.resolver.model(f"models/{policy.model}", "policy.model")
-        probes = await asyncio.to_thread(known_probes, model, self.settings, "policy.norm_limit")
-        change = await self.measurer.norm_change(model, policy.edits, probes)
+        change = await self._norm_change(model, policy)
         if not change <= policy.norm_limit:  # also refuses NaN
             text = (
                 f"policy.norm_limit is {policy.norm_limit:g}, but the edits change a layer by {change:.3g} times its "
                 "typical norm. Use milder edits or fewer units, or raise the limit."
             )
             raise InvalidInput(text, field="policy.norm_limit", allowed=f"{change:.3g} or more for these edits")
+
+    async def _norm_change(self, model: activation_pb2.Model, policy: Policy) -> float:
+        """Measured on images; where the server has none of the model, computed from what its atlas stores."""
+        probes = await asyncio.to_thread(known_probes, model, self.settings)
+        if probes is not None:
+            return await self.measurer.norm_change(model, policy.edits, probes)
+        change = await asyncio.to_thread(atlas_norm_change, model, policy.edits)
+        if change is None:
+            raise no_probes(model, "policy.norm_limit")
+        return change
 
     async def _scope(self, model: str) -> str:
         """Id of the model, empty for all; a model that does not exist is refused while that can be known."""

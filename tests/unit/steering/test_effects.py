@@ -19,7 +19,7 @@ def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
     assert effect.specificity(0) == pytest.approx(1 - 0.025 / 0.15)
 
 
-def test_thenorm_change_is_relative_to_the_typical_norm_and_of_the_worst_layer() -> None:
+def test_the_norm_change_is_relative_to_the_typical_norm_and_of_the_worst_layer() -> None:
     a = np.asarray([[3.0, 4.0], [0.0, 5.0]], np.float32)
     before = Measured(np.zeros((2, 1), np.float32), {"a": a, "b": a})
     after = Measured(before.probabilities, {"a": a + np.asarray([[0, 0], [2, 0]], np.float32), "b": a})

@@ -13,10 +13,11 @@ from PIL import Image
 from miclip.catalogue import Catalogue
 from miclip.demo.assets import DEMO
 from miclip.demo.probe import demo_probe, held_out
-from miclip.errors import InvalidInput
 from miclip.settings import Settings
+from miclip.steering.edits import Edit, Op
 from miclip.v1 import activation_pb2
-from services.steering.probes import known_probes
+from services.steering.atlas_probes import active_atlas, atlas_norm_change
+from services.steering.probes import known_probes, no_probes
 
 FIELD = "policy.norm_limit"
 
@@ -53,7 +54,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
     labels = Catalogue().load_target("emoji-resnet", "cpu").labels
-    images, shown = known_probes(model("emoji-resnet", labels), Settings(), FIELD).images(3)
+    images, shown = known_probes(model("emoji-resnet", labels), Settings()).images(3)
     assert shown is not None
     assert len(images) == len(labels) + 15
     assert [shown.count(3), shown.count(4)] == [16, 1]
@@ -64,12 +65,12 @@ def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
 
 def test_a_model_of_most_of_a_bundles_labels_is_measured_on_its_images_too() -> None:
     labels = [*demo_labels()[10:20], "something else"]
-    images, shown = known_probes(model("mine", labels), Settings(), FIELD).images(None)
+    images, shown = known_probes(model("mine", labels), Settings()).images(None)
     assert (len(images), shown) == (10, list(range(10)))
 
 
 def test_an_own_model_is_measured_on_the_probe_set_of_its_atlas(aligned: activation_pb2.Model, photos: Path) -> None:
-    probes = known_probes(aligned, Settings(probe_sets={"toy": photos}), FIELD)
+    probes = known_probes(aligned, Settings(probe_sets={"toy": photos}))
     images, shown = probes.images(None)
     assert shown is None, "the model says what they show"
     assert len(images) == 112
@@ -81,7 +82,7 @@ def test_large_files_are_sent_small(aligned: activation_pb2.Model, photos: Path)
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
     Image.fromarray(noise).save(photos / "0.png")
     config = Settings(probe_sets={"toy": photos})
-    images, _ = known_probes(aligned, config, FIELD).images(None)
+    images, _ = known_probes(aligned, config).images(None)
     assert pixels(images[0]).shape == (384, 512, 3)
     assert sum(map(len, images[: config.max_images])) < config.max_message_bytes
 
@@ -90,9 +91,7 @@ def test_an_atlas_made_from_a_bundles_probe_set_needs_no_folder(recipe: Any, dat
     made = recipe(labels=tuple(f"part {n}" for n in range(8)))
     made.manifest["probe"]["set"] = "demo"
     made.images = list(demo_probe().names[: len(made.images)])
-    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings(), FIELD).images(
-        None
-    )
+    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings()).images(None)
     np.testing.assert_array_equal(pixels(images[0]), demo_probe().load(0, 1)[0].permute(1, 2, 0).numpy())
 
 
@@ -100,19 +99,32 @@ def test_names_of_an_atlas_lead_out_of_no_folder(recipe: Any, data_dir: Path, ph
     made = recipe(labels=tuple(f"part {n}" for n in range(8)))
     (photos.parent / "secret.png").write_bytes((photos / "1.png").read_bytes())
     made.images = ["../secret.png"] * len(made.images)
-    with pytest.raises(InvalidInput, match="no images to measure"):
-        known_probes(
-            model("toy", made.labels, made.write(data_dir / "atlases")), Settings(probe_sets={"toy": photos}), FIELD
-        )
+    escaping = model("toy", made.labels, made.write(data_dir / "atlases"))
+    assert known_probes(escaping, Settings(probe_sets={"toy": photos})) is None
+
+
+def test_a_model_that_the_server_has_no_images_of_has_none(aligned: activation_pb2.Model, photos: Path) -> None:
+    cases = [(aligned, {}), (aligned, {"toy": photos / "nowhere"}), (model("toy", ["a", "b"]), {"toy": photos})]
+    for one, sets in cases:
+        assert known_probes(one, Settings(probe_sets=sets)) is None
 
 
 @pytest.mark.parametrize(("field", "remedy"), [(FIELD, "leave it out"), ("images", "send images")])
-def test_without_images_the_refusal_names_a_field_that_was_sent_and_the_remedy(
-    aligned: activation_pb2.Model, photos: Path, field: str, remedy: str
+def test_the_refusal_names_a_field_that_was_sent_and_the_remedy(field: str, remedy: str) -> None:
+    refusal = no_probes(model("toy", ["a", "b"]), field)
+    assert refusal.field == field
+    assert remedy in refusal.message
+    assert "MICLIP_PROBE_SETS" in refusal.message
+
+
+def test_without_images_the_norm_change_is_that_of_the_activations_in_the_atlas(
+    aligned: activation_pb2.Model, data_dir: Path
 ) -> None:
-    cases = [(aligned, {}), (aligned, {"toy": photos / "nowhere"}), (model("toy", ["a", "b"]), {"toy": photos})]
-    for one, sets in cases:
-        with pytest.raises(InvalidInput, match=remedy) as caught:
-            known_probes(one, Settings(probe_sets=sets), field)
-        assert caught.value.field == field
-        assert "MICLIP_PROBE_SETS" in caught.value.message
+    stored = np.asarray(active_atlas(aligned).layer("mid").activations, np.float32)  # type: ignore[union-attr]
+    edited = stored.copy()
+    edited[:, 3], edited[:, 5] = 2 * edited[:, 3] + 0.5, 4.0
+    edits = [Edit("mid", 3, Op.SCALE, 2.0), Edit("mid", 3, Op.ADD, 0.5), Edit("mid", 5, Op.CLAMP, 4.0)]
+    expected = np.linalg.norm(edited - stored, axis=1).max() / np.linalg.norm(stored, axis=1).mean()
+    assert atlas_norm_change(aligned, edits) == pytest.approx(expected, rel=1e-5)
+    assert atlas_norm_change(aligned, [Edit("elsewhere", 0, Op.SCALE, 2.0)]) is None
+    assert atlas_norm_change(model("toy", ["a", "b"]), edits) is None
