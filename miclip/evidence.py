@@ -1,4 +1,4 @@
-"""How far a localisation is to be trusted, as a plain value: searches return it, policies by concept keep it."""
+"""How far to trust a localisation, as a plain value: searches return it, policies by concept keep it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LabelShare:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the probe images have to say about a query: how far its localisation is to be trusted.
+    """What the probe images have to say about a query: how far to trust its localisation.
 
     Attributes:
         relevance: Mean relevance of the probe images that were weighed, -1 to 1.

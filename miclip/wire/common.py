@@ -60,7 +60,7 @@ def write_provenance(value: Provenance) -> pb.Provenance:
 
 
 def read_evidence(message: pb.LocalizationEvidence) -> Evidence:
-    """How far a localisation is to be trusted; a policy's concept and a preview have it, too."""
+    """How far to trust a localisation; a policy's concept and a preview have it, too."""
     return Evidence(
         relevance=message.relevance,
         null_percentile=message.null_percentile,

@@ -1,4 +1,4 @@
-"""Which models leave the device when another one is to be loaded."""
+"""Which models leave the device to make room for another one."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from services.steering.watch import PolicyWatch
 
 
 class SteeringServicer(Servicer):
-    """Translates; what a policy is lies in ``miclip.steering``, where it lives in ``services.state.policy_store``."""
+    """Translates; ``miclip.steering`` defines policies, ``services.state.policy_store`` keeps them."""
 
     application = "steering"
     descriptor = pb.DESCRIPTOR.services_by_name["SteeringService"]

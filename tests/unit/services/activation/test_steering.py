@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,7 +22,6 @@ from miclip.v1 import resources_pb2
 from services.activation import steering
 from services.activation.batching import Batcher, Row
 from services.activation.steering import RequestSteering
-from services.node.redis import EmbeddedRedis
 from services.rpc.auth import Principal
 from services.rpc.servicer import Call
 from services.state.keys import ALL_SCOPES
@@ -33,23 +30,6 @@ from services.state.policy_store import Store
 
 AUDIT = {"action": "test"}
 NAME = "policies/p"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[EmbeddedRedis]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder,
-        EmbeddedRedis(Path(folder), Path(folder) / "data") as server,
-    ):
-        yield server
-
-
-@pytest.fixture
-async def store(redis: EmbeddedRedis) -> AsyncIterator[Store]:
-    made = Store(redis.url)
-    await made._redis.flushall()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

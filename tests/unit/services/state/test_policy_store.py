@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,23 +24,6 @@ from services.state.policy_store import Store
 from tests.waiting import wait_until_async
 
 AUDIT = {"action": "test"}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[EmbeddedRedis]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder,
-        EmbeddedRedis(Path(folder), Path(folder) / "data") as server,
-    ):
-        yield server
-
-
-@pytest.fixture
-async def store(redis: EmbeddedRedis) -> Any:
-    made = Store(redis.url)
-    await made._redis.flushall()
-    yield made
-    await made.close()
 
 
 def policy(name: str = "p", **fields: Any) -> Policy:

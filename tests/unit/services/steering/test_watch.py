@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,6 @@ from tools.monitoring.promql import FAULTS
 AUDIT = {"action": "test"}
 STOP = Stop(reason="r", stop_time=datetime.fromtimestamp(1, UTC), stopped_by="k")
 CREATED, UPDATED, DELETED, EXPIRED, STOPPED, RESUMED = range(1, 7)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[EmbeddedRedis]:
-    with (
-        tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder,
-        EmbeddedRedis(Path(folder), Path(folder) / "data") as server,
-    ):
-        yield server
-
-
-@pytest.fixture
-async def store(redis: EmbeddedRedis) -> AsyncIterator[Store]:
-    made = Store(redis.url)
-    await made._redis.flushall()
-    yield made
-    await made.close()
 
 
 @pytest.fixture
