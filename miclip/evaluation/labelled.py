@@ -126,7 +126,7 @@ def halves(images: LabelledImages, labels: Sequence[str]) -> tuple[LabelledImage
     aligning = images.part(f"{images.name} (half that labels are made from)", (f for g in groups for f in g[1::2]))
     judging = images.part(f"{images.name} (half that judges)", (f for g in groups for f in g[0::2]))
     if len(aligning.names) < LEAST:
-        text = f"images: half of them are {len(aligning.names)}; an alignment needs at least {LEAST}."
+        text = f"images: half of the folder is {len(aligning.names)} images; an alignment needs at least {LEAST}."
         raise InvalidInput(text, field="images", allowed=f"{2 * LEAST} or more")
     return aligning, judging
 

@@ -110,7 +110,7 @@ def test_too_few_images_to_split_are_refused(folder: Path) -> None:
     for name in ("red", "blue", "grey"):
         for path in sorted((folder / name).iterdir())[6:]:
             path.unlink()
-    with pytest.raises(InvalidInput, match="half of them are 10; an alignment needs at least 16"):
+    with pytest.raises(InvalidInput, match="half of the folder is 10 images; an alignment needs at least 16"):
         halves(images(folder), LABELS)
 
 
