@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 from typer.testing import Result as Answer
 
 from miclip.cli.app import app
-from miclip.evaluation.figures import ByScale, Figure, NullFigure
+from miclip.evaluation.figures import ByScale
 from miclip.evaluation.report import render
 from miclip.evaluation.report.charts import Bar, bar_chart, ticks
 from miclip.evaluation.report.gallery import SILENT, SURE, choose
@@ -22,21 +20,14 @@ from miclip.evaluation.report.templates import macro
 from miclip.evaluation.report.verdicts import sentence
 from miclip.evaluation.report.words import signed
 from miclip.evaluation.result import (
-    NAMES,
-    Agreement,
     Cost,
     Costs,
     Description,
-    Effect,
     Evidence,
-    Localization,
-    MethodCard,
     OpenVocabulary,
     Result,
     Target,
-    Units,
     Unseen,
-    UnseenUnits,
     Verdict,
     read_result,
     write_result,
@@ -44,115 +35,15 @@ from miclip.evaluation.result import (
 from miclip.names import UnitName
 from miclip.retrieval.results import Description as UnitDescription
 from miclip.retrieval.results import ScoredConcept
-
-CARDS = (
-    MethodCard(name="random", title="random units", knows="nothing", role="control"),
-    MethodCard(name="z_mean_activation", title="z-scored activation", knows="predictions", role="baseline"),
-    MethodCard(name="clip_dissect", title="CLIP-Dissect", knows="the text", role="baseline"),
-    MethodCard(name="default", title="miclip's label", knows="the text", role="default"),
-    MethodCard(name="filter", title="filter (the paper)", knows="the text", role="ours"),
-    MethodCard(name="attribution", title="attribution store", knows="the text", role="default"),
-    MethodCard(name="oracle", title="oracle", knows="the attributions", role="whitebox"),
+from tests.unit.evaluation.report.made import (
+    Page,
+    evaluation,
+    localization,
+    null_figure,
+    units,
+    unseen_units,
+    verdict,
 )
-METHODS = ("random", "z_mean_activation", "clip_dissect", "filter", "attribution", "oracle")
-VOID = {"meta", "img", "br", "hr"}
-
-
-def figure(value: float, half: float = 1.0) -> Figure:
-    return Figure(value=value, low=value - half, high=value + half)
-
-
-def null_figure(value: float, null: float) -> NullFigure:
-    return NullFigure(value=value, low=value - 0.02, high=value + 0.03, null=null)
-
-
-def effect(target: float) -> Effect:
-    weighted = figure(0.8 * target)
-    return Effect(target=figure(target), others=figure(-0.2, 0.1), specificity=figure(0.8, 0.1), weighted=weighted)
-
-
-def verdict(lead: float, half: float = 1.0, share: float | None = None, best: str = "clip_dissect") -> Verdict:
-    of_oracle = None if share is None else figure(share)
-    return Verdict(share_of_oracle=of_oracle, best_baseline=best, lead=figure(lead, half))
-
-
-def localization(gains: dict[str, float], said: Verdict, evidence: Evidence | None = None) -> Localization:
-    """Doubling gains the points given (1 by default), removing loses twice as many; the verdict is of both."""
-    methods = {
-        name: ByScale[Effect](scale_2=effect(gains.get(name, 1)), scale_0=effect(-2 * gains.get(name, 1)))
-        for name in METHODS
-    }
-    verdicts = ByScale[Verdict](scale_2=said, scale_0=said)
-    return Localization(methods=methods, verdict=verdicts, evidence=evidence)
-
-
-def units(layer: str = "mid", kind: str = "neurons", **parts: Any) -> Units:
-    empty = {"dictionary": "", "labels": {"default": 100.0}, "agreement": {}, "localizations": {}, "descriptions": {}}
-    return Units(layer=layer, units=kind, **{**empty, **parts})  # type: ignore[arg-type]
-
-
-def unseen_units(trusted_share: float, found: Localization) -> UnseenUnits:
-    return UnseenUnits(layer="mid", units="neurons", dictionary="", trusted_share=trusted_share, localization=found)
-
-
-@pytest.fixture
-def target() -> Target:
-    localizations = {
-        NAMES: localization({"attribution": 6, "oracle": 6}, verdict(0.8, share=1.0, best="z_mean_activation")),
-        "synonyms": localization({"attribution": 3, "oracle": 6}, verdict(-0.8, share=0.5, best="z_mean_activation")),
-    }
-    figures = null_figure(0.31, 0.02)
-    agreement = {"default": Agreement(correlation=figures, auprc=figures, f1=figures, iou=figures)}
-    labels = {"default": 95.0, "filter": 60.0, "clip_dissect": 70.0}
-    neurons = units(labels=labels, localizations=localizations)
-    features = units(
-        kind="features", labels=labels, localizations=localizations, dictionary="topk", agreement=agreement
-    )  # fmt: skip
-    return Target(
-        held_out_top1=83.25, judged_on="9 images of one", aligned_on="8 images of another",
-        places=(neurons, features, units("logits")), unseen=None, cost=None,
-    )  # fmt: skip
-
-
-def evaluation(target: Target, **changed: Any) -> Result:
-    return Result(methods=CARDS, targets={"toy": target.model_copy(update=changed)})
-
-
-@pytest.fixture
-def result(target: Target) -> Result:
-    return evaluation(target)
-
-
-class Page(HTMLParser):
-    """Elements, and text by element; refuses what is not closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def said(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.text))
-
 
 HOSTILE = "\"><script>alert('1')</script><img src=http://evil.test/x>"
 
