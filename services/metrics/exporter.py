@@ -47,11 +47,11 @@ class PodCollector:
     def collect(self) -> Iterable[Metric]:
         """The series of miclip; Ray's own processes inherit the directory, and what they write is theirs."""
         with self._lock:
-            self._bury()
+            self._fold_ended()
             files = [str(path) for path in self._directory.glob("*.db") if path.stat().st_size]  # 0: being made
             return [found for found in MultiProcessCollector.merge(files) if found.name.startswith(PREFIX)]
 
-    def _bury(self) -> None:
+    def _fold_ended(self) -> None:
         """Take in the files of processes that have ended."""
         for path in self._directory.glob("*_*.db"):
             kind, process = path.stem.split("_", 1)[0], path.stem.rsplit("_", 1)[1]
