@@ -62,7 +62,8 @@ class ActivationServiceServicer:
     """
 
     def ListModels(self, request, context):
-        """Lists the target models that may be asked for, in order of their names. Scope `read`.
+        """Lists the target models that may be asked for, in order of their names. A model whose files are broken is left out;
+        GetModel says what is wrong with it. Scope `read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

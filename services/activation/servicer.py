@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
-from miclip.errors import InvalidInput, NotFound
+from miclip.errors import BadArtefact, InvalidInput, NotFound
 from miclip.models.predictions import top_predictions
 from miclip.names import ModelName, UnitName, parse_model
 from miclip.steering.decision import NOT_STEERED, Decision
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from services.activation.batching import Row, RowOutput
     from services.activation.hosting import Hosted, Hosting
 
+log = logging.getLogger("miclip.activation")
+
 
 class ActivationServicer(Servicer):
     """Translates; the batching is in ``services.activation.batching``, the model in ``miclip.models``."""
@@ -53,11 +56,11 @@ class ActivationServicer(Servicer):
 
     @rpc(Scope.READ)
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
-        """List the models of the catalogue by their cards; loads none of them."""
+        """List the models of the catalogue by their cards; loads none of them, and leaves out those that are broken."""
         ids = await asyncio.to_thread(self.hosting.model_ids)
         page, token = page_of(ids, request, self.settings.max_page_size)
-        models = [await self._model(await self.hosting.card(model)) for model in page]
-        return pb.ListModelsResponse(models=models, next_page_token=token)
+        listed = [await self._listed(model) for model in page]
+        return pb.ListModelsResponse(models=[model for model in listed if model], next_page_token=token)
 
     @rpc(Scope.READ)
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
@@ -133,6 +136,14 @@ class ActivationServicer(Servicer):
             with _blaming("model"):
                 hosted = await stack.enter_async_context(self.hosting.use(model))
             yield hosted
+
+    async def _listed(self, model: str) -> pb.Model | None:
+        """A model of the list; None where its files are broken, which GetModel says to whoever asks for it."""
+        try:
+            return await self._model(await self.hosting.card(model))
+        except BadArtefact as error:
+            log.warning("%s is not listed: %s", model, error.message)
+            return None
 
     async def _model(self, card: ModelCard) -> pb.Model:
         atlas_id, manifest = await self.hosting.atlas_of(card)

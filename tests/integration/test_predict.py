@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from miclip.catalogue import load_target
 from miclip.demo.assets import IMAGES
+from miclip.demo.assets import MODELS as MODEL_FILES
 from miclip.images import decode_image
 from miclip.steering.edits import Edit, Op, compile_edits, fingerprint
 from miclip.v1 import activation_pb2 as pb
@@ -181,6 +183,20 @@ def test_an_edit_relative_to_the_maximum_uses_the_atlas(wire: Any, dog: bytes) -
     )
     value = wire.call("activation/CaptureActivations", request).results[0].layers[0].values[9]
     assert value == pytest.approx(0.5 * float(find_atlas("emoji-resnet").layer("layer4").maximum[9]), rel=1e-4)
+
+
+def test_a_model_with_broken_files_does_not_hide_the_others(wire: Any, server: Any) -> None:
+    broken = Path(server.data_dir) / "models" / "broken.json"
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_bytes((MODEL_FILES / f"{VIT}.json").read_bytes())  # and no weights beside it
+    try:
+        names = [model.name for model in wire.call("activation/ListModels", pb.ListModelsRequest()).models]
+        assert {f"models/{model}" for model in MODELS} <= set(names)
+        assert "models/broken" not in names
+        refusal = wire.refusal("activation/GetModel", pb.GetModelRequest(name="models/broken"))
+        assert refusal.code == "FAILED_PRECONDITION", refusal
+    finally:
+        broken.unlink()
 
 
 @pytest.mark.parametrize("model", MODELS)

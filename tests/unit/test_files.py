@@ -1,4 +1,4 @@
-"""A file or folder is replaced whole or not at all, whoever else writes it at the same time."""
+"""A file or folder is replaced whole or not at all, also when two processes write it."""
 
 from __future__ import annotations
 

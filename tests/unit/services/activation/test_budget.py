@@ -1,4 +1,4 @@
-"""Which model leaves when another one is to be loaded."""
+"""Which model leaves to make room for another one."""
 
 from __future__ import annotations
 
