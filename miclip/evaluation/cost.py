@@ -82,7 +82,9 @@ def _measured_probe(clock: _Clock, model: TargetModel, layer: str, clip: Clip, p
         "image embeddings", lambda: np.concatenate([clip.embed_images(images[at : at + BATCH]) for at in places])
     )
     texts = clock.run("text embeddings", lambda: clip.embed_texts(list(model.labels)))
-    encoder = clock.run("encoder", lambda: train_encoder(activations, predicted, texts, embedded, EncoderSettings()))
+    sources = np.arange(len(images)) % (len(probe.names) // probe.views)
+    inputs = (activations, predicted, texts, embedded, sources)
+    encoder = clock.run("encoder", lambda: train_encoder(*inputs, EncoderSettings()))
     return ProbeData(
         activations=activations,
         attributions=torch.cat(attributed).numpy(),
