@@ -19,9 +19,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from miclip.alignment import EncoderSettings, ProbeSet, train_encoder
+from miclip.evaluation.measures import Cost, Costs
 from miclip.evaluation.methods import METHODS, ProbeData
 from miclip.evaluation.methods.network_dissection import positions_of
-from miclip.evaluation.result import Cost, Costs
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 
