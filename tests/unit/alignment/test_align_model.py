@@ -101,7 +101,7 @@ def test_a_stopped_alignment_goes_on_to_the_same_atlas(tmp_path: Path) -> None:
 
 def test_an_atlas_holds_what_its_labels_are_judged_by(tmp_path: Path) -> None:
     atlas = Atlas.open(tmp_path / "atlases", align(tmp_path))
-    assert atlas.manifest.schema_version == 2
+    assert atlas.manifest.schema_version == 3
     for name in atlas.layer_names:
         layer = atlas.layer(name)
         assert all(getattr(layer, tensor) is not None for tensor in LABEL_TENSORS)
