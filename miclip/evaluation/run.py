@@ -91,7 +91,7 @@ def align_seed(
         atlases: Receives the atlas.
         report: Called with the progress.
     """
-    config = AlignmentConfig(layers=tuple(layers))
+    config = AlignmentConfig(layers=tuple(layers), stands_alone=False)
     config = replace(config, encoder=replace(config.encoder, seed=seed))
 
     told = about(f"{model.name} seed {seed}", report)

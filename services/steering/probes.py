@@ -71,7 +71,7 @@ def known_probes(model: activation_pb2.Model, config: Settings) -> Probes | None
     name = parse_model(model.name).model
     own = bundle_of_model(name)
     for bundle in [*([own] if own else []), *bundles()]:
-        rows = _shared_labels(bundle, model.labels)
+        rows = bundle.shown(model.labels)
         if len(rows) >= _OVERLAP * len(model.labels):
             return BundleProbes(bundle, rows)
     return AtlasProbes.of(model, config)
@@ -85,14 +85,6 @@ def no_probes(model: activation_pb2.Model, field: str) -> InvalidInput:
     )
     remedy = "Or send images." if field == "images" else "Or leave it out, and send images to PreviewPolicy."
     return InvalidInput(f"{text} {remedy}", field=field, allowed="for models that the server has images of")
-
-
-def _shared_labels(bundle: Bundle, labels: Sequence[str]) -> dict[int, int]:
-    images = bundle.manifest.images
-    if images is None:
-        return {}
-    places = {label: row for row, label in enumerate(images.labels)}
-    return {index: places[label] for index, label in enumerate(labels) if label in places}
 
 
 @lru_cache(maxsize=4096)
