@@ -78,8 +78,18 @@ def set_aside(probe: ProbeSet, labels: Sequence[str], config: Settings) -> Split
     if images < LEAST_IMAGES or not count or judged_by_bundle(probe.name, labels):
         return Split(probe, probe, ())
     chosen = (np.arange(count) * images + images // 2) // count
-    rest = np.flatnonzero(~np.isin(np.arange(len(probe.names)) % images, chosen))
+    aside = _with_copies(probe, chosen, images)
+    rest = np.flatnonzero(~np.isin(np.arange(len(probe.names)) % images, aside))
     return Split(probe, Rows(probe, rest), tuple(chosen.tolist()))
+
+
+def _with_copies(probe: ProbeSet, chosen: NDArray[np.int64], images: int) -> NDArray[np.int64]:
+    """Add the images that have the same bytes as a chosen one, where the probe set knows."""
+    hashes: Sequence[str] = getattr(probe, "hashes", ())
+    if not hashes:
+        return chosen
+    aside = {hashes[image] for image in chosen}
+    return np.array([image for image in range(images) if hashes[image] in aside])
 
 
 def judged_by_bundle(probe_set: str, labels: Sequence[str]) -> bool:
@@ -121,10 +131,10 @@ def shown_labels(classes: Sequence[str], labels: Sequence[str]) -> NDArray[np.in
 
 
 def _class_name(probe: ProbeSet, row: int) -> str:
-    """What a row shows, as far as its probe set knows: its class, or the first folder of its name."""
-    classes: Sequence[str] = getattr(probe, "classes", ())
-    if classes:
-        return classes[row]
+    """What a row shows, as far as its probe set knows: its label, or the first folder of its name."""
+    labels = getattr(probe, "labels", None)
+    if isinstance(labels, tuple):
+        return labels[row] or ""
     folder, slash, _ = probe.names[row].partition("/")
     return folder if slash else ""
 

@@ -12,28 +12,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from miclip.atlas import HELD_OUT, THUMBNAILS, Atlas, PicturesEntry, read_manifest, verify, write_atlas
+from miclip.atlas import HELD_OUT, THUMBNAILS, Atlas, read_manifest, verify
 from miclip.bundles import bundles
 from miclip.errors import BadArtefact
 
 PICTURES = [b"first", b"second picture", b"3rd"]
 
 
-def packed(**more: Any) -> dict[str, Any]:
-    ends = np.cumsum([len(picture) for picture in PICTURES])
-    return {"ends": ends, "data": np.frombuffer(b"".join(PICTURES), np.uint8), **more}
-
-
 def with_pictures(made: Any, root: Path, changes: dict[str, dict[str, Any]] | None = None) -> Path:
-    entry = PicturesEntry(pictures=3, bytes=sum(map(len, PICTURES)), edge=96)
-    pictures = {
-        THUMBNAILS: packed(rows=np.array([4, 9, 200])),
-        HELD_OUT: packed(predicted=np.array([0, 7, 3]), shown=np.array([0, -1, 3])),
-    }
+    made.add_pictures(THUMBNAILS, PICTURES, rows=np.array([4, 9, 200]))
+    made.add_pictures(HELD_OUT, PICTURES, predicted=np.array([0, 7, 3]), shown=np.array([0, -1, 3]))
     for stem, change in (changes or {}).items():
-        pictures[stem] |= change
-    manifest = {**made.manifest, "pictures": dict.fromkeys(pictures, entry)}
-    return root / write_atlas(root, manifest, made.tensors, made.images, pictures)
+        made.pictures[stem] |= change
+    return root / str(made.write(root))
 
 
 def test_pictures_are_read_back(recipe: Any, tmp_path: Path) -> None:
@@ -96,9 +87,10 @@ def test_damaged_pictures_are_refused(recipe: Any, tmp_path: Path, stem: str, da
 
 
 def test_pictures_that_the_manifest_does_not_name_are_refused(recipe: Any, tmp_path: Path) -> None:
-    made = recipe()
+    made = recipe().add_pictures(THUMBNAILS, PICTURES, rows=np.array([1, 2, 3]))
+    del made.manifest["pictures"]
     with pytest.raises(BadArtefact, match="thumbnails"):
-        write_atlas(tmp_path, made.manifest, made.tensors, made.images, {THUMBNAILS: packed(rows=np.array([1, 2, 3]))})
+        made.write(tmp_path)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
