@@ -159,7 +159,7 @@ class _Trial:
         subject, seed = self._subject, self._settings.seeds[0]
         classes = len(subject.model.labels)
         hidden = hidden_classes(classes, min(self._settings.unseen, classes // 8))
-        if not hidden:
+        if not hidden or subject.atlas:
             return None
         blind, probe = without(subject.model, self._probe(seed), hidden)
         searcher = AtlasSearcher(self._aligned(blind, probe, list(laboratories), seed, atlases))
@@ -253,11 +253,13 @@ class _Trial:
         return last_weight(self._subject.model, place.name, self._images[:BATCH])
 
     def _aligned(self, model: TargetModel, probe: ProbeSet, places: Sequence[Place], seed: int, atlases: Path) -> Atlas:
+        if self._subject.atlas is not None:
+            return self._subject.atlas
         layers = [place.name for place in places]
         return align_seed(model, self._clip, probe, layers, seed, self._store, atlases, self._report)
 
     def _cost(self, probe: ProbeSet) -> Costs | None:
-        if not self._settings.cost:
+        if not self._settings.cost or self._subject.atlas:
             return None
         self._report(Progress(Stage(StageKind.COST, subject=self._subject.model.name), 0, 1))
         return costs(self._subject.model, self._subject.penultimate, self._clip, probe)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from miclip.alignment import ProbeSet
+from miclip.atlas import Atlas
 from miclip.evaluation.queries import Query, class_names, spread
 from miclip.evaluation.result import NAMES, Place
 from miclip.models.target import LOGITS, TargetModel
@@ -25,6 +26,7 @@ class Subject:
         images: Images that judge, each uint8 ``[3, H, W]``, some of every class.
         labels: Their classes, int64 ``[N]``.
         queries: Queries by kind, beside the class names.
+        atlas: Judged as it is, by one seed, instead of aligning anew; None aligns.
     """
 
     model: TargetModel
@@ -32,6 +34,7 @@ class Subject:
     images: ProbeSet
     labels: Tensor
     queries: Mapping[str, Sequence[Query]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def penultimate(self) -> str:
@@ -46,10 +49,14 @@ class Subject:
         places = []
         for layer in (*self.layers, LOGITS):
             places.append(Place(layer=layer, units="neurons", dictionary=""))
-            on_layer = (name for name in self.model.dictionaries if self.model.layers[name].base == layer)
+            on_layer = (name for name in self._dictionaries() if self.model.layers[name].base == layer)
             ids = (name.rpartition("/")[2] for name in islice(on_layer, 1))
             places += [Place(layer=layer, units="features", dictionary=id_) for id_ in ids]
         return places
+
+    def _dictionaries(self) -> list[str]:
+        """The layers of features; with a stored atlas, those that it knows."""
+        return [name for name in self.model.dictionaries if self.atlas is None or name in self.atlas.layer_names]
 
     def preprocessed(self) -> Tensor:
         """Return the images as the model takes them, float32 ``[N, 3, S, S]``."""
