@@ -35,6 +35,10 @@ _SEEDS_APART = 1_000_003
 """Between the seeds of one alignment's encoders, so that alignments of neighbouring seeds share none."""
 
 
+_TRAINING = 2
+"""Raised where the training of encoders changes: those that a store keeps of an earlier one are not used."""
+
+
 class Cancelled(MiclipError):
     """The alignment was cancelled; what it had done stays in its store."""
 
@@ -185,13 +189,13 @@ class _Run:
         _stop_if(self.cancelled)
         chosen = replace(self.config.encoder, seed=self.config.encoder.seed + _SEEDS_APART * number)
         hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (probe.texts, probe.sources)]
-        path = self.store / f"encoder-{key_of([dataclasses.asdict(chosen), name, *hashes])}.safetensors"
+        path = self.store / f"encoder-{key_of([_TRAINING, dataclasses.asdict(chosen), name, *hashes])}.safetensors"
         if path.exists():
             saved = load_file(path)
             return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
         encoder = train_encoder(
-            probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
-            report=self._reporter(name, number),
+            probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), probe.sources,
+            chosen, report=self._reporter(name, number),
         )  # fmt: skip
         with replacing(path) as temporary:
             save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)

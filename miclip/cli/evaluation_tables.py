@@ -8,17 +8,8 @@ from rich.table import Table
 
 from miclip.cli import output
 from miclip.evaluation.figures import Figure
-from miclip.evaluation.result import (
-    NAMES,
-    Costs,
-    Effect,
-    Evidence,
-    Localization,
-    Result,
-    Target,
-    Unseen,
-    Verdict,
-)
+from miclip.evaluation.measures import Costs, Effect, Evidence, Localization, Verdict
+from miclip.evaluation.result import NAMES, Result, Target, Unseen
 
 SCALES = {"scale_2": "×2", "scale_0": "×0"}
 MEASURES = ("correlation", "auprc", "f1", "iou")

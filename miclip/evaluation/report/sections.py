@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from miclip.errors import InvalidInput
+from miclip.evaluation.measures import Localization
 from miclip.evaluation.report.charts import Bar, BarChart, bar_chart
 from miclip.evaluation.report.exhibit import Exhibit
 from miclip.evaluation.report.experiments import Row, experiments, rows
@@ -13,7 +14,7 @@ from miclip.evaluation.report.gallery import Shown, collect
 from miclip.evaluation.report.plane import Plane, plane
 from miclip.evaluation.report.verdicts import Said, tally, verdicts
 from miclip.evaluation.report.words import SCALES, kind_words
-from miclip.evaluation.result import Localization, Result, Target, Units
+from miclip.evaluation.result import Result, Target, Units
 
 
 @dataclass(frozen=True)
