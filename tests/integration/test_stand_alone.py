@@ -74,9 +74,10 @@ def aligned(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         draw(folder / "colours")
         fit(folder / "colours", folder / "vit.safetensors")
         (folder / "labels.txt").write_text("\n".join(COLOURS))
-        value_of("align", "--model", "timm/test_vit", "--weights", str(folder / "vit.safetensors"), "--id", MODEL,
-                 "--labels", str(folder / "labels.txt"), "--images", str(folder / "colours"),
-                 "--steps", "60")  # fmt: skip
+        source = ["--model", "timm/test_vit", "--weights", str(folder / "vit.safetensors"), "--id", MODEL]
+        source += ["--labels", str(folder / "labels.txt")]
+        made = value_of("align", *source, "--images", str(folder / "colours"), "--steps", "60")
+        assert (made["images"], made["held_out"]) == (96, 12)
         (folder / "elsewhere").mkdir()
         shutil.move(folder / "colours", folder / "elsewhere" / "colours")
         yield folder / "elsewhere" / "colours"
