@@ -13,6 +13,8 @@ class StageKind(StrEnum):
     LOADING = "loading"
     ACTIVATIONS = "activations"
     """The pass of models over a probe set."""
+    RECOLOURED = "recoloured images"
+    """A further pass over the images that judge labels, in other colours."""
     ENCODER = "encoder"
     """Training the encoder of a layer that an atlas keeps."""
     LABELS = "labels"

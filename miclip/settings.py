@@ -170,9 +170,9 @@ class Settings(BaseSettings):
     """A label that stands out less than this percentile of random directions abstains."""
     doubt_percentile: float = Field(default=90.0, ge=0, le=100)
     """A localisation is doubtful when the probe images are less relevant to the query than this share of a null."""
-    label_precision: float = Field(default=0.95, gt=0, le=1)
-    """Share of labels that are right on images held out in alignment, which the threshold of abstention shall reach."""
-    label_seeds: int = Field(default=3, ge=1, le=10)
+    label_precision: float = Field(default=0.85, gt=0, lt=1)
+    """Share of kept labels that shall be right on images left out, by the lower end of a one-sided 95 % interval."""
+    label_seeds: int = Field(default=5, ge=1, le=5)
     """Encoders trained for each layer; all but the first are there to judge labels. 1 leaves labels unjudged."""
     null_directions: int = Field(default=1000, ge=100)
     """Random directions behind the percentile of a label from a vocabulary other than the model's labels."""

@@ -1,13 +1,13 @@
 """How far the labels of a layer's units hold: how stable they are, and from which contrast on they are right.
 
 Further encoders, each of another seed, are trained without a share of the probe images. A label is *stable* where they
-give it too. It is *right* when it names one of the classes that the unit drives most on the images left out, by
-class-mean attribution: so the threshold of abstention is calibrated on images that neither label nor encoder saw.
+give it too; how sure it is, and what can be promised from which confidence on, is the matter of
+``miclip.alignment.promise``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,24 +16,21 @@ from numpy.typing import NDArray
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import NeuronEncoder
 from miclip.alignment.features import feature_embeddings
+from miclip.alignment.promise import TOP_CLASSES, Part, calibrate, confidences
 from miclip.atlas import centre_texts, contrast, normalise, null_contrast
 from miclip.kinds import UnitEmbedding
+from miclip.promise import Promise
 from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance
-from miclip.retrieval.labels import ABSTAIN_CONTRAST
 from miclip.retrieval.results import LocalizationMix
 from miclip.settings import settings
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-TOP_CLASSES = 5
-"""A label is right when it is among so many classes that the unit drives most."""
 FOLDS = 4
 """A further encoder leaves out one image in so many."""
 MAX_ROWS = 32_768
 """Probe rows that judge labels, evenly spread over the images: further encoders need no more."""
-LEAST_COVERAGE = 0.1
-"""Share of labels that a threshold keeps at least: the precision of fewer says little."""
 
 Train = Callable[["LayerProbe", int], NeuronEncoder]
 """Probe and number of the encoder, 0 for the first, → encoder."""
@@ -111,69 +108,72 @@ def label_units(probe: LayerProbe, encoder: NeuronEncoder) -> Labels:
     return Labels(best, contrast(shortlisted.max(axis=1), effects.mean(axis=0), effects.std(axis=0)), effects)
 
 
-def judge_labels(probe: LayerProbe, train: Train, seed: int) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-    """Return the layer's ``LABEL_TENSORS``, and its metrics.
+@dataclass(frozen=True)
+class Judges:
+    """Recoloured probe images, and what the model makes of them in one layer.
 
-    The metrics are ``abstain_contrast``, the smallest contrast from which on labels are right with the wanted precision
-    (or with the highest there is), and the ``label_precision`` and ``label_coverage`` that it had, 0 to 1.
+    Attributes:
+        attributions: float32 ``[M, d]``, in logits.
+        predicted: Predicted label of every row, int64 ``[M]``.
+        sources: Image that every row is a view of, int64 ``[M]``.
+    """
+
+    attributions: Float32
+    predicted: Int64
+    sources: Int64
+
+    def part(self, chosen: NDArray[np.bool_], labels: int) -> Part:
+        """Summarise the ``chosen`` rows, bool ``[M]``."""
+        return Part.of(self.attributions[chosen], self.predicted[chosen], labels)
+
+
+def judge_labels(
+    probe: LayerProbe, judges: Judges, train: Train, seed: int
+) -> tuple[dict[str, NDArray[np.float32]], Promise | None]:
+    """Return the layer's ``LABEL_TENSORS``, and what can be promised of its labels; None where none were tried.
 
     Args:
         probe: The layer.
+        judges: The same images recoloured, or some of them.
         train: Trains or recalls encoders.
-        seed: Of folds and null.
+        seed: Of parts and null.
     """
     labels = label_units(probe, train(probe, 0))
-    null = null_contrast(labels.effects, settings().null_directions, seed)
-    judged = probe.rows(_judging(probe))
-    folds = fold_images(judged.predicted, judged.sources, seed)[judged.sources]
-    agreed, contrasts, right = [], [], []
-    for number in range(1, settings().label_seeds):
-        held_out = folds == number % FOLDS
-        seen = judged.rows(~held_out)
-        again = label_units(seen, train(seen, number))
-        agreed.append(again.best == labels.best)
-        contrasts.append(again.contrast)
-        right.append((again.best[:, None] == driven_classes(judged.rows(held_out))).any(axis=1))
     tensors = {
         "effect_mean": labels.effects.mean(axis=0),
         "effect_std": labels.effects.std(axis=0),
-        "null_contrast": null,
+        "null_contrast": null_contrast(labels.effects, settings().null_directions, seed),
     }
-    if not agreed:
-        return tensors, {}
-    floor = float(np.interp(settings().abstain_percentile, range(len(null)), null))
-    threshold = calibrate(np.concatenate(contrasts), np.concatenate(right), settings().label_precision, floor)
-    return tensors | {"stability": np.mean(agreed, axis=0, dtype=np.float32)}, threshold
+    tried = min(settings().label_seeds - 1, FOLDS)
+    if not tried:
+        return tensors, None
+    seen = probe.rows(np.isin(probe.sources, judges.sources))
+    folds = fold_images(seen.predicted, seen.sources, seed)
+    parts = _parts(judges, folds, len(probe.texts))
+    agreed, sure, right, shown = [], [], [], []
+    for number in range(1, tried + 1):
+        left_out = number % FOLDS
+        some = seen.rows(folds[seen.sources] != left_out)
+        again = label_units(some, train(some, number))
+        agreed.append(again.best == labels.best)
+        sure.append(_confidence(again, [part for fold, part in parts.items() if fold != left_out]))
+        judge = parts.get(left_out)
+        right.append(judge.right(again.best) if judge else np.zeros(len(again.best), bool))
+        shown.append(judge.shows(again.best) if judge else np.zeros(len(again.best), bool))
+    confidence = _confidence(labels, list(parts.values()))
+    promise = calibrate(np.stack(sure), np.stack(right), np.stack(shown), settings().label_precision)
+    kept = float((confidence >= promise.confidence).mean()) if promise.reached else 0.0
+    tensors |= {"stability": np.mean(agreed, axis=0, dtype=np.float32), "confidence": confidence}
+    return tensors, replace(promise, coverage=kept)
 
 
-def calibrate(contrasts: Float32, right: NDArray[np.bool_], wanted: float, floor: float) -> dict[str, float]:
-    """Return the smallest contrast that reaches ``wanted`` precision within a standard error, never below ``floor``.
-
-    Where none reaches it, the highest precision there is takes its place (Breiman's rule of one standard error: the
-    precision of few labels is itself uncertain). A tenth of all labels is kept, unless fewer reach ``floor``.
-
-    Args:
-        contrasts: Contrast of every label, ``[n]``.
-        right: Whether it is right, ``[n]``.
-        wanted: Precision, 0 to 1.
-        floor: Contrast of random directions.
-    """
-    kept = contrasts >= floor
-    order = np.argsort(-contrasts[kept], kind="stable")
-    if not len(order):
-        return {"abstain_contrast": floor, "label_precision": 0.0, "label_coverage": 0.0}
-    counts = np.arange(1, len(order) + 1)
-    precision = np.cumsum(right[kept][order]) / counts
-    error = np.sqrt(precision * (1 - precision) / counts)
-    least = min(len(order), int(np.ceil(LEAST_COVERAGE * len(contrasts)))) - 1
-    goal = min(wanted, float(precision[least:].max()))
-    last = least + int(np.flatnonzero((precision + error)[least:] >= goal)[-1])
-    every = last + 1 == len(order)
-    return {
-        ABSTAIN_CONTRAST: floor if every else float(contrasts[kept][order][last]),
-        "label_precision": float(precision[last]),
-        "label_coverage": (last + 1) / len(contrasts),
-    }
+def judging_rows(sources: Int64) -> Int64:
+    """Return the rows that judge labels: those of evenly spread images, no more than ``MAX_ROWS``, ascending."""
+    images = np.unique(sources)
+    views = len(sources) / len(images)
+    count = min(len(images), max(1, int(MAX_ROWS / views)))
+    chosen = images[np.arange(count) * len(images) // count]
+    return np.flatnonzero(np.isin(sources, chosen))
 
 
 def driven_classes(probe: LayerProbe) -> Int64:
@@ -212,10 +212,12 @@ def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float
     return np.stack([store.scores(store.weigh(text, how)) for text in texts])
 
 
-def _judging(probe: LayerProbe) -> NDArray[np.bool_]:
-    """Rows of evenly spread images, no more than ``MAX_ROWS``."""
-    images = np.unique(probe.sources)
-    views = len(probe.sources) / len(images)
-    count = min(len(images), max(1, int(MAX_ROWS / views)))
-    chosen = images[np.arange(count) * len(images) // count]
-    return np.isin(probe.sources, chosen)
+def _parts(judges: Judges, folds: Int64, labels: int) -> dict[int, Part]:
+    """What every fold of the images shows; a fold without images is left out."""
+    of_row = folds[judges.sources]
+    return {int(fold): judges.part(of_row == fold, labels) for fold in np.unique(of_row)}
+
+
+def _confidence(labels: Labels, parts: Sequence[Part]) -> Float32:
+    units = np.arange(len(labels.best))
+    return confidences(labels.best, labels.contrast, labels.effects[labels.best, units], parts)

@@ -141,11 +141,16 @@ class ActivationStore:
         """Images already recorded."""
         return self._rows.done
 
-    def fill(self, report: Report = silent, cancelled: Callable[[], bool] = lambda: False) -> None:
+    def fill(
+        self,
+        report: Report = silent,
+        cancelled: Callable[[], bool] = lambda: False,
+        stage: Stage = Stage(StageKind.ACTIVATIONS),  # noqa: B008  (frozen)
+    ) -> None:
         """Record every image that is not recorded yet; returns early, keeping what is done, once ``cancelled``."""
         self._rows.fill(
             lambda start, stop: self._compute(self._probe.load(start, stop)),
-            chunk=CHUNK, stage=Stage(StageKind.ACTIVATIONS), report=report, cancelled=cancelled,
+            chunk=CHUNK, stage=stage, report=report, cancelled=cancelled,
         )  # fmt: skip
 
     def read(self) -> ProbeRecord:

@@ -18,16 +18,20 @@ from miclip.alignment.coordinates import plane
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.features import sparse_tensors
 from miclip.alignment.held_out import Split, set_aside
-from miclip.alignment.labels import LayerProbe, judge_labels
+from miclip.alignment.judging import judge_images, judges_of
+from miclip.alignment.labels import Judges, LayerProbe, judge_labels, judging_rows
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
+from miclip.alignment.recolour import Recoloured
 from miclip.alignment.stand_alone import pictures
 from miclip.atlas import SCHEMA_VERSION, SHARED, compute_statistics, normalise, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
 from miclip.files import replacing
 from miclip.kinds import UnitEmbedding
 from miclip.models.clip import Clip
+from miclip.models.layers import LayerKind
 from miclip.models.target import TargetModel
 from miclip.progress import Progress, Report, Stage, StageKind, silent
+from miclip.promise import Promise
 from miclip.row_store import key_of
 from miclip.settings import settings
 
@@ -107,6 +111,12 @@ def align_model(
     record = activation_store.read()
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
     rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
+    sources = np.arange(len(record.logits)) % images
+    judging = judging_rows(sources)
+    again = ActivationStore(store, model, clip, Recoloured(probe, judging.tolist()), layers, config.points)
+    again.fill(report, cancelled, Stage(StageKind.RECOLOURED))
+    _stop_if(cancelled)
+    recoloured = again.read()
     run = _Run(activation_store.directory, config, report, cancelled)
     tensors: dict[str, dict[str, NDArray[Any]]] = {}
     manifest_layers = []
@@ -114,9 +124,11 @@ def align_model(
         _stop_if(cancelled)
         layer = model.layers[name]
         layer_probe = _layer_probe(record, model, name, labels, rows, images)
-        tensors[name], metrics = run.layer(layer.base, layer_probe)
+        tensors[name], loss, promise = run.layer(layer.base, layer_probe, judges_of(recoloured, name, sources[judging]))
         entry = {"name": name, "kind": str(layer.kind), "units": layer.units,
-                 "unit_embedding": layer_probe.kind, "metrics": metrics}  # fmt: skip
+                 "unit_embedding": layer_probe.kind, "metrics": {"final_loss": round(loss, 6)}}  # fmt: skip
+        if promise and layer.kind != LayerKind.LOGITS:  # a logit's label is the name of its class
+            entry["promise"] = dataclasses.asdict(promise)
         if sae := model.dictionaries.get(name):
             entry["dictionary"] = {"sha256": sae.sha256, "quality": sae.quality}
             entry["nonzero"] = len(tensors[name]["features"])
@@ -131,6 +143,7 @@ def align_model(
     manifest = {
         "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
         "clip_id": clip.clip_id, "clip_dim": clip.dim, "labels": list(model.labels), "layers": manifest_layers,
+        "verdict": dataclasses.asdict(judge_images(record, sources, labels, config.encoder.seed)),
         "probe": {"set": probe.name, "images": images, "views": len(rows),
                   "sha256": split.whole.sha256}, "pictures": entries,
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
@@ -174,12 +187,17 @@ class _Run:
     report: Report
     cancelled: Callable[[], bool]
 
-    def layer(self, name: str, probe: LayerProbe) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-        """Return the tensors and metrics of a layer, or of features, whose encoder is that of their base ``name``."""
+    def layer(
+        self, name: str, probe: LayerProbe, judges: Judges
+    ) -> tuple[dict[str, NDArray[Any]], float, Promise | None]:
+        """Return the tensors, the training's last loss and the promise of a layer.
+
+        The encoder of a layer of features is that of their base ``name``.
+        """
         encoder = self._encoder(name, probe, 0)
         tensors = _layer_tensors(probe, encoder, self.config)
-        judged, metrics = judge_labels(probe, partial(self._encoder, name), self.config.encoder.seed)
-        return {**tensors, **judged}, {"final_loss": round(encoder.loss, 6), **metrics}
+        judged, promise = judge_labels(probe, judges, partial(self._encoder, name), self.config.encoder.seed)
+        return {**tensors, **judged}, encoder.loss, promise
 
     def _encoder(self, name: str, probe: LayerProbe, number: int) -> NeuronEncoder:
         """Train the layer's encoder of that number, or read the one that an earlier run of the same settings finished.

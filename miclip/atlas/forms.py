@@ -55,6 +55,7 @@ OPTIONAL_SHARED_TENSORS: TensorForms = {}
 
 OPTIONAL_LAYER_TENSORS: TensorForms = {
     "coordinates": (np.float16, ("units", 2)),
+    "confidence": (np.float32, ("units",)),
 }
 """The same of a layer's file, of neurons or features, beside ``LABEL_TENSORS``."""
 

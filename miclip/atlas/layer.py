@@ -71,6 +71,11 @@ class LayerAtlas:
         return self._rows("attribution_values").toarray() if self._sparse else self._file["attributions"]
 
     @cached_property
+    def activation_rows(self) -> Float16 | csr_array:
+        """Pooled activations [N, d] as they are stored: a memory map, or of features a sparse array of float32."""
+        return self._rows("activation_values") if self._sparse else self._file["activations"]
+
+    @cached_property
     def attribution_rows(self) -> Float16 | csr_array:
         """Attributions [N, d] as they are stored: a memory map, or of features a sparse array of float32."""
         return self._rows("attribution_values") if self._sparse else self._file["attributions"]
@@ -158,6 +163,11 @@ class LayerAtlas:
     def stability(self) -> Float32 | None:
         """Share of further encoders that give the unit the same label [d], 0 to 1; None where it is not known."""
         return self._file.get("stability")
+
+    @property
+    def confidence(self) -> Float32 | None:
+        """How sure the unit's label is by the images left out [d], 0 to 1; None where it is not known."""
+        return self._file.get("confidence")
 
     @property
     def coordinates(self) -> Float16 | None:

@@ -25,6 +25,7 @@ from miclip.atlas.forms import (
 from miclip.errors import BadArtefact
 from miclip.kinds import UnitEmbedding
 from miclip.names import base_layer, is_dictionary_layer
+from miclip.promise import Promise, Verdict
 
 SCHEMA_VERSION = 3
 """Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features, and had encoders
@@ -110,6 +111,7 @@ class LayerEntry(_Frozen):
         file: The layer's file, a key of ``AtlasManifest.files``.
         dictionary: Of features: what their dictionary is; else None.
         nonzero: Of features: how many activations are not 0; else 0.
+        promise: How often kept labels were right on images left out; None where that was not tried.
     """
 
     name: str = Field(min_length=1, max_length=280)
@@ -120,6 +122,7 @@ class LayerEntry(_Frozen):
     file: str
     dictionary: DictionaryEntry | None = None
     nonzero: int = Field(default=0, ge=0)
+    promise: Promise | None = None
 
     @property
     def base(self) -> str:
@@ -147,6 +150,7 @@ class AtlasManifest(_Frozen):
         labels: The target model's class names, in order.
         settings: Settings of the alignment (losses' weights, temperature, steps, seed, …).
         metrics: What the alignment measured on the whole model.
+        verdict: Whether the probe images can tell what units mean; None in an atlas that was made before it was asked.
         layers: The aligned layers, from input to output.
         files: Checksum of every file but the manifest.
         licence: Licence notes of model, CLIP and probe images.
@@ -162,6 +166,7 @@ class AtlasManifest(_Frozen):
     labels: tuple[str, ...] = Field(min_length=1)
     settings: dict[str, str | int | float | bool | None] = {}
     metrics: dict[str, float] = {}
+    verdict: Verdict | None = None
     layers: tuple[LayerEntry, ...] = Field(min_length=1)
     files: dict[str, FileEntry]
     licence: str = ""

@@ -10,6 +10,7 @@ from miclip.evidence import Evidence
 from miclip.kinds import LocalizationMethod, Ranking, UnitEmbedding
 from miclip.models.predictions import Prediction
 from miclip.names import UnitName
+from miclip.promise import AbstainReason, Promise, Verdict
 
 if TYPE_CHECKING:  # a client that only reads labels need not import NumPy
     import numpy as np
@@ -70,13 +71,16 @@ class ScoredConcept:
         concept: Its text.
         score: Cosine with the unit's embedding, -1 to 1.
         causal_score: Change of the concept's logits under a small edit of the unit, to first order: the unit's mean
-            attribution on the probe images that are about the concept, in logits per unit of gain.
+            attribution on the probe images that are about the concept, in logits per unit of gain. Below 0 the unit
+            suppresses the concept.
+        activation: By how many standard deviations the unit is more active on those images than on all.
     """
 
     index: int
     concept: str
     score: float
     causal_score: float
+    activation: float
 
 
 @dataclass(frozen=True)
@@ -84,38 +88,57 @@ class Description(OfUnit):
     """What a unit means.
 
     Attributes:
-        concepts: Concepts near the unit, best first.
+        concepts: What the unit drives: concepts near it, best first.
+        active_for: What excites it: concepts on whose probe images it is most active, best first; those above the mean.
+        suppresses: What it lowers: concepts whose logits fall most, beyond chance, strongest first; often none.
         margin: Lead of the first concept over the second in what ranked them, 0 or more: causal scores in logits, or
             cosines, 0 to 2. 0 if the vocabulary has one concept.
         null_percentile: Share of random directions of the layer whose best concept stands out less, 0 to 100; measured
             by the contrast where causal scores rank, else by the cosine.
-        abstained: Whether ``null_percentile`` is below ``settings().abstain_percentile``, or the contrast below the
-            threshold that the alignment calibrated: the label is not to be trusted then.
+        abstained: Whether the first concept is not to be trusted as a label.
+        reason: Why; empty where it is to be trusted.
         embedding: Which vector stood for the unit.
         ranking: What the concepts are ranked by.
         contrast: Standard deviations by which the first concept's causal score exceeds the mean over the model's
             labels; None where the atlas does not know it.
         stability: Share of the alignment's further encoders, of other seeds and images, that give the unit the same
             label of the model's, 0 to 1; None where the atlas does not know it.
+        confidence: How often the unit's label among the model's held on images left out, 0 to 1; None where the atlas
+            does not know it.
         atlas: ``atlases/{sha256}`` of the atlas that answers.
     """
 
     concepts: tuple[ScoredConcept, ...]
+    active_for: tuple[ScoredConcept, ...]
+    suppresses: tuple[ScoredConcept, ...]
     margin: float
     null_percentile: float
     abstained: bool
+    reason: AbstainReason
     embedding: UnitEmbedding
     ranking: Ranking
     contrast: float | None
     stability: float | None
+    confidence: float | None
     atlas: str
 
 
 @dataclass(frozen=True)
 class DescribeResult:
-    """Answer of ``describe``, one entry a unit in the order asked; ``timings`` are seconds by stage."""
+    """Answer of ``describe``.
+
+    Attributes:
+        descriptions: One a unit, in the order asked.
+        promises: How often kept labels were right on images left out, by layer, without the model; of the layers asked
+            where that was tried. Not of the logits: their labels are the names of their classes.
+        verdict: Whether the probe images can tell what units mean; None where the atlas does not know it.
+        provenance: What the answer was computed from.
+        timings: Seconds by stage.
+    """
 
     descriptions: tuple[Description, ...]
+    promises: Mapping[str, Promise]
+    verdict: Verdict | None
     provenance: Provenance
     timings: Mapping[str, float]
 
