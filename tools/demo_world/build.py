@@ -39,6 +39,7 @@ from miclip.progress import Progress, Report, StageKind, about, silent
 from tools.demo_world.clip_spec import demo_clip_spec
 from tools.demo_world.concepts import Concept, load_concepts
 from tools.demo_world.fetch import fetch_packages, imagenet_lite0_weights
+from tools.demo_world.fresh import build_fresh_queries
 from tools.demo_world.queries import build_nouns, build_queries
 from tools.demo_world.render import encode_webp, render_style
 from tools.demo_world.train_clip import paraphrases, retrieval_accuracy, train_image_tower
@@ -165,8 +166,10 @@ class Build:
         return Catalogue([Bundle(self._output)])
 
     def _write_queries(self) -> None:
-        text = json.dumps(build_queries(self._packages), indent=1, ensure_ascii=False)
-        (self._output / "queries.json").write_text(text + "\n", encoding="utf-8")
+        files = {"queries.json": build_queries, "fresh_queries.json": build_fresh_queries}
+        for file, build_kinds in files.items():
+            text = json.dumps(build_kinds(self._packages), indent=1, ensure_ascii=False)
+            (self._output / file).write_text(text + "\n", encoding="utf-8")
         nouns = "\n".join(build_nouns(self._packages))
         (self._output / "vocabularies" / "nouns.txt").write_text(nouns + "\n", encoding="utf-8")
 
