@@ -13,6 +13,8 @@ class StageKind(StrEnum):
     LOADING = "loading"
     ACTIVATIONS = "activations"
     """The pass of models over a probe set."""
+    OUTPUTS = "outputs"
+    """Attributing the outputs that few probe images are predicted as."""
     ENCODER = "encoder"
     """Training the encoder of a layer that an atlas keeps."""
     LABELS = "labels"

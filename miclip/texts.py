@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from miclip.errors import InvalidInput
@@ -32,3 +33,15 @@ def check_text(text: str, field: str, max_chars: int, *, empty: bool = False) ->
         problem = "holds control characters or line breaks"
         raise InvalidInput(f"{field} {problem}; allowed is {allowed}.", field=field, allowed=allowed)
     return stripped
+
+
+_NO_NAME = re.compile(r"|(?:output|class|label)[ _-]?\d+|n\d{8}", re.ASCII | re.IGNORECASE)
+
+
+def is_name(label: str) -> bool:
+    """Whether a label says what its output is.
+
+    An empty one does not, nor does a number behind "output", "class" or "label" (as in ``LABEL_7``), nor an offset of
+    WordNet (``n01440764``). A number alone is a name: a digit may be what is seen.
+    """
+    return _NO_NAME.fullmatch(label.strip()) is None

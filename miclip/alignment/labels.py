@@ -208,7 +208,7 @@ def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float
     mix = LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
     mechanism = encoder.embed_images(probe.read)
     relevance = mix_relevance(mix, mechanism, probe.images, probe.texts, probe.predicted)
-    store, how = AttributionStore(relevance, probe.attributions), gathering()
+    store, how = AttributionStore(relevance, probe.attributions, probe.predicted), gathering()
     return np.stack([store.scores(store.weigh(text, how)) for text in texts])
 
 

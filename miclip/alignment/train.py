@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.features import sparse_tensors
 from miclip.alignment.labels import LayerProbe, judge_labels
+from miclip.alignment.outputs import OutputStore, output_prototypes
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
 from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
@@ -93,6 +94,9 @@ def align_model(
     activation_store.fill(report, cancelled)
     _stop_if(cancelled)
     record = activation_store.read()
+    outputs = OutputStore(activation_store, model, probe, layers, config.points)
+    outputs.fill(report, cancelled)
+    _stop_if(cancelled)
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
     rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
     run = _Run(activation_store.directory, config, report, cancelled)
@@ -103,6 +107,7 @@ def align_model(
         layer = model.layers[name]
         layer_probe = _layer_probe(record, model, name, labels, rows, images)
         tensors[name], metrics = run.layer(layer.base, layer_probe)
+        tensors[name]["output_effects"] = _half(outputs.effects(name))
         entry = {"name": name, "kind": str(layer.kind), "units": layer.units,
                  "unit_embedding": layer_probe.kind, "metrics": metrics}  # fmt: skip
         if sae := model.dictionaries.get(name):
@@ -114,6 +119,7 @@ def align_model(
         "image_embeddings": np.asarray(record.image_embeddings[rows]),
         "predicted": record.logits.argmax(axis=1).astype(np.int32)[rows],
         "label_embeddings": labels.astype(np.float32),
+        "output_embeddings": _half(output_prototypes(record.logits, record.image_embeddings)),
     }
     manifest = {
         "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
@@ -237,8 +243,10 @@ def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentC
 
 def _label_settings() -> dict[str, float]:
     """The settings of the process that labels are ranked and judged by."""
-    names = ("localize_mechanism", "localize_input", "localize_output", "describe_shortlist", "abstain_percentile",
-             "label_precision", "label_seeds", "null_directions")  # fmt: skip
+    names = (
+        *("localize_mechanism", "localize_input", "localize_output", "localize_unnamed", "output_images"),
+        *("describe_shortlist", "abstain_percentile", "label_precision", "label_seeds", "null_directions"),
+    )
     return {"localize_temperature": settings().temperature, **{name: getattr(settings(), name) for name in names}}
 
 

@@ -8,11 +8,12 @@ each of the model's labels asks for its units after all images are taken away th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from miclip.atlas import Atlas
 from miclip.evidence import Evidence, LabelShare
 from miclip.retrieval.attribution import AttributionStore, Weighed
 from miclip.settings import settings
@@ -27,7 +28,6 @@ def null_relevance(
     store: AttributionStore,
     queries: NDArray[np.float32],
     own: NDArray[np.integer],
-    predicted: NDArray[np.integer],
     temperature: float,
 ) -> NDArray[np.float32]:
     """Return how relevant the probe rows are to queries that they do not show, sorted, float32 ``[≤ 256]``.
@@ -35,8 +35,7 @@ def null_relevance(
     Args:
         store: Of the layer.
         queries: Centred, normalised queries ``[Q, D]``, of which some are drawn evenly.
-        own: Each query's label ``[Q]``: rows predicted as it are left out.
-        predicted: Predicted label of every row ``[N]``.
+        own: Each query's label ``[Q]``: rows of it are left out.
         temperature: τ of the softmax over rows.
 
     Returns:
@@ -46,7 +45,7 @@ def null_relevance(
     queries, own, found = queries[::step], np.asarray(own)[::step], []
     for start in range(0, len(queries), _BLOCK):
         block = slice(start, start + _BLOCK)
-        shown = predicted[None, :] == own[block, None]
+        shown = store.labels[None, :] == own[block, None]
         scores = store.relevances(queries[block])[~shown.all(axis=1)]
         shown = shown[~shown.all(axis=1)]
         weights = softmax(np.where(shown, -np.inf, scores) / temperature, axis=1)
@@ -54,17 +53,19 @@ def null_relevance(
     return np.sort(np.concatenate(found)).astype(np.float32)
 
 
-def judge_evidence(weighed: Weighed, atlas: Atlas, null: NDArray[np.float32]) -> Evidence:
+def judge_evidence(
+    store: AttributionStore, weighed: Weighed, names: Sequence[str], null: NDArray[np.float32]
+) -> Evidence:
     """Return what the rows weighed for a query say.
 
     Args:
-        weighed: The rows, at the temperature of the null.
-        atlas: Theirs.
+        store: Of the layer.
+        weighed: Its rows, at the temperature of the null.
+        names: The model's labels.
         null: Sorted relevances of queries that no row shows; an empty one proves nothing, and nothing is doubted.
     """
     percentile = 100.0 * float(np.searchsorted(null, weighed.relevance)) / len(null) if len(null) else 100.0
-    names = atlas.manifest.labels
-    shares = np.bincount(np.asarray(atlas.predicted)[weighed.rows], weighed.weights, len(names))
+    shares = np.bincount(store.labels[weighed.rows], weighed.weights, len(names))
     heaviest = np.argsort(-shares, kind="stable")[:_LABELS].tolist()
     labels = tuple(LabelShare(names[at], float(shares[at])) for at in heaviest if shares[at] >= _LEAST_SHARE)
     return Evidence(weighed.relevance, percentile, percentile < settings().doubt_percentile, labels)

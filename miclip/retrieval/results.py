@@ -161,16 +161,16 @@ class LocalizeResult:
 
 @dataclass(frozen=True)
 class LocalizationMix:
-    """How much the mechanism, the input and the output of a probe image say about whether it shows a query.
+    """How much mechanism, images and text say about whether an output, or a probe image, is about a query.
 
     Attributes:
-        mechanism: Weight of cos(E_n(a_j), query).
-        input: Weight of cos(E_i(x_j), query).
-        output: Weight of cos(E_c(ĉ_j), query), of the predicted label.
+        mechanism: Weight of cos(E_n(a), query), of the activations.
+        input: Weight of cos(E_i(x), query), of the images.
+        output: Weight of cos(E_c(label), query), of the output's label, or the predicted one.
     """
 
-    mechanism: float = 0.5
-    input: float = 0.0
+    mechanism: float = 0.0
+    input: float = 0.5
     output: float = 0.5
 
     def __post_init__(self) -> None:

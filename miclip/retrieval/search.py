@@ -14,7 +14,14 @@ from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
 from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
 from miclip.retrieval._checks import check_layers, check_top_k, check_units
-from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, gathering, relevance_vectors
+from miclip.retrieval.attribution import (
+    AttributionStore,
+    Gathering,
+    Weighed,
+    gathering,
+    output_vectors,
+    relevance_vectors,
+)
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.labels import Candidates, judge
@@ -44,7 +51,7 @@ class AtlasSearcher:
 
     Args:
         atlas: An opened atlas.
-        mix: Weights of mechanism, input and output in localisation by attribution; default from the settings.
+        mix: Weights of mechanism, images and texts in localisation by attribution; default from the settings.
 
     Attributes:
         atlas: The atlas.
@@ -148,7 +155,7 @@ class AtlasSearcher:
             concepts: Texts of the queries, which name the answers; images have none.
             method: How units are ranked. Attributions are in logits in every layer, so layers compare.
             modality: Whether the queries are embeddings of texts or of images.
-            temperature: τ of the softmax over probe rows, for ``attribution``; default from the settings.
+            temperature: τ of the softmax over outputs or probe rows, for ``attribution``; default from the settings.
             rows: Probe rows gathered first, for ``attribution``; default from the settings.
 
         Raises:
@@ -173,7 +180,7 @@ class AtlasSearcher:
         self, query: NDArray[np.floating], layer: str, *, modality: Modality = "text", temperature: float | None = None
     ) -> NDArray[np.float32]:
         """Return the attribution of every unit of a layer [d], in logits, for one query [D]; a label's causal score."""
-        store = self._store(layer)
+        store = self._store(layer, modality)
         return store.scores(store.weigh(self.centre(query[None], modality)[0], gathering(temperature)))
 
     def unit_record(self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS) -> UnitRecord:
@@ -229,8 +236,9 @@ class AtlasSearcher:
     ) -> _Located:
         found, masses, evidence = [], [], []
         for layer in layers:
-            weighed = self._store(layer).weigh(query, how)
-            scores = self._store(layer).scores(weighed)
+            store = self._store(layer, modality)
+            weighed = store.weigh(query, how)
+            scores = store.scores(weighed)
             best = np.argsort(-scores, kind="stable")[:count]
             found.append((layer, scores[best], best))
             masses.append(weighed.mass)
@@ -243,8 +251,9 @@ class AtlasSearcher:
     ) -> Evidence:
         usual, null = gathering(), self._null_relevance(self.atlas.layer(layer).entry.base, modality)
         # the null is that of the server's own temperature, whatever the request asks for
-        same = weighed if how.temperature == usual.temperature else self._store(layer).weigh(query, usual)
-        return judge_evidence(same, self.atlas, null)
+        store = self._store(layer, modality)
+        same = weighed if how.temperature == usual.temperature else store.weigh(query, usual)
+        return judge_evidence(store, same, self.atlas.manifest.labels, null)
 
     def _causal_scores(
         self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
@@ -287,13 +296,20 @@ class AtlasSearcher:
     def _unit_index(self, layer: str, kind: UnitEmbedding) -> VectorIndex:
         return self._unit_indices.get((layer, kind), lambda: VectorIndex(self._embedding(layer, kind)))
 
-    def _store(self, layer: str) -> AttributionStore:
-        return self._stores.get(layer, lambda: self._new_store(layer))
+    def _store(self, layer: str, modality: Modality = "text") -> AttributionStore:
+        """Of a layer: its outputs for texts, where the atlas knows them, and its probe rows for images."""
+        effects = self.atlas.layer(layer).output_effects if self.atlas.output_embeddings is not None else None
+        if modality == "image" or effects is None:
+            return self._stores.get((layer, "rows"), lambda: self._rows(layer))
+        return self._stores.get((layer, "outputs"), lambda: self._outputs(layer, effects))
 
-    def _new_store(self, layer: str) -> AttributionStore:
-        return AttributionStore(
-            relevance_vectors(self.atlas, layer, self.mix), self.atlas.layer(layer).attribution_rows
-        )
+    def _rows(self, layer: str) -> AttributionStore:
+        vectors = relevance_vectors(self.atlas, layer, self.mix)
+        return AttributionStore(vectors, self.atlas.layer(layer).attribution_rows, self.atlas.predicted)
+
+    def _outputs(self, layer: str, effects: NDArray[np.floating]) -> AttributionStore:
+        vectors = output_vectors(self.atlas, layer, self.mix, settings().localize_unnamed)
+        return AttributionStore(vectors, effects, np.arange(len(effects)))
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
         # Exhaustive whatever the size: building a graph takes far longer than one search without.
@@ -318,9 +334,10 @@ class AtlasSearcher:
         return self._null_relevances.get((base, modality), lambda: self._new_null_relevance(base, modality))
 
     def _new_null_relevance(self, base: str, modality: Modality) -> NDArray[np.float32]:
-        store, tau = self._store(base), gathering().temperature
+        store, tau = self._store(base, modality), gathering().temperature
         if modality == "text":
-            queries, own = self.centre(self.labels.embeddings), np.arange(len(self.labels.embeddings))
+            own = np.flatnonzero(self.atlas.named)
+            queries = self.centre(self.labels.embeddings[own])
         else:
             queries, own = self.centre(self.atlas.image_embeddings, "image"), np.asarray(self.atlas.predicted, np.int64)
-        return null_relevance(store, queries, own, self.atlas.predicted, tau)
+        return null_relevance(store, queries, own, tau)

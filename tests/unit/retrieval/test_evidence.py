@@ -15,16 +15,15 @@ from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 
-def relevance(atlas: Atlas, texts: Any, layer: str = "mid") -> Any:
+def relevance(atlas: Atlas, texts: Any) -> Any:
     """s_j(c) of the default mix, in double precision: float64 [Q, N]."""
 
     def unit(vectors: Any) -> Any:
         return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
-    record, mean = atlas.layer(layer), atlas.label_embeddings.astype(np.float64).mean(0)
-    z = unit((record.activations.astype(np.float64) - record.centre) @ record.encoder.T.astype(np.float64))
+    images, mean = atlas.image_embeddings.astype(np.float64), atlas.label_embeddings.astype(np.float64).mean(0)
     y = unit(atlas.label_embeddings.astype(np.float64) - mean)[atlas.predicted]
-    return unit(np.asarray(texts, np.float64) - mean) @ ((z + y) / 2).T
+    return unit(np.asarray(texts, np.float64) - mean) @ ((unit(images - images.mean(0)) + y) / 2).T
 
 
 def test_evidence_equals_its_formula(atlas: Atlas) -> None:
@@ -47,7 +46,7 @@ def test_evidence_equals_its_formula(atlas: Atlas) -> None:
         assert [label.share for label in evidence.labels] == sorted((x.share for x in evidence.labels), reverse=True)
 
 
-def planted(shown: int, hidden: int, seed: int = 0) -> tuple[AttributionStore, Any, Any]:
+def planted(shown: int, hidden: int, seed: int = 0) -> tuple[AttributionStore, Any]:
     """A store whose rows show ``shown`` concepts, and queries for these and for ``hidden`` others."""
     generator = np.random.default_rng(seed)
     concepts = generator.standard_normal((shown + hidden, 64))
@@ -55,14 +54,14 @@ def planted(shown: int, hidden: int, seed: int = 0) -> tuple[AttributionStore, A
     predicted = np.repeat(np.arange(shown), 20)
     rows = concepts[predicted] + 0.05 * generator.standard_normal((len(predicted), 64))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return AttributionStore(rows, np.ones((len(rows), 3), np.float32)), concepts.astype(np.float32), predicted
+    return AttributionStore(rows, np.ones((len(rows), 3), np.float32), predicted), concepts.astype(np.float32)
 
 
 def test_what_no_row_shows_is_no_more_relevant_than_the_null_and_what_is_shown_is() -> None:
     shown, hidden = 60, 40
-    store, concepts, predicted = planted(shown, hidden)
+    store, concepts = planted(shown, hidden)
     tau = gathering().temperature
-    null = null_relevance(store, concepts[:shown], np.arange(shown), predicted, tau)
+    null = null_relevance(store, concepts[:shown], np.arange(shown), tau)
     found = np.array([store.weigh(concept, gathering()).relevance for concept in concepts])
     percentiles = 100 * np.searchsorted(null, found) / len(null)
     assert (percentiles[:shown] == 100).all()
@@ -70,11 +69,11 @@ def test_what_no_row_shows_is_no_more_relevant_than_the_null_and_what_is_shown_i
 
 
 def test_a_null_leaves_out_queries_that_leave_no_row_and_draws_evenly_from_many() -> None:
-    store, concepts, _ = planted(2, 0)
-    alone = np.zeros(40, np.int64)
-    assert null_relevance(store, concepts[:1], np.array([0]), alone, 0.03).size == 0
+    store, concepts = planted(2, 0)
+    alone, _ = planted(1, 0)
+    assert null_relevance(alone, concepts[:1], np.array([0]), 0.03).size == 0
     many = np.tile(concepts, (400, 1))
-    assert null_relevance(store, many, np.full(800, 7), alone, 0.03).size == 200
+    assert null_relevance(store, many, np.full(800, 7), 0.03).size == 200
 
 
 def test_an_empty_null_doubts_nothing(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:

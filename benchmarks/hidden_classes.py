@@ -1,0 +1,113 @@
+"""What concepts without a label are found by: ``python benchmarks/hidden_classes.py``.
+
+Some classes of both demo models are hidden from an alignment: their names, and all probe images that the model takes for
+them. Their outputs stay, without a name. Asked for the names, miclip must find the units through what the outputs look
+like. Prints, for the penultimate and middle layers, neurons and features, how many points of their accuracy the hidden
+classes lose on the validation style when the five units found are removed (×0), beside the five that an alignment would
+find which is told whose output it is, the five of the hidden classes' own images (which no alignment saw), and the
+answers by probe rows (as of an atlas that does not know its outputs). With ``--style twemoji`` the held-out style judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from miclip.atlas import Atlas
+from miclip.catalogue import load_clip, load_target
+from miclip.cli.evaluate import DEMO
+from miclip.demo.concepts import VALIDATION_STYLE
+from miclip.demo.probe import demo_probe, held_out
+from miclip.evaluation.intervention import Laboratory, intervene
+from miclip.evaluation.methods import ranking
+from miclip.evaluation.queries import class_names
+from miclip.evaluation.run import align_seed
+from miclip.evaluation.subject import EvaluationSettings, Subject
+from miclip.evaluation.unseen import hidden_classes, without
+from miclip.models.target import LOGITS
+from miclip.retrieval.search import AtlasSearcher
+from miclip.settings import settings
+
+HIDDEN = 16
+TOP = 5
+
+
+class Forgetful:
+    """An atlas that does not know its outputs, as those of schema 2."""
+
+    output_embeddings = None
+
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._atlas, name)
+
+
+def measure(name: str, style: str, store: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Give the change of the hidden classes' accuracy, in points, by place and by what found the units."""
+    clip, images, usual = load_clip(), held_out(style), EvaluationSettings()
+    subject = Subject(load_target(name), DEMO[name], images, images.labels)
+    names = class_names(subject.model.labels)
+    hidden = list(hidden_classes(len(names), HIDDEN))
+    queries = [names[label] for label in hidden]
+    texts, inputs = clip.embed_texts([query.text for query in queries]), subject.preprocessed()
+    places = [place for place in subject.places() if place.layer != LOGITS]
+    layers, probe = [place.name for place in places], demo_probe(0)
+    with tempfile.TemporaryDirectory() as root:
+        blind, part = without(subject.model, probe, hidden)
+        atlas = align_seed(blind, clip, part, layers, 0, store, Path(root), lambda *_: None)
+        whole = align_seed(subject.model, clip, probe, layers, 0, store, Path(root), lambda *_: None)
+        for place in places:
+            effects = [np.asarray(one.layer(place.name).output_effects, np.float32)[hidden] for one in (atlas, whole)]
+            found = {"the text": _search(AtlasSearcher(atlas), texts, place.name),
+                     "by probe rows": _search(AtlasSearcher(Forgetful(atlas)), texts, place.name),  # type: ignore[arg-type]
+                     "told the output": ranking(effects[0])[:, :TOP],
+                     "told, with its images": ranking(effects[1])[:, :TOP]}  # fmt: skip
+            others = usual.other_classes[place.layer != subject.penultimate]
+            laboratory = Laboratory(subject.model, place.name, inputs, images.labels, usual.other_views, others)
+            classes = [query.classes for query in queries]
+            yield (
+                place.name,
+                {
+                    method: float(
+                        np.mean([one.target for one in intervene(laboratory, units, classes, TOP)["scale_0"]])
+                    )
+                    for method, units in found.items()
+                },
+            )
+
+
+def _search(searcher: AtlasSearcher, texts: np.ndarray, layer: str) -> np.ndarray:
+    return np.array([[unit.unit for unit in hit.units] for hit in searcher.localize(texts, [layer], TOP)])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--style", default=VALIDATION_STYLE)
+    parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "miclip-hidden")
+    chosen = parser.parse_args()
+    print(f"Change of accuracy of {HIDDEN} hidden classes on {chosen.style}, points, ×0 of {TOP} units; unnamed outputs "
+          f"count {settings().localize_unnamed}")  # fmt: skip
+    rows: list[dict[str, float]] = []
+    for name in DEMO:
+        for place, changes in measure(name, chosen.style, chosen.store):
+            if not rows:
+                print("\n| layer | " + " | ".join(changes) + " | share of told |\n" + "|---" * (len(changes) + 2) + "|")
+            rows.append(changes)
+            share = changes["the text"] / changes["told the output"]
+            cells = " | ".join(f"{value:.1f}" for value in changes.values())
+            print(f"| {name} {place} | {cells} | {100 * share:.0f} % |", flush=True)
+    mean = {method: float(np.mean([row[method] for row in rows])) for method in rows[0]}
+    share = mean["the text"] / mean["told the output"]
+    print(f"| mean | {' | '.join(f'{value:.1f}' for value in mean.values())} | {100 * share:.0f} % |")
+
+
+if __name__ == "__main__":
+    main()
