@@ -1,11 +1,11 @@
 """What concepts without a label are found by: ``python benchmarks/hidden_classes.py``.
 
-Some classes of both demo models are hidden from an alignment: their names, and all probe images that the model takes for
-them. Their outputs stay, without a name. Asked for the names, miclip must find the units through what the outputs look
-like. Prints, for the penultimate and middle layers, neurons and features, how many points of their accuracy the hidden
-classes lose on the validation style when the five units found are removed (×0), beside the five that an alignment would
-find which is told whose output it is, the five of the hidden classes' own images (which no alignment saw), and the
-answers by probe rows (as of an atlas that does not know its outputs). With ``--style twemoji`` the held-out style judges.
+Some classes of both demo models are hidden from an alignment: their names, and all probe images that the model takes
+for them. Their outputs stay, without a name. Asked for the names, miclip must find the units through what the outputs
+look like. Prints, for the penultimate and middle layers, neurons and features, how many points of their accuracy the
+hidden classes lose when the five units found are removed (×0): by the factors of ``localize_unnamed``; by probe rows,
+as of an atlas that does not know its outputs; and by an alignment that is told whose output it is. The validation style
+judges, or the one of ``--style``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ from miclip.evaluation.run import align_seed
 from miclip.evaluation.subject import EvaluationSettings, Subject
 from miclip.evaluation.unseen import hidden_classes, without
 from miclip.models.target import LOGITS
+from miclip.retrieval.attribution import usual_mix
 from miclip.retrieval.search import AtlasSearcher
-from miclip.settings import settings
 
 HIDDEN = 16
+FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0, 10.0)
+"""Of the last, only outputs without a name count."""
 TOP = 5
 
 
@@ -62,13 +65,12 @@ def measure(name: str, style: str, store: Path) -> Iterator[tuple[str, dict[str,
     with tempfile.TemporaryDirectory() as root:
         blind, part = without(subject.model, probe, hidden)
         atlas = align_seed(blind, clip, part, layers, 0, store, Path(root), lambda *_: None)
-        whole = align_seed(subject.model, clip, probe, layers, 0, store, Path(root), lambda *_: None)
         for place in places:
-            effects = [np.asarray(one.layer(place.name).output_effects, np.float32)[hidden] for one in (atlas, whole)]
-            found = {"the text": _search(AtlasSearcher(atlas), texts, place.name),
+            effects = np.asarray(atlas.layer(place.name).output_effects, np.float32)[hidden]
+            mixes = {f"× {factor:g}": replace(usual_mix(), unnamed=factor) for factor in FACTORS}
+            found = {**{name: _search(AtlasSearcher(atlas, mix), texts, place.name) for name, mix in mixes.items()},
                      "by probe rows": _search(AtlasSearcher(Forgetful(atlas)), texts, place.name),  # type: ignore[arg-type]
-                     "told the output": ranking(effects[0])[:, :TOP],
-                     "told, with its images": ranking(effects[1])[:, :TOP]}  # fmt: skip
+                     "told the output": ranking(effects)[:, :TOP]}  # fmt: skip
             others = usual.other_classes[place.layer != subject.penultimate]
             laboratory = Laboratory(subject.model, place.name, inputs, images.labels, usual.other_views, others)
             classes = [query.classes for query in queries]
@@ -93,20 +95,22 @@ def main() -> None:
     parser.add_argument("--style", default=VALIDATION_STYLE)
     parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "miclip-hidden")
     chosen = parser.parse_args()
-    print(f"Change of accuracy of {HIDDEN} hidden classes on {chosen.style}, points, ×0 of {TOP} units; unnamed outputs "
-          f"count {settings().localize_unnamed}")  # fmt: skip
+    title = f"Change of accuracy of {HIDDEN} hidden classes on {chosen.style}, points, ×0 of {TOP} units"
+    print(f"{title}; in brackets the share of what the told output does")
     rows: list[dict[str, float]] = []
     for name in DEMO:
         for place, changes in measure(name, chosen.style, chosen.store):
             if not rows:
-                print("\n| layer | " + " | ".join(changes) + " | share of told |\n" + "|---" * (len(changes) + 2) + "|")
+                print("\n| layer | " + " | ".join(changes) + " |\n" + "|---" * (len(changes) + 1) + "|")
             rows.append(changes)
-            share = changes["the text"] / changes["told the output"]
-            cells = " | ".join(f"{value:.1f}" for value in changes.values())
-            print(f"| {name} {place} | {cells} | {100 * share:.0f} % |", flush=True)
-    mean = {method: float(np.mean([row[method] for row in rows])) for method in rows[0]}
-    share = mean["the text"] / mean["told the output"]
-    print(f"| mean | {' | '.join(f'{value:.1f}' for value in mean.values())} | {100 * share:.0f} % |")
+            print(row(f"{name} {place}", changes), flush=True)
+    print(row("mean", {method: float(np.mean([one[method] for one in rows])) for method in rows[0]}))
+
+
+def row(name: str, changes: dict[str, float]) -> str:
+    """Return a row of the table."""
+    told = changes["told the output"]
+    return f"| {name} | " + " | ".join(f"{value:.1f} ({100 * value / told:.0f} %)" for value in changes.values()) + " |"
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from miclip.alignment.encoder import NeuronEncoder
 from miclip.alignment.features import feature_embeddings
 from miclip.atlas import centre_texts, contrast, normalise, null_contrast
 from miclip.kinds import UnitEmbedding
-from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance
+from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance, usual_mix
 from miclip.retrieval.labels import ABSTAIN_CONTRAST
-from miclip.retrieval.results import LocalizationMix
 from miclip.settings import settings
 
 Float32 = NDArray[np.float32]
@@ -204,10 +203,8 @@ def fold_images(predicted: Int64, sources: Int64, seed: int) -> Int64:
 
 
 def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float32:
-    config = settings()
-    mix = LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
     mechanism = encoder.embed_images(probe.read)
-    relevance = mix_relevance(mix, mechanism, probe.images, probe.texts, probe.predicted)
+    relevance = mix_relevance(usual_mix(), mechanism, probe.images, probe.texts, probe.predicted)
     store, how = AttributionStore(relevance, probe.attributions, probe.predicted), gathering()
     return np.stack([store.scores(store.weigh(text, how)) for text in texts])
 

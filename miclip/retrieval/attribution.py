@@ -49,6 +49,14 @@ class Gathering:
     mass: float
 
 
+def usual_mix() -> LocalizationMix:
+    """Return the mix of the settings."""
+    config = settings()
+    return LocalizationMix(
+        config.localize_mechanism, config.localize_input, config.localize_output, config.localize_unnamed
+    )
+
+
 def gathering(temperature: float | None = None, rows: int | None = None) -> Gathering:
     """Return how probe rows are gathered, by the settings where nothing else is said; raises InvalidInput."""
     config = settings()
@@ -134,14 +142,30 @@ class AttributionStore:
         return self._index.recall(queries, rows)
 
 
-def output_vectors(atlas: Atlas, layer: str, mix: LocalizationMix, unnamed: float) -> NDArray[np.float32]:
+def knows_outputs(atlas: Atlas, layer: str) -> bool:
+    """Whether an atlas says what the model's outputs look like, and what drives them in a layer."""
+    return atlas.output_embeddings is not None and atlas.layer(layer).output_effects is not None
+
+
+def output_store(atlas: Atlas, layer: str, mix: LocalizationMix) -> AttributionStore:
+    """Return the store of a layer whose rows are the model's outputs, of an atlas that knows them."""
+    effects = atlas.layer(layer).output_effects
+    assert effects is not None
+    return AttributionStore(output_vectors(atlas, layer, mix), effects, np.arange(len(effects)))
+
+
+def row_store(atlas: Atlas, layer: str, mix: LocalizationMix) -> AttributionStore:
+    """Return the store of a layer whose rows are probe images."""
+    return AttributionStore(relevance_vectors(atlas, layer, mix), atlas.layer(layer).attribution_rows, atlas.predicted)
+
+
+def output_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:
     """Return v [K, D] with ``s_k(c) = v_k · c`` for every centred, normalised query c.
 
     Args:
         atlas: One that knows its outputs.
         layer: The layer whose mechanism counts, where the mix weighs it.
-        mix: Weights of the three parts.
-        unnamed: What the cosine with the images of an output without a known name is multiplied by.
+        mix: Weights of the three parts, and what counts for outputs without a known name.
     """
     assert atlas.output_embeddings is not None
     images = np.asarray(atlas.output_embeddings, np.float32)
@@ -151,7 +175,7 @@ def output_vectors(atlas: Atlas, layer: str, mix: LocalizationMix, unnamed: floa
         np.add.at(mechanism, np.asarray(atlas.predicted), rows)
     texts, total = centre_texts(atlas.label_embeddings, atlas.label_mean), mix.mechanism + mix.input + mix.output
     vectors = (mix.mechanism * normalise(mechanism) + mix.input * images + mix.output * texts) / total
-    return np.where(atlas.named[:, None], vectors, unnamed * images).astype(np.float32)
+    return np.where(atlas.named[:, None], vectors, mix.unnamed * images).astype(np.float32)
 
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:

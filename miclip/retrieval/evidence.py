@@ -4,6 +4,11 @@ The attribution store answers every query, also one about something that no prob
 lies nearest, and the units are those of something else. Two things tell: how relevant the weighed images are to the
 query, and what the model predicted for them. The null that relevance is held against needs no further images or texts:
 each of the model's labels asks for its units after all images are taken away that the model predicts as it.
+
+Where labels are close to each other (breeds of dogs), the null is high: their images stand in for each other. A text
+is trusted all the same where nearly all weight is on labels that end with its words: "elephant" is answered by African
+elephants, which are what was asked for. A text that is negated is never trusted, unless it is a label: an embedding of
+"not a dog" lies where that of "dog" lies.
 """
 
 from __future__ import annotations
@@ -17,11 +22,14 @@ from scipy.special import softmax
 from miclip.evidence import Evidence, LabelShare
 from miclip.retrieval.attribution import AttributionStore, Weighed
 from miclip.settings import settings
+from miclip.texts import is_kind_of, negation
 
 _SAMPLE = 256  # queries of a null at most
 _BLOCK = 32  # queries weighed at a time
 _LABELS = 3  # named in an answer
 _LEAST_SHARE = 0.01  # of the weight, to be named
+_NAMED_SHARE = 0.9  # of the weight, on kinds of what the text says, that trusts it
+_LEAST_PERCENTILE = 50.0  # of the null, below which not even that does
 
 
 def null_relevance(
@@ -54,7 +62,7 @@ def null_relevance(
 
 
 def judge_evidence(
-    store: AttributionStore, weighed: Weighed, names: Sequence[str], null: NDArray[np.float32]
+    store: AttributionStore, weighed: Weighed, names: Sequence[str], null: NDArray[np.float32], text: str = ""
 ) -> Evidence:
     """Return what the rows weighed for a query say.
 
@@ -63,9 +71,18 @@ def judge_evidence(
         weighed: Its rows, at the temperature of the null.
         names: The model's labels.
         null: Sorted relevances of queries that no row shows; an empty one proves nothing, and nothing is doubted.
+        text: The query, where it is a text that is known.
     """
     percentile = 100.0 * float(np.searchsorted(null, weighed.relevance)) / len(null) if len(null) else 100.0
     shares = np.bincount(store.labels[weighed.rows], weighed.weights, len(names))
     heaviest = np.argsort(-shares, kind="stable")[:_LABELS].tolist()
     labels = tuple(LabelShare(names[at], float(shares[at])) for at in heaviest if shares[at] >= _LEAST_SHARE)
-    return Evidence(weighed.relevance, percentile, percentile < settings().doubt_percentile, labels)
+    negated = "" if any(text.lower() == name.lower() for name in names) else negation(text)
+    known = percentile >= _LEAST_PERCENTILE and _named(text, labels) >= _NAMED_SHARE
+    doubtful = bool(negated) or (percentile < settings().doubt_percentile and not known)
+    return Evidence(weighed.relevance, percentile, doubtful, labels, negated)
+
+
+def _named(text: str, labels: Sequence[LabelShare]) -> float:
+    """Share of the weight on labels that name a kind of what the text says."""
+    return sum(label.share for label in labels if is_kind_of(label.label, text))

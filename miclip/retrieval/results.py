@@ -122,9 +122,16 @@ class DescribeResult:
 
 @dataclass(frozen=True)
 class LocatedUnit(OfUnit):
-    """A unit with its strength for a query: a cosine, or a mean attribution in logits."""
+    """A unit with its strength for a query.
+
+    Attributes:
+        score: A cosine, or a mean attribution in logits.
+        share: Of an attribution: the score as a share of the layer's, -1 to 1, whose units' magnitudes sum to 1; by it
+            units of several layers are ranked. 0 for cosines.
+    """
 
     score: float
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,15 +174,17 @@ class LocalizationMix:
         mechanism: Weight of cos(E_n(a), query), of the activations.
         input: Weight of cos(E_i(x), query), of the images.
         output: Weight of cos(E_c(label), query), of the output's label, or the predicted one.
+        unnamed: What the cosine with the images of an output without a known name is multiplied by.
     """
 
     mechanism: float = 0.0
     input: float = 0.5
     output: float = 0.5
+    unnamed: float = 1.5
 
     def __post_init__(self) -> None:
         weights = (self.mechanism, self.input, self.output)
-        if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        if min(*weights, self.unnamed) < 0 or not 0 < sum(weights) < float("inf"):
             raise ValueError("the weights of a mix must be at least 0 and not all 0")
 
 

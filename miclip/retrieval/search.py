@@ -19,8 +19,10 @@ from miclip.retrieval.attribution import (
     Gathering,
     Weighed,
     gathering,
-    output_vectors,
-    relevance_vectors,
+    knows_outputs,
+    output_store,
+    row_store,
+    usual_mix,
 )
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
@@ -60,9 +62,8 @@ class AtlasSearcher:
     """
 
     def __init__(self, atlas: Atlas, mix: LocalizationMix | None = None) -> None:
-        config = settings()
         self.atlas, self.labels = atlas, model_labels(atlas)
-        self.mix = mix or LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
+        self.mix = mix or usual_mix()
         self._image_mean = np.asarray(atlas.image_embeddings, np.float32).mean(axis=0)
         self._embeddings: Cache[NDArray[np.float32]] = Cache()
         self._unit_indices: Cache[VectorIndex] = Cache()
@@ -149,11 +150,11 @@ class AtlasSearcher:
 
         Args:
             queries: CLIP embeddings [Q, D].
-            layers: Layers to search; none means the last before the logits. Over several layers the narrow ones lead:
-                a prediction's attribution is much the same sum in every layer, shared by fewer units.
+            layers: Layers to search; none means the last before the logits. Units of several layers are ranked by
+                their shares of their layer's attribution.
             top_k: Units of a query; more than there are gives all.
-            concepts: Texts of the queries, which name the answers; images have none.
-            method: How units are ranked. Attributions are in logits in every layer, so layers compare.
+            concepts: Texts of the queries, which name the answers and tell what is negated; images have none.
+            method: How units are ranked.
             modality: Whether the queries are embeddings of texts or of images.
             temperature: τ of the softmax over outputs or probe rows, for ``attribution``; default from the settings.
             rows: Probe rows gathered first, for ``attribution``; default from the settings.
@@ -167,7 +168,10 @@ class AtlasSearcher:
         names = concepts or [""] * len(centred)
         if method == "attribution":
             how = gathering(temperature, rows)
-            answers = [self._by_attribution(query, searched, count, how, modality) for query in centred]
+            answers = [
+                self._by_attribution(query, text, searched, count, how, modality)
+                for query, text in zip(centred, names, strict=True)
+            ]
         else:
             answers = self._by_cosine(centred, searched, count, method)
         model, atlas = self.atlas.manifest.model, self.atlas.name
@@ -227,12 +231,18 @@ class AtlasSearcher:
     ) -> list[_Located]:
         found = [(layer, *self._unit_index(layer, kind).search(queries, count)) for layer in layers]
         return [
-            (self._best([(layer, scores[row], units[row]) for layer, scores, units in found], count), 1.0, None)
+            (_best([self._located(layer, units[row], scores[row]) for layer, scores, units in found], count), 1.0, None)
             for row in range(len(queries))
         ]
 
     def _by_attribution(
-        self, query: NDArray[np.float32], layers: Sequence[str], count: int, how: Gathering, modality: Modality
+        self,
+        query: NDArray[np.float32],
+        text: str,
+        layers: Sequence[str],
+        count: int,
+        how: Gathering,
+        modality: Modality,
     ) -> _Located:
         found, masses, evidence = [], [], []
         for layer in layers:
@@ -240,20 +250,21 @@ class AtlasSearcher:
             weighed = store.weigh(query, how)
             scores = store.scores(weighed)
             best = np.argsort(-scores, kind="stable")[:count]
-            found.append((layer, scores[best], best))
+            whole = float(np.abs(scores).sum())
+            found.append(self._located(layer, best, scores[best], whole))
             masses.append(weighed.mass)
-            evidence.append(self._judge(query, layer, weighed, how, modality))
+            evidence.append(self._judge(query, text, layer, weighed, how, modality))
         weakest = min(evidence, key=lambda one: one.null_percentile)
-        return self._best(found, count), min(masses), weakest
+        return _best(found, count), min(masses), weakest
 
     def _judge(
-        self, query: NDArray[np.float32], layer: str, weighed: Weighed, how: Gathering, modality: Modality
+        self, query: NDArray[np.float32], text: str, layer: str, weighed: Weighed, how: Gathering, modality: Modality
     ) -> Evidence:
         usual, null = gathering(), self._null_relevance(self.atlas.layer(layer).entry.base, modality)
         # the null is that of the server's own temperature, whatever the request asks for
         store = self._store(layer, modality)
         same = weighed if how.temperature == usual.temperature else store.weigh(query, usual)
-        return judge_evidence(store, same, self.atlas.manifest.labels, null)
+        return judge_evidence(store, same, self.atlas.manifest.labels, null, text)
 
     def _causal_scores(
         self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
@@ -273,16 +284,14 @@ class AtlasSearcher:
         others = [(at, score) for at, score in zip(found[0], scores[0], strict=True) if at != unit]
         return tuple(LocatedUnit(self._name(layer, at), float(score)) for at, score in others[:count])
 
-    def _best(
-        self, found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int
-    ) -> tuple[LocatedUnit, ...]:
-        """Merge the best units of several layers."""
-        units = [
-            LocatedUnit(self._name(layer, unit), float(score))
-            for layer, scores, places in found
-            for score, unit in zip(scores, places, strict=True)
+    def _located(
+        self, layer: str, units: NDArray[np.int64], scores: NDArray[np.float32], whole: float = 0.0
+    ) -> list[LocatedUnit]:
+        """Name units with their scores [n] and their shares of ``whole``."""
+        return [
+            LocatedUnit(self._name(layer, unit), float(score), float(score) / whole if whole else 0.0)
+            for unit, score in zip(units, scores, strict=True)
         ]
-        return tuple(sorted(units, key=lambda unit: -unit.score)[:count])
 
     def _name(self, layer: str, unit: int | np.integer) -> UnitName:
         return UnitName(self.atlas.manifest.model, layer, int(unit))
@@ -298,18 +307,8 @@ class AtlasSearcher:
 
     def _store(self, layer: str, modality: Modality = "text") -> AttributionStore:
         """Of a layer: its outputs for texts, where the atlas knows them, and its probe rows for images."""
-        effects = self.atlas.layer(layer).output_effects if self.atlas.output_embeddings is not None else None
-        if modality == "image" or effects is None:
-            return self._stores.get((layer, "rows"), lambda: self._rows(layer))
-        return self._stores.get((layer, "outputs"), lambda: self._outputs(layer, effects))
-
-    def _rows(self, layer: str) -> AttributionStore:
-        vectors = relevance_vectors(self.atlas, layer, self.mix)
-        return AttributionStore(vectors, self.atlas.layer(layer).attribution_rows, self.atlas.predicted)
-
-    def _outputs(self, layer: str, effects: NDArray[np.floating]) -> AttributionStore:
-        vectors = output_vectors(self.atlas, layer, self.mix, settings().localize_unnamed)
-        return AttributionStore(vectors, effects, np.arange(len(effects)))
+        make = output_store if modality == "text" and knows_outputs(self.atlas, layer) else row_store
+        return self._stores.get((layer, make), lambda: make(self.atlas, layer, self.mix))
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
         # Exhaustive whatever the size: building a graph takes far longer than one search without.
@@ -341,3 +340,9 @@ class AtlasSearcher:
         else:
             queries, own = self.centre(self.atlas.image_embeddings, "image"), np.asarray(self.atlas.predicted, np.int64)
         return null_relevance(store, queries, own, tau)
+
+
+def _best(found: Sequence[Sequence[LocatedUnit]], count: int) -> tuple[LocatedUnit, ...]:
+    """Merge the best units of several layers: by their shares, or by their scores where these are all there is."""
+    units = [unit for layer in found for unit in layer]
+    return tuple(sorted(units, key=lambda unit: (-unit.share, -unit.score))[:count])

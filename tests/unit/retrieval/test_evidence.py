@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from miclip.atlas import Atlas
 from miclip.retrieval.attribution import AttributionStore, gathering
-from miclip.retrieval.evidence import null_relevance
+from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
@@ -111,3 +111,23 @@ def test_the_threshold_is_a_setting(atlas: Atlas, monkeypatch: pytest.MonkeyPatc
     (found,) = AtlasSearcher(atlas).localize(atlas.label_embeddings[:1], ["mid"])
     assert found.evidence is not None
     assert found.evidence.doubtful
+
+
+def test_a_negated_text_is_doubtful_unless_it_is_a_label(recipe: Any, tmp_path: Any) -> None:
+    atlas = recipe(labels=("dog", "no entry", "bus", "tree")).open(tmp_path)
+    asked = atlas.label_embeddings[[0, 0, 1]]
+    texts = ("dog", "not a dog", "no entry")
+    found = [one.evidence for one in AtlasSearcher(atlas).localize(asked, ["mid"], concepts=texts)]
+    assert [(one.doubtful, one.negation) for one in found if one] == [(False, ""), (True, "not"), (False, "")]
+
+
+def test_a_text_that_the_labels_name_is_trusted_above_the_middle_of_the_null(recipe: Any, tmp_path: Any) -> None:
+    atlas = recipe(labels=("African elephant", "cat", "bus", "tree")).open(tmp_path)
+    store = AtlasSearcher(atlas)._store("mid")
+    weighed = store.weigh(AtlasSearcher(atlas).centre(atlas.label_embeddings[:1])[0], gathering())
+    for beaten, text, doubtful in ((60, "elephant", False), (60, "mammal", True), (40, "elephant", True)):
+        null = np.sort(np.r_[np.zeros(beaten), np.full(100 - beaten, 2.0)]).astype(np.float32)
+        evidence = judge_evidence(store, weighed, atlas.manifest.labels, null, text)
+        assert evidence.labels[0].label == "African elephant"
+        assert evidence.null_percentile == beaten
+        assert evidence.doubtful == doubtful, text
