@@ -146,7 +146,7 @@ class Settings(BaseSettings):
     """Weight of the images, cos(E_i(x), query), in the same."""
     localize_output: float = Field(default=0.5, ge=0)
     """Weight of the label's text, cos(E_c(label), query), in the same."""
-    localize_unnamed: float = Field(default=1.5, gt=0)
+    localize_unnamed: float = Field(default=2.5, gt=0)
     """What the relevance of an output without a known name is multiplied by: it has no text, and CLIP's images are
     less like a text than texts are."""
     localize_rows: int = Field(default=512, ge=1)

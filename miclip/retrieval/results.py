@@ -180,7 +180,7 @@ class LocalizationMix:
     mechanism: float = 0.0
     input: float = 0.5
     output: float = 0.5
-    unnamed: float = 1.5
+    unnamed: float = 2.5
 
     def __post_init__(self) -> None:
         weights = (self.mechanism, self.input, self.output)
