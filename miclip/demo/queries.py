@@ -1,8 +1,8 @@
 """What people type when they mean the demo's classes: synonyms, keywords and super-categories, and definitions.
 
-The *tag* queries are emojibase's: the demo's CLIP was trained on most of these texts. Nothing was trained on the *fresh*
-ones, which are WordNet's. ``tools/demo_world/queries.py`` and ``tools/demo_world/fresh.py`` have the rules that they were
-made by.
+The *tag* queries are emojibase's: the demo's CLIP was trained on most of these texts. Nothing was trained on the
+*fresh* ones, which are WordNet's. ``tools/demo_world/queries.py`` and ``tools/demo_world/fresh.py`` have the rules that
+they were made by.
 """
 
 from __future__ import annotations

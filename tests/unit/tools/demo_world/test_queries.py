@@ -81,6 +81,7 @@ def _write_wordnet(folder: Path) -> None:
         "  1 licence\nspanner n 1 1 @ 1 0 00000100\nwrench n 1 1 @ 1 1 00000100\nfix n 1 0 1 0 00000300\n"
     )
     (folder / "data.noun").write_text(
-        '  1 licence\n00000100 06 n 03 wrench 0 spanner 0 adjustable 0 001 @ 00000200 n 0000 | a hand tool (big); "turn"\n'
+        "  1 licence\n"
+        '00000100 06 n 03 wrench 0 spanner 0 adjustable 0 001 @ 00000200 n 0000 | a hand tool (big); "turn"\n'
         "00000200 06 n 01 tool 0 000 | an implement\n00000300 06 n 01 fix 0 000 | a repair\n"
     )
