@@ -60,14 +60,15 @@ class Bench:
         model, probe = self.subject.model, demo_probe(0)
         if hidden:
             model, probe = without(model, probe, hidden)
-        texts = self._clip.embed_texts([query.text for query in queries])
+        asked = [query.text for query in queries]
+        texts = self._clip.embed_texts(asked)
         names = [place.name for place in self.places]
         with tempfile.TemporaryDirectory() as root:
             atlas = align_seed(model, self._clip, probe, names, 0, self._store, Path(root), lambda *_: None)
             searcher = AtlasSearcher(atlas)
             for place in self.places:
                 carried = coverage(queries, len(model.labels)) @ self._carried[place]
-                for row, found in zip(carried, searcher.localize(texts, [place.name], TOP), strict=True):
+                for row, found in zip(carried, searcher.localize(texts, [place.name], TOP, concepts=asked), strict=True):
                     most = float(np.sort(row)[-TOP:].sum())
                     assert found.evidence is not None
                     if most > 0:

@@ -22,11 +22,14 @@ class Evidence:
         null_percentile: Share of a null that is less relevant, 0 to 100: the model's labels (for an image: probe
             images), each with every image taken away that the model predicts as it.
         doubtful: Whether ``null_percentile`` is below ``settings().doubt_percentile``: the probe images show the query
-            no better than something they do not show, and its units are then most likely those of something else.
+            no better than something they do not show, and its units are then most likely those of something else. A
+            query that the labels name is not doubtful ("elephant", answered from African elephants); a negated one is.
         labels: What the model predicted for the images, heaviest first: what the units are those of.
+        negation: The word that negates the query, which embeddings of texts do not understand; empty where none does.
     """
 
     relevance: float
     null_percentile: float
     doubtful: bool
     labels: tuple[LabelShare, ...]
+    negation: str = ""

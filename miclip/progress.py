@@ -13,6 +13,8 @@ class StageKind(StrEnum):
     LOADING = "loading"
     ACTIVATIONS = "activations"
     """The pass of models over a probe set."""
+    OUTPUTS = "outputs"
+    """Attributing the outputs that few probe images are predicted as."""
     RECOLOURED = "recoloured images"
     """A further pass over the images that judge labels, in other colours."""
     ENCODER = "encoder"

@@ -148,14 +148,18 @@ class Settings(BaseSettings):
     """Requests that may wait per service; more are refused as RESOURCE_EXHAUSTED. Streams count apart, as many."""
 
     # Method defaults (see docs of miclip.alignment and miclip.retrieval)
-    temperature: float = Field(default=0.03, gt=0)
-    """τ of the attribution store's softmax over probe images."""
-    localize_mechanism: float = Field(default=0.5, ge=0)
-    """Weight of cos(E_n(a_j), query) in a probe image's relevance to a query; the three weights are scaled to sum 1."""
-    localize_input: float = Field(default=0.0, ge=0)
-    """Weight of cos(E_i(x_j), query) in the same."""
+    temperature: float = Field(default=0.05, gt=0)
+    """τ of the attribution store's softmax over the outputs of the model, or over probe images."""
+    localize_mechanism: float = Field(default=0.0, ge=0)
+    """Weight of the mechanism, cos(E_n(a), query), in the relevance of an output or a probe image to a query; the three
+    weights are scaled to sum 1."""
+    localize_input: float = Field(default=0.5, ge=0)
+    """Weight of the images, cos(E_i(x), query), in the same."""
     localize_output: float = Field(default=0.5, ge=0)
-    """Weight of cos(E_c(ĉ_j), query) in the same."""
+    """Weight of the label's text, cos(E_c(label), query), in the same."""
+    localize_unnamed: float = Field(default=2.5, gt=0)
+    """What the relevance of an output without a known name is multiplied by: it has no text, and CLIP's images are
+    less like a text than texts are."""
     localize_rows: int = Field(default=512, ge=1)
     """Probe rows that a localisation gathers first; more when they carry less than ``localize_mass`` of the softmax."""
     localize_max_rows: int = Field(default=8192, ge=1)
@@ -164,6 +168,10 @@ class Settings(BaseSettings):
     """Share of the softmax's weight that the gathered rows should carry."""
     attribution_points: int = Field(default=1, ge=1, le=64)
     """Points at which an alignment takes the gradient of an attribution; each beyond the first is a pass a layer."""
+    output_images: int = Field(default=8, ge=1)
+    """Probe images that the effects of an output are the mean of, where fewer are predicted as it."""
+    output_passes: int = Field(default=8192, ge=0)
+    """Further passes of single images that an alignment may make for such outputs."""
     describe_shortlist: int = Field(default=32, ge=1)
     """Concepts nearest to a unit that are ranked by their causal score."""
     abstain_percentile: float = Field(default=95.0, ge=0, le=100)

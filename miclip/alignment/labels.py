@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import NeuronEncoder
 from miclip.alignment.features import feature_embeddings
+from miclip.alignment.outputs import mean_by_label, output_prototypes
 from miclip.alignment.promise import TOP_CLASSES, Part, calibrate, confidences
 from miclip.atlas import centre_texts, contrast, normalise, null_contrast
 from miclip.kinds import UnitEmbedding
 from miclip.promise import Promise
-from miclip.retrieval.attribution import AttributionStore, gathering, mix_relevance
-from miclip.retrieval.results import LocalizationMix
+from miclip.retrieval.attribution import AttributionStore, gathering, mix_outputs, usual_mix
 from miclip.settings import settings
 
 Float32 = NDArray[np.float32]
@@ -48,9 +48,12 @@ class LayerProbe:
         predicted: Predicted label of every row, int64 ``[N]``.
         sources: Image that every row is a view of, int64 ``[N]``.
         kept: Whether the atlas keeps the row, bool ``[N]``.
+        logits: Of every row, ``[N, K]``.
         texts: ``E_c`` of every label, float32 ``[K, D]``.
         base: Of features: the activations ``[N, d]`` of the layer that their dictionary is on, which the encoder reads.
         directions: Of features: their decoder directions ``[F, d]``.
+        output_effects: Mean attribution of every output's margin, ``[K, d]``, in logits; None: of the rows predicted as
+            it.
     """
 
     kind: UnitEmbedding
@@ -60,9 +63,11 @@ class LayerProbe:
     predicted: Int64
     sources: Int64
     kept: NDArray[np.bool_]
+    logits: NDArray[np.floating]
     texts: Float32
     base: Float32 | None = None
     directions: Float32 | None = None
+    output_effects: Float32 | None = None
 
     @property
     def read(self) -> Float32:
@@ -77,9 +82,16 @@ class LayerProbe:
 
     def rows(self, chosen: NDArray[np.bool_]) -> LayerProbe:
         """Return the probe of the ``chosen`` rows alone, bool ``[N]``."""
-        columns = ("activations", "attributions", "images", "predicted", "sources", "kept", "base")
+        columns = ("activations", "attributions", "images", "predicted", "sources", "kept", "logits", "base")
         there = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
-        return replace(self, **{name: values[chosen] for name, values in there.items()})
+        return replace(self, output_effects=None, **{name: values[chosen] for name, values in there.items()})
+
+    @property
+    def effects(self) -> Float32:
+        """Mean attribution of every output's margin, ``[K, d]``, in logits; 0 where no row is predicted as it."""
+        if self.output_effects is not None:
+            return self.output_effects
+        return mean_by_label(self.attributions, self.predicted, len(self.texts))
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def label_units(probe: LayerProbe, encoder: NeuronEncoder) -> Labels:
     """Label the units of a layer by its model's labels."""
     texts = centre_texts(probe.texts, probe.texts.mean(axis=0))
     embedding = probe.embeddings(encoder)[probe.kind]
-    effects = _effects(probe.rows(probe.kept) if probe.kept.any() else probe, encoder, texts)
+    effects = _effects(probe, encoder, texts)
     nearest = np.argsort(-(normalise(embedding) @ texts.T), axis=1, kind="stable")[:, : settings().describe_shortlist]
     shortlisted = np.take_along_axis(effects.T, nearest, axis=1)
     best = np.take_along_axis(nearest, shortlisted.argmax(axis=1)[:, None], axis=1)[:, 0]
@@ -178,9 +190,7 @@ def judging_rows(sources: Int64) -> Int64:
 
 def driven_classes(probe: LayerProbe) -> Int64:
     """Return the classes that every unit drives most by class-mean attribution, best first, int64 ``[d, 5]``."""
-    means = np.zeros((len(probe.texts), probe.attributions.shape[1]), np.float32)
-    for label in np.unique(probe.predicted):
-        means[label] = probe.attributions[probe.predicted == label].mean(axis=0)
+    means = mean_by_label(probe.attributions, probe.predicted, len(probe.texts))
     return np.argsort(-means, axis=0, kind="stable")[:TOP_CLASSES].T.astype(np.int64)
 
 
@@ -204,11 +214,14 @@ def fold_images(predicted: Int64, sources: Int64, seed: int) -> Int64:
 
 
 def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float32:
-    config = settings()
-    mix = LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
-    mechanism = encoder.embed_images(probe.read)
-    relevance = mix_relevance(mix, mechanism, probe.images, probe.texts, probe.predicted)
-    store, how = AttributionStore(relevance, probe.attributions), gathering()
+    """Causal score of every label and unit ``[K, d]``: what the outputs that a label is about do, as searches score it."""
+    mix, how = usual_mix(), gathering()
+    mechanism = None
+    if mix.mechanism:
+        mechanism = np.zeros_like(texts)
+        np.add.at(mechanism, probe.predicted, encoder.embed_images(probe.read))
+    vectors = mix_outputs(mix, output_prototypes(probe.logits, probe.images), texts, mechanism)
+    store = AttributionStore(vectors, probe.effects, np.arange(len(texts)))
     return np.stack([store.scores(store.weigh(text, how)) for text in texts])
 
 

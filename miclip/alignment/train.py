@@ -20,6 +20,7 @@ from miclip.alignment.features import sparse_tensors
 from miclip.alignment.held_out import Split, set_aside
 from miclip.alignment.judging import judge_images, judges_of
 from miclip.alignment.labels import Judges, LayerProbe, judge_labels, judging_rows
+from miclip.alignment.outputs import OutputStore, output_prototypes
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
 from miclip.alignment.recolour import Recoloured
 from miclip.alignment.stand_alone import pictures
@@ -109,6 +110,9 @@ def align_model(
     activation_store.fill(report, cancelled)
     _stop_if(cancelled)
     record = activation_store.read()
+    outputs = OutputStore(activation_store, model, probe, layers, config.points)
+    outputs.fill(report, cancelled)
+    _stop_if(cancelled)
     labels = clip.embed_texts([config.text_template.format(label) for label in model.labels])
     rows, images = _kept_rows(probe, config.probe_rows), len(probe.names) // probe.views
     sources = np.arange(len(record.logits)) % images
@@ -123,8 +127,11 @@ def align_model(
     for name in layers:
         _stop_if(cancelled)
         layer = model.layers[name]
-        layer_probe = _layer_probe(record, model, name, labels, rows, images)
-        tensors[name], loss, promise = run.layer(layer.base, layer_probe, judges_of(recoloured, name, sources[judging]))
+        effects = _half(outputs.effects(name))
+        layer_probe = _layer_probe(record, model, name, labels, rows, images, effects)
+        judges = judges_of(recoloured, name, sources[judging])
+        tensors[name], loss, promise = run.layer(layer.base, layer_probe, judges)
+        tensors[name]["output_effects"] = effects
         entry = {"name": name, "kind": str(layer.kind), "units": layer.units,
                  "unit_embedding": layer_probe.kind, "metrics": {"final_loss": round(loss, 6)}}  # fmt: skip
         if promise and layer.kind != LayerKind.LOGITS:  # a logit's label is the name of its class
@@ -138,6 +145,7 @@ def align_model(
         "image_embeddings": np.asarray(record.image_embeddings[rows]),
         "predicted": record.logits.argmax(axis=1).astype(np.int32)[rows],
         "label_embeddings": labels.astype(np.float32),
+        "output_embeddings": _half(output_prototypes(record.logits, record.image_embeddings)),
     }
     entries, stored = pictures(model, split, rows, tensors, settings(), report) if config.stands_alone else ({}, {})
     manifest = {
@@ -240,14 +248,15 @@ def _layer_probe(
     labels: NDArray[np.float32],
     rows: NDArray[np.int64],
     images: int,
+    effects: NDArray[np.float16],
 ) -> LayerProbe:
     total, layer, sae = len(record.logits), model.layers[name], model.dictionaries.get(name)
     return LayerProbe(
         default_embedding(str(layer.kind)), np.asarray(record.activations[name]), np.asarray(record.attributions[name]),
         record.image_embeddings, record.logits.argmax(axis=1).astype(np.int64), np.arange(total) % images,
-        np.isin(np.arange(total), rows), labels.astype(np.float32),
+        np.isin(np.arange(total), rows), record.logits, labels.astype(np.float32),
         base=np.asarray(record.activations[layer.base]) if sae else None,
-        directions=sae.W_dec.cpu().numpy() if sae else None,
+        directions=sae.W_dec.cpu().numpy() if sae else None, output_effects=effects.astype(np.float32),
     )  # fmt: skip
 
 
@@ -271,8 +280,10 @@ def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentC
 
 def _label_settings() -> dict[str, float]:
     """The settings of the process that labels are ranked and judged by."""
-    names = ("localize_mechanism", "localize_input", "localize_output", "describe_shortlist", "abstain_percentile",
-             "label_precision", "label_seeds", "null_directions")  # fmt: skip
+    names = (
+        *("localize_mechanism", "localize_input", "localize_output", "localize_unnamed", "output_images"),
+        *("describe_shortlist", "abstain_percentile", "label_precision", "label_seeds", "null_directions"),
+    )
     return {"localize_temperature": settings().temperature, **{name: getattr(settings(), name) for name in names}}
 
 

@@ -50,12 +50,15 @@ LABEL_TENSORS: TensorForms = {
 }
 """Name → dtype and shape of the tensors by which labels are ranked and judged; a layer's file may lack them."""
 
-OPTIONAL_SHARED_TENSORS: TensorForms = {}
+OPTIONAL_SHARED_TENSORS: TensorForms = {
+    "output_embeddings": (np.float16, ("labels", "dim")),
+}
 """Name → dtype and shape of tensors that ``shared.safetensors`` may hold from schema 3 on; add a line for a new one."""
 
 OPTIONAL_LAYER_TENSORS: TensorForms = {
     "coordinates": (np.float16, ("units", 2)),
     "confidence": (np.float32, ("units",)),
+    "output_effects": (np.float16, ("labels", "units")),
 }
 """The same of a layer's file, of neurons or features, beside ``LABEL_TENSORS``."""
 

@@ -173,3 +173,8 @@ class LayerAtlas:
     def coordinates(self) -> Float16 | None:
         """Place of every unit in a plane where near is alike [d, 2], -1 to 1; None where it is not known."""
         return self._file.get("coordinates")
+
+    @property
+    def output_effects(self) -> Float16 | None:
+        """Mean attribution of every output's margin on the images that show it [K, d], in logits; None if unknown."""
+        return self._file.get("output_effects")

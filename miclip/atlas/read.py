@@ -27,6 +27,7 @@ from miclip.atlas.manifest import (
 from miclip.atlas.pictures import HeldOut, Thumbnails
 from miclip.atlas.tensors import TensorFile, map_verified
 from miclip.errors import BadArtefact, NotAligned
+from miclip.texts import is_name
 
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
@@ -171,9 +172,20 @@ class Atlas:
 
     @cached_property
     def label_mean(self) -> Float32:
-        """Mean of the label embeddings [D], which centres texts."""
-        mean: Float32 = self.label_embeddings.mean(axis=0)
+        """Mean of the label embeddings [D] that are of names, which centres texts."""
+        named = self.named if self.named.any() else ~self.named
+        mean: Float32 = self.label_embeddings[named].mean(axis=0)
         return mean
+
+    @cached_property
+    def named(self) -> NDArray[np.bool_]:
+        """Which outputs have a label that says what they are [K]: see ``miclip.texts.is_name``."""
+        return np.array([is_name(label) for label in self.manifest.labels])
+
+    @property
+    def output_embeddings(self) -> Float16 | None:
+        """What images of every output look like to CLIP [K, D], centred and normalised; None where it is not known."""
+        return self._shared.get("output_embeddings")
 
 
 def _contents(

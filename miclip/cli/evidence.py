@@ -19,6 +19,11 @@ def doubt(concept: str, evidence: Evidence | None) -> str:
     """Return why the units of ``concept`` are not to be trusted; empty where they are, or where nothing is known."""
     if evidence is None or not evidence.doubtful:
         return ""
+    if evidence.negation:
+        return (
+            f'Doubtful: an embedding of "{concept}" does not know what "{evidence.negation}" negates. These are the '
+            f"units of {seen_as(evidence)}."
+        )
     rank = f"relevance {evidence.relevance:.2f}, null percentile {evidence.null_percentile:.0f}"
     return (
         f'Doubtful: the probe images may not show "{concept}". The model takes those nearest to it ({rank}) for '

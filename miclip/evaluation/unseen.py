@@ -52,7 +52,7 @@ def without(model: TargetModel, probe: ProbeSet, hidden: Sequence[int]) -> tuple
     """Return the model without the names of some classes, and the probe set without what it takes for them."""
     rows = np.flatnonzero(~np.isin(_predicted(model, probe), hidden))
     blind = copy.copy(model)
-    blind.labels = tuple(f"thing {at}" if at in hidden else label for at, label in enumerate(model.labels))
+    blind.labels = tuple(f"output {at}" if at in hidden else label for at, label in enumerate(model.labels))
     return blind, Subset(probe, rows)
 
 

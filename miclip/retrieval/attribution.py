@@ -1,11 +1,15 @@
-"""The attribution store: which units carried the predictions on the probe images that show a query.
+"""The attribution store: which units drive what a query is about.
 
-    score_i(c) = Σ_j softmax_j(s_j(c) / τ) · r_ij
+    score_i(c) = Σ_k softmax_k(s_k(c) / τ) · r_ik
 
-``r_ij`` is unit i's attribution on probe row j. The relevance ``s_j(c)`` of row j is a weighted mean of the cosines of
-the query with the row's mechanism ``E_n(a_j)``, its input ``E_i(x_j)`` and its output ``E_c(ĉ_j)``. The query is the
-same in all three, so s_j is one inner product with the weighted mean of three normalised vectors, and one index finds
-the rows that carry the softmax's weight.
+A row ``k`` of the store is an output of the model, with the mean attribution ``r_ik`` of its margin to unit i on the
+images that show it. Its relevance ``s_k(c)`` is a weighted mean of the cosines of the query with the images of the
+output and with the text of its label; an output without a known name is compared by its images alone. A query by image
+is answered by single probe images instead, and so are all queries of an atlas that does not know its outputs: row j is
+then a probe image with the attribution of its prediction. The third part, the mechanism ``E_n(a)``, has a weight too.
+
+The query is the same in all parts, so s is one inner product with the weighted mean of normalised vectors, and one
+index finds the rows that carry the softmax's weight.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ _NEGLIGIBLE = 1e-7  # weight of a row, as a share of the heaviest
 
 @dataclass(frozen=True)
 class Gathering:
-    """How a query's probe rows are weighed and gathered.
+    """How a query's rows are weighed and gathered.
 
     Attributes:
         temperature: τ, above 0.
@@ -43,6 +47,14 @@ class Gathering:
     rows: int
     max_rows: int
     mass: float
+
+
+def usual_mix() -> LocalizationMix:
+    """Return the mix of the settings."""
+    config = settings()
+    return LocalizationMix(
+        config.localize_mechanism, config.localize_input, config.localize_output, config.localize_unnamed
+    )
 
 
 def gathering(temperature: float | None = None, rows: int | None = None) -> Gathering:
@@ -72,15 +84,21 @@ class Weighed(NamedTuple):
 
 
 class AttributionStore:
-    """Attributions of one layer, found by the meaning of the probe rows. Immutable; safe to share between threads.
+    """Attributions of one layer, found by the meaning of its rows. Immutable; safe to share between threads.
 
     Args:
-        relevance: What every probe row is about [N, D]: see ``relevance_vectors``.
-        attributions: Attribution of every unit on every probe row [N, d] of any float dtype, in logits; may be sparse.
+        relevance: What every row is about [N, D]: see ``output_vectors`` and ``relevance_vectors``.
+        attributions: Attribution of every unit in every row [N, d] of any float dtype, in logits; may be sparse.
+        labels: The output that every row is about, int64 [N].
     """
 
-    def __init__(self, relevance: NDArray[np.float32], attributions: NDArray[np.floating] | csr_array) -> None:
-        self._attributions = attributions
+    def __init__(
+        self,
+        relevance: NDArray[np.float32],
+        attributions: NDArray[np.floating] | csr_array,
+        labels: NDArray[np.integer],
+    ) -> None:
+        self._attributions, self.labels = attributions, np.asarray(labels, np.int64)
         self._index = VectorIndex(relevance)
 
     def scores(self, weighed: Weighed) -> NDArray[np.float32]:
@@ -122,6 +140,61 @@ class AttributionStore:
     def recall(self, queries: NDArray[np.float32], rows: int) -> float:
         """Share of the probe rows most relevant to centred queries [Q, D] that the index finds, 0 to 1."""
         return self._index.recall(queries, rows)
+
+
+def knows_outputs(atlas: Atlas, layer: str) -> bool:
+    """Whether an atlas says what the model's outputs look like, and what drives them in a layer."""
+    return atlas.output_embeddings is not None and atlas.layer(layer).output_effects is not None
+
+
+def output_store(atlas: Atlas, layer: str, mix: LocalizationMix) -> AttributionStore:
+    """Return the store of a layer whose rows are the model's outputs, of an atlas that knows them."""
+    effects = atlas.layer(layer).output_effects
+    assert effects is not None
+    return AttributionStore(output_vectors(atlas, layer, mix), effects, np.arange(len(effects)))
+
+
+def row_store(atlas: Atlas, layer: str, mix: LocalizationMix) -> AttributionStore:
+    """Return the store of a layer whose rows are probe images."""
+    return AttributionStore(relevance_vectors(atlas, layer, mix), atlas.layer(layer).attribution_rows, atlas.predicted)
+
+
+def output_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:
+    """Return v [K, D] with ``s_k(c) = v_k · c`` for every centred, normalised query c.
+
+    Args:
+        atlas: One that knows its outputs.
+        layer: The layer whose mechanism counts, where the mix weighs it.
+        mix: Weights of the three parts, and what counts for outputs without a known name.
+    """
+    assert atlas.output_embeddings is not None
+    images = np.asarray(atlas.output_embeddings, np.float32)
+    mechanism = None
+    if mix.mechanism:
+        rows = mechanism_embeddings(atlas.layer(atlas.layer(layer).entry.base))
+        mechanism = np.zeros_like(images)
+        np.add.at(mechanism, np.asarray(atlas.predicted), rows)
+    vectors = mix_outputs(mix, images, centre_texts(atlas.label_embeddings, atlas.label_mean), mechanism)
+    return np.where(atlas.named[:, None], vectors, mix.unnamed * images).astype(np.float32)
+
+
+def mix_outputs(
+    mix: LocalizationMix,
+    images: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    mechanism: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return what every output with a known name is about, float32 [K, D].
+
+    Args:
+        mix: Weights of the three parts.
+        images: What the images of each look like, centred, of length 1 [K, D].
+        texts: Its label, centred, of length 1 [K, D].
+        mechanism: Sum of ``E_n(a)`` of the images predicted as it [K, D]; None counts as 0.
+    """
+    total = mix.mechanism + mix.input + mix.output
+    vectors: NDArray[np.float32] = (mix.input * images + mix.output * texts) / total
+    return vectors if mechanism is None else vectors + mix.mechanism / total * normalise(mechanism)
 
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:

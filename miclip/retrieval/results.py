@@ -145,9 +145,16 @@ class DescribeResult:
 
 @dataclass(frozen=True)
 class LocatedUnit(OfUnit):
-    """A unit with its strength for a query: a cosine, or a mean attribution in logits."""
+    """A unit with its strength for a query.
+
+    Attributes:
+        score: A cosine, or a mean attribution in logits.
+        share: Of an attribution: the score as a share of the layer's, -1 to 1, whose units' magnitudes sum to 1; by it
+            units of several layers are ranked. 0 for cosines.
+    """
 
     score: float
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -184,21 +191,23 @@ class LocalizeResult:
 
 @dataclass(frozen=True)
 class LocalizationMix:
-    """How much the mechanism, the input and the output of a probe image say about whether it shows a query.
+    """How much mechanism, images and text say about whether an output, or a probe image, is about a query.
 
     Attributes:
-        mechanism: Weight of cos(E_n(a_j), query).
-        input: Weight of cos(E_i(x_j), query).
-        output: Weight of cos(E_c(ĉ_j), query), of the predicted label.
+        mechanism: Weight of cos(E_n(a), query), of the activations.
+        input: Weight of cos(E_i(x), query), of the images.
+        output: Weight of cos(E_c(label), query), of the output's label, or the predicted one.
+        unnamed: What the cosine with the images of an output without a known name is multiplied by.
     """
 
-    mechanism: float = 0.5
-    input: float = 0.0
+    mechanism: float = 0.0
+    input: float = 0.5
     output: float = 0.5
+    unnamed: float = 2.5
 
     def __post_init__(self) -> None:
         weights = (self.mechanism, self.input, self.output)
-        if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        if min(*weights, self.unnamed) < 0 or not 0 < sum(weights) < float("inf"):
             raise ValueError("the weights of a mix must be at least 0 and not all 0")
 
 

@@ -14,7 +14,16 @@ from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
 from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
 from miclip.retrieval._checks import check_layers, check_top_k, check_units
-from miclip.retrieval.attribution import AttributionStore, Gathering, Weighed, gathering, relevance_vectors
+from miclip.retrieval.attribution import (
+    AttributionStore,
+    Gathering,
+    Weighed,
+    gathering,
+    knows_outputs,
+    output_store,
+    row_store,
+    usual_mix,
+)
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
 from miclip.retrieval.labels import Candidates, judge
@@ -44,7 +53,7 @@ class AtlasSearcher:
 
     Args:
         atlas: An opened atlas.
-        mix: Weights of mechanism, input and output in localisation by attribution; default from the settings.
+        mix: Weights of mechanism, images and texts in localisation by attribution; default from the settings.
 
     Attributes:
         atlas: The atlas.
@@ -53,9 +62,8 @@ class AtlasSearcher:
     """
 
     def __init__(self, atlas: Atlas, mix: LocalizationMix | None = None) -> None:
-        config = settings()
         self.atlas, self.labels = atlas, model_labels(atlas)
-        self.mix = mix or LocalizationMix(config.localize_mechanism, config.localize_input, config.localize_output)
+        self.mix = mix or usual_mix()
         self._image_mean = np.asarray(atlas.image_embeddings, np.float32).mean(axis=0)
         self._embeddings: Cache[NDArray[np.float32]] = Cache()
         self._unit_indices: Cache[VectorIndex] = Cache()
@@ -142,13 +150,13 @@ class AtlasSearcher:
 
         Args:
             queries: CLIP embeddings [Q, D].
-            layers: Layers to search; none means the last before the logits. Over several layers the narrow ones lead:
-                a prediction's attribution is much the same sum in every layer, shared by fewer units.
+            layers: Layers to search; none means the last before the logits. Units of several layers are ranked by
+                their shares of their layer's attribution.
             top_k: Units of a query; more than there are gives all.
-            concepts: Texts of the queries, which name the answers; images have none.
-            method: How units are ranked. Attributions are in logits in every layer, so layers compare.
+            concepts: Texts of the queries, which name the answers and tell what is negated; images have none.
+            method: How units are ranked.
             modality: Whether the queries are embeddings of texts or of images.
-            temperature: τ of the softmax over probe rows, for ``attribution``; default from the settings.
+            temperature: τ of the softmax over outputs or probe rows, for ``attribution``; default from the settings.
             rows: Probe rows gathered first, for ``attribution``; default from the settings.
 
         Raises:
@@ -160,7 +168,10 @@ class AtlasSearcher:
         names = concepts or [""] * len(centred)
         if method == "attribution":
             how = gathering(temperature, rows)
-            answers = [self._by_attribution(query, searched, count, how, modality) for query in centred]
+            answers = [
+                self._by_attribution(query, text, searched, count, how, modality)
+                for query, text in zip(centred, names, strict=True)
+            ]
         else:
             answers = self._by_cosine(centred, searched, count, method)
         model, atlas = self.atlas.manifest.model, self.atlas.name
@@ -173,7 +184,7 @@ class AtlasSearcher:
         self, query: NDArray[np.floating], layer: str, *, modality: Modality = "text", temperature: float | None = None
     ) -> NDArray[np.float32]:
         """Return the attribution of every unit of a layer [d], in logits, for one query [D]; a label's causal score."""
-        store = self._store(layer)
+        store = self._store(layer, modality)
         return store.scores(store.weigh(self.centre(query[None], modality)[0], gathering(temperature)))
 
     def unit_record(self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS) -> UnitRecord:
@@ -220,31 +231,40 @@ class AtlasSearcher:
     ) -> list[_Located]:
         found = [(layer, *self._unit_index(layer, kind).search(queries, count)) for layer in layers]
         return [
-            (self._best([(layer, scores[row], units[row]) for layer, scores, units in found], count), 1.0, None)
+            (_best([self._located(layer, units[row], scores[row]) for layer, scores, units in found], count), 1.0, None)
             for row in range(len(queries))
         ]
 
     def _by_attribution(
-        self, query: NDArray[np.float32], layers: Sequence[str], count: int, how: Gathering, modality: Modality
+        self,
+        query: NDArray[np.float32],
+        text: str,
+        layers: Sequence[str],
+        count: int,
+        how: Gathering,
+        modality: Modality,
     ) -> _Located:
         found, masses, evidence = [], [], []
         for layer in layers:
-            weighed = self._store(layer).weigh(query, how)
-            scores = self._store(layer).scores(weighed)
+            store = self._store(layer, modality)
+            weighed = store.weigh(query, how)
+            scores = store.scores(weighed)
             best = np.argsort(-scores, kind="stable")[:count]
-            found.append((layer, scores[best], best))
+            whole = float(np.abs(scores).sum())
+            found.append(self._located(layer, best, scores[best], whole))
             masses.append(weighed.mass)
-            evidence.append(self._judge(query, layer, weighed, how, modality))
+            evidence.append(self._judge(query, text, layer, weighed, how, modality))
         weakest = min(evidence, key=lambda one: one.null_percentile)
-        return self._best(found, count), min(masses), weakest
+        return _best(found, count), min(masses), weakest
 
     def _judge(
-        self, query: NDArray[np.float32], layer: str, weighed: Weighed, how: Gathering, modality: Modality
+        self, query: NDArray[np.float32], text: str, layer: str, weighed: Weighed, how: Gathering, modality: Modality
     ) -> Evidence:
         usual, null = gathering(), self._null_relevance(self.atlas.layer(layer).entry.base, modality)
         # the null is that of the server's own temperature, whatever the request asks for
-        same = weighed if how.temperature == usual.temperature else self._store(layer).weigh(query, usual)
-        return judge_evidence(same, self.atlas, null)
+        store = self._store(layer, modality)
+        same = weighed if how.temperature == usual.temperature else store.weigh(query, usual)
+        return judge_evidence(store, same, self.atlas.manifest.labels, null, text)
 
     def _causal_scores(
         self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
@@ -264,16 +284,14 @@ class AtlasSearcher:
         others = [(at, score) for at, score in zip(found[0], scores[0], strict=True) if at != unit]
         return tuple(LocatedUnit(self._name(layer, at), float(score)) for at, score in others[:count])
 
-    def _best(
-        self, found: Sequence[tuple[str, NDArray[np.float32], NDArray[np.int64]]], count: int
-    ) -> tuple[LocatedUnit, ...]:
-        """Merge the best units of several layers."""
-        units = [
-            LocatedUnit(self._name(layer, unit), float(score))
-            for layer, scores, places in found
-            for score, unit in zip(scores, places, strict=True)
+    def _located(
+        self, layer: str, units: NDArray[np.int64], scores: NDArray[np.float32], whole: float = 0.0
+    ) -> list[LocatedUnit]:
+        """Name units with their scores [n] and their shares of ``whole``."""
+        return [
+            LocatedUnit(self._name(layer, unit), float(score), float(score) / whole if whole else 0.0)
+            for unit, score in zip(units, scores, strict=True)
         ]
-        return tuple(sorted(units, key=lambda unit: -unit.score)[:count])
 
     def _name(self, layer: str, unit: int | np.integer) -> UnitName:
         return UnitName(self.atlas.manifest.model, layer, int(unit))
@@ -287,13 +305,10 @@ class AtlasSearcher:
     def _unit_index(self, layer: str, kind: UnitEmbedding) -> VectorIndex:
         return self._unit_indices.get((layer, kind), lambda: VectorIndex(self._embedding(layer, kind)))
 
-    def _store(self, layer: str) -> AttributionStore:
-        return self._stores.get(layer, lambda: self._new_store(layer))
-
-    def _new_store(self, layer: str) -> AttributionStore:
-        return AttributionStore(
-            relevance_vectors(self.atlas, layer, self.mix), self.atlas.layer(layer).attribution_rows
-        )
+    def _store(self, layer: str, modality: Modality = "text") -> AttributionStore:
+        """Of a layer: its outputs for texts, where the atlas knows them, and its probe rows for images."""
+        make = output_store if modality == "text" and knows_outputs(self.atlas, layer) else row_store
+        return self._stores.get((layer, make), lambda: make(self.atlas, layer, self.mix))
 
     def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
         # Exhaustive whatever the size: building a graph takes far longer than one search without.
@@ -318,9 +333,16 @@ class AtlasSearcher:
         return self._null_relevances.get((base, modality), lambda: self._new_null_relevance(base, modality))
 
     def _new_null_relevance(self, base: str, modality: Modality) -> NDArray[np.float32]:
-        store, tau = self._store(base), gathering().temperature
+        store, tau = self._store(base, modality), gathering().temperature
         if modality == "text":
-            queries, own = self.centre(self.labels.embeddings), np.arange(len(self.labels.embeddings))
+            own = np.flatnonzero(self.atlas.named)
+            queries = self.centre(self.labels.embeddings[own])
         else:
             queries, own = self.centre(self.atlas.image_embeddings, "image"), np.asarray(self.atlas.predicted, np.int64)
-        return null_relevance(store, queries, own, self.atlas.predicted, tau)
+        return null_relevance(store, queries, own, tau)
+
+
+def _best(found: Sequence[Sequence[LocatedUnit]], count: int) -> tuple[LocatedUnit, ...]:
+    """Merge the best units of several layers: by their shares, or by their scores where these are all there is."""
+    units = [unit for layer in found for unit in layer]
+    return tuple(sorted(units, key=lambda unit: (-unit.share, -unit.score))[:count])

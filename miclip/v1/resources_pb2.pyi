@@ -98,16 +98,18 @@ class LabelShare(_message.Message):
     def __init__(self, label: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...
 
 class LocalizationEvidence(_message.Message):
-    __slots__ = ("relevance", "null_percentile", "doubtful", "labels")
+    __slots__ = ("relevance", "null_percentile", "doubtful", "labels", "negation")
     RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     NULL_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
     DOUBTFUL_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    NEGATION_FIELD_NUMBER: _ClassVar[int]
     relevance: float
     null_percentile: float
     doubtful: bool
     labels: _containers.RepeatedCompositeFieldContainer[LabelShare]
-    def __init__(self, relevance: _Optional[float] = ..., null_percentile: _Optional[float] = ..., doubtful: _Optional[bool] = ..., labels: _Optional[_Iterable[_Union[LabelShare, _Mapping]]] = ...) -> None: ...
+    negation: str
+    def __init__(self, relevance: _Optional[float] = ..., null_percentile: _Optional[float] = ..., doubtful: _Optional[bool] = ..., labels: _Optional[_Iterable[_Union[LabelShare, _Mapping]]] = ..., negation: _Optional[str] = ...) -> None: ...
 
 class Embedding(_message.Message):
     __slots__ = ("values",)

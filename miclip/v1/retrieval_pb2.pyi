@@ -39,12 +39,14 @@ class UnitDescription(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., margin: _Optional[float] = ..., null_percentile: _Optional[float] = ..., abstained: _Optional[bool] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., ranking: _Optional[_Union[_resources_pb2.LabelRanking, str]] = ..., contrast: _Optional[float] = ..., stability: _Optional[float] = ...) -> None: ...
 
 class LocatedUnit(_message.Message):
-    __slots__ = ("unit", "score")
+    __slots__ = ("unit", "score", "share")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
     unit: str
     score: float
-    def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+    share: float
+    def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ..., share: _Optional[float] = ...) -> None: ...
 
 class ConceptLocalization(_message.Message):
     __slots__ = ("text", "units", "evidence", "mass")

@@ -66,6 +66,7 @@ def read_evidence(message: pb.LocalizationEvidence) -> Evidence:
         null_percentile=message.null_percentile,
         doubtful=message.doubtful,
         labels=tuple(LabelShare(share.label, share.share) for share in message.labels),
+        negation=message.negation,
     )
 
 
@@ -76,4 +77,5 @@ def write_evidence(value: Evidence) -> pb.LocalizationEvidence:
         null_percentile=value.null_percentile,
         doubtful=value.doubtful,
         labels=[pb.LabelShare(label=share.label, share=share.share) for share in value.labels],
+        negation=value.negation,
     )

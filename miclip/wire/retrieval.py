@@ -60,7 +60,7 @@ def write_localization(value: Localization) -> pb.ConceptLocalization:
     """The units of a query, as a message."""
     return pb.ConceptLocalization(
         text=value.concept,
-        units=[pb.LocatedUnit(unit=str(unit.name), score=unit.score) for unit in value.units],
+        units=[pb.LocatedUnit(unit=str(unit.name), score=unit.score, share=unit.share) for unit in value.units],
         evidence=write_evidence(value.evidence) if value.evidence else None,
         mass=value.mass,
     )
@@ -75,7 +75,7 @@ def read_localize_result(response: pb.LocalizeConceptsResponse) -> LocalizeResul
             concept=one.text,
             model=parse_layer(provenance.layers[0]).model,
             method=method,
-            units=tuple(LocatedUnit(parse_unit(unit.unit), unit.score) for unit in one.units),
+            units=tuple(LocatedUnit(parse_unit(unit.unit), unit.score, unit.share) for unit in one.units),
             mass=one.mass,
             evidence=read_evidence(one.evidence) if one.HasField("evidence") else None,
             atlas=provenance.atlas,

@@ -39,7 +39,14 @@ Mode = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 _CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _STAGE_SECONDS = (0.0001, 0.00025, 0.0005, *_CALL_SECONDS)
-_ALIGNMENT_STEPS = (StageKind.LOADING, StageKind.ACTIVATIONS, StageKind.ENCODER, StageKind.LABELS, StageKind.ATLAS)
+_ALIGNMENT_STEPS = (
+    StageKind.LOADING,
+    StageKind.ACTIVATIONS,
+    StageKind.OUTPUTS,
+    StageKind.ENCODER,
+    StageKind.LABELS,
+    StageKind.ATLAS,
+)
 _JOB_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 

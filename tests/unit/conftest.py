@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ class Recipe:
         layer["stability"] = np.linspace(0, 1, self.units)
         if threshold is not None:
             self.manifest["layers"][0]["metrics"] = {"abstain_contrast": threshold}
+        return self
+
+    def know_outputs(self, unnamed: Sequence[int] = ()) -> Recipe:
+        """Add what outputs look like and what drives them; the labels of some are taken away."""
+        shared = self.tensors[SHARED]
+        predicted, images = shared["predicted"], shared["image_embeddings"]
+        own = [predicted == label for label in range(len(self.labels))]
+        shared["output_embeddings"] = normalise([images[rows].mean(0) - images.mean(0) for rows in own])
+        for layer in ("mid", "logits"):
+            effects = [self.tensors[layer]["attributions"][rows].mean(0) for rows in own]
+            self.tensors[layer]["output_effects"] = np.array(effects)
+        named = enumerate(self.labels)
+        self.manifest["labels"] = [f"output {at}" if at in unnamed else name for at, name in named]
         return self
 
     def add_pictures(self, stem: str, encoded: list[bytes], **tensors: Any) -> Recipe:

@@ -161,7 +161,9 @@ class _CountingModel:
     def preprocess(self, image: Tensor) -> Tensor:
         return image.float().mean(dim=(1, 2)) / 255
 
-    def attribute(self, batch: Tensor, layers: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def attribute(
+        self, batch: Tensor, layers: tuple[str, ...], *, classes: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         self.images += len(batch)
         logits = self.network(batch).detach()
         return logits, {layer: batch for layer in layers}, {layer: -batch for layer in layers}
