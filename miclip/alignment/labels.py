@@ -214,7 +214,7 @@ def fold_images(predicted: Int64, sources: Int64, seed: int) -> Int64:
 
 
 def _effects(probe: LayerProbe, encoder: NeuronEncoder, texts: Float32) -> Float32:
-    """Causal score of every label and unit ``[K, d]``: what the outputs that a label is about do, as searches score it."""
+    """Causal score of every label and unit ``[K, d]``, as searches score it."""
     mix, how = usual_mix(), gathering()
     mechanism = None
     if mix.mechanism:

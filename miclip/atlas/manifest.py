@@ -198,6 +198,11 @@ class AtlasManifest(_Frozen):
             raise ValueError(f"schema {self.schema_version} has no pictures")
         return self
 
+    @property
+    def keeps_labels(self) -> bool:
+        """Whether labels of any layer can be promised."""
+        return any(layer.promise is not None and layer.promise.reached for layer in self.layers)
+
     def layer(self, name: str) -> LayerEntry | None:
         """Return the entry of layer ``name``, or None."""
         return next((layer for layer in self.layers if layer.name == name), None)

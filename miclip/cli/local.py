@@ -18,7 +18,7 @@ from miclip.kinds import LocalizationMethod, UnitEmbedding
 from miclip.models.predictions import AppliedSteering, ImagePrediction, PredictResult, top_predictions
 from miclip.names import ModelName, UnitName, parse_unit
 from miclip.retrieval.image_trace import image_traces
-from miclip.retrieval.provenance import provenance
+from miclip.retrieval.provenance import promises_of, provenance
 from miclip.retrieval.results import DEFAULT_TOP_K, DescribeResult, Description, LocalizeResult, TraceResult
 from miclip.retrieval.search import AtlasSearcher
 from miclip.retrieval.vocabulary import (
@@ -79,8 +79,13 @@ class LocalBackend:
             places = [name.unit for name in names if name.layer == layer]
             descriptions = searcher.describe(layer, places, words, top_k or DEFAULT_TOP_K, kind)
             answers.update({description.name: description for description in descriptions})
+        atlas = searcher.atlas
         return DescribeResult(
-            tuple(answers[name] for name in names), provenance(searcher.atlas, layers, words.sha256), {}
+            tuple(answers[name] for name in names),
+            promises_of(atlas, layers),
+            atlas.manifest.verdict,
+            provenance(atlas, layers, words.sha256),
+            {},
         )
 
     def localize(

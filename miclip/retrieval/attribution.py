@@ -193,8 +193,10 @@ def mix_outputs(
         mechanism: Sum of ``E_n(a)`` of the images predicted as it [K, D]; None counts as 0.
     """
     total = mix.mechanism + mix.input + mix.output
-    vectors: NDArray[np.float32] = (mix.input * images + mix.output * texts) / total
-    return vectors if mechanism is None else vectors + mix.mechanism / total * normalise(mechanism)
+    vectors = ((mix.input * images + mix.output * texts) / total).astype(np.float32)
+    if mechanism is not None:
+        vectors += mix.mechanism / total * normalise(mechanism)
+    return vectors
 
 
 def relevance_vectors(atlas: Atlas, layer: str, mix: LocalizationMix) -> NDArray[np.float32]:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from miclip.atlas import Atlas
 from miclip.names import LayerName
+from miclip.promise import Promise
 from miclip.retrieval.results import Provenance
+
+
+def promises_of(atlas: Atlas, layers: Sequence[str]) -> dict[str, Promise]:
+    """Return the promises of those of some layers that have one."""
+    promises = {layer: atlas.layer(layer).entry.promise for layer in layers}
+    return {layer: promise for layer, promise in promises.items() if promise is not None}
 
 
 def provenance(atlas: Atlas, layers: Sequence[str], vocabulary_sha256: str = "") -> Provenance:

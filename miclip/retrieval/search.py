@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas import Atlas, centre_texts, null_statistics
+from miclip.atlas import Atlas, centre_texts
 from miclip.errors import InvalidInput
 from miclip.evidence import Evidence
-from miclip.kinds import LocalizationMethod, Modality, Ranking, UnitEmbedding
+from miclip.kinds import LocalizationMethod, Modality, UnitEmbedding
 from miclip.names import UnitName
 from miclip.retrieval._cache import Cache
 from miclip.retrieval._checks import check_layers, check_top_k, check_units
@@ -24,9 +24,9 @@ from miclip.retrieval.attribution import (
     row_store,
     usual_mix,
 )
+from miclip.retrieval.describe import Describer
 from miclip.retrieval.evidence import judge_evidence, null_relevance
 from miclip.retrieval.index import VectorIndex
-from miclip.retrieval.labels import Candidates, judge
 from miclip.retrieval.results import (
     DEFAULT_TOP_K,
     Description,
@@ -40,8 +40,6 @@ from miclip.retrieval.results import (
 from miclip.retrieval.vocabulary import Vocabulary, model_labels
 from miclip.settings import settings
 
-_VOCABULARIES_KEPT = 8
-_NULLS_KEPT = 256
 _NEIGHBOURS = 10
 _Located = tuple[tuple[LocatedUnit, ...], float, Evidence | None]  # units, their mass, the evidence
 
@@ -68,14 +66,14 @@ class AtlasSearcher:
         self._embeddings: Cache[NDArray[np.float32]] = Cache()
         self._unit_indices: Cache[VectorIndex] = Cache()
         self._stores: Cache[AttributionStore] = Cache()
-        self._vocabularies: Cache[VectorIndex] = Cache(_VOCABULARIES_KEPT)
-        self._nulls: Cache[NDArray[np.float32]] = Cache(_NULLS_KEPT)
         self._null_relevances: Cache[NDArray[np.float32]] = Cache()
+        self._describer = Describer(atlas, self.labels, self._embedding, self._store, self.centre)
 
     def warm(self) -> None:
         """Build the indices that the searches use by default, so that no call waits for them."""
         for layer in self.atlas.layer_names:
             self._unit_index(layer, self._kind(layer, None))
+            self._describer.warm(layer)
             self._store(layer)
             self._null_relevance(self.atlas.layer(layer).entry.base, "text")
 
@@ -109,7 +107,8 @@ class AtlasSearcher:
         """Find the concepts of units; a unit's answer does not depend on the other units.
 
         By default the ``settings().describe_shortlist`` concepts nearest to the unit are ranked by their causal score
-        (where the atlas can judge it); under a ``kind`` all are ranked by the cosine alone.
+        (where the atlas can judge it); under a ``kind`` all are ranked by the cosine alone. By the model's labels a
+        unit of the logits is named by its class.
 
         Args:
             layer: Layer of the units.
@@ -122,17 +121,7 @@ class AtlasSearcher:
             NotAligned: the layer is not in the atlas.
             InvalidInput: a unit or ``top_k`` is out of range, or the vocabulary is of another CLIP model.
         """
-        chosen = self._kind(layer, kind)
-        places = check_units(self.atlas, layer, units)
-        count, record = min(check_top_k(top_k), len(vocabulary.concepts)), self.atlas.layer(layer)
-        null = record.null_contrast if kind is None else None
-        ranking: Ranking = "cosine" if null is None else "causal_score"
-        shortlist = settings().describe_shortlist if ranking == "causal_score" else 0
-        index = self._vocabulary(vocabulary)
-        scores, found = index.search(self._embedding(layer, chosen)[places], max(count, shortlist, 2))
-        nearest = Candidates(places, found, scores, self._causal_scores(layer, vocabulary, places, found))
-        null = self._null(layer, chosen, vocabulary) if null is None else null
-        return judge(record, nearest.ranked(shortlist), vocabulary, count, chosen, null, ranking, self.atlas)
+        return self._describer.describe(layer, units, vocabulary, top_k, kind)
 
     def localize(
         self,
@@ -266,18 +255,6 @@ class AtlasSearcher:
         same = weighed if how.temperature == usual.temperature else store.weigh(query, usual)
         return judge_evidence(store, same, self.atlas.manifest.labels, null, text)
 
-    def _causal_scores(
-        self, layer: str, vocabulary: Vocabulary, units: NDArray[np.int64], concepts: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Causal scores [n, m] of every unit [n] and its concepts [n, m]; each concept is weighed once."""
-        store, how, scores = self._store(layer), gathering(), np.empty(concepts.size, np.float32)
-        order, flat = np.argsort(concepts, axis=None, kind="stable"), concepts.ravel()
-        wanted, starts = np.unique(flat[order], return_index=True)
-        texts = self.centre(vocabulary.embeddings[wanted])
-        for text, places in zip(texts, np.split(order, starts[1:]), strict=True):
-            scores[places] = store.scores_of(text, units[places // concepts.shape[1]], how)
-        return scores.reshape(concepts.shape)
-
     def _neighbours(self, layer: str, unit: int, count: int) -> tuple[LocatedUnit, ...]:
         kind = self._kind(layer, None)
         scores, found = self._unit_index(layer, kind).search(self._embedding(layer, kind)[[unit]], count + 1)
@@ -309,25 +286,6 @@ class AtlasSearcher:
         """Of a layer: its outputs for texts, where the atlas knows them, and its probe rows for images."""
         make = output_store if modality == "text" and knows_outputs(self.atlas, layer) else row_store
         return self._stores.get((layer, make), lambda: make(self.atlas, layer, self.mix))
-
-    def _vocabulary(self, vocabulary: Vocabulary) -> VectorIndex:
-        # Exhaustive whatever the size: building a graph takes far longer than one search without.
-        size = len(vocabulary.concepts)
-        return self._vocabularies.get(
-            vocabulary.fingerprint, lambda: VectorIndex(self.centre(vocabulary.embeddings), flat_below=size + 1)
-        )
-
-    def _null(self, layer: str, kind: UnitEmbedding, vocabulary: Vocabulary) -> NDArray[np.float32]:
-        """Percentiles 0 to 100 [101] of the best score of random directions of the layer over the vocabulary."""
-        record = self.atlas.layer(layer)
-        if kind == record.entry.unit_embedding and vocabulary.fingerprint == self.labels.fingerprint:
-            return record.null_quantiles
-        return self._nulls.get((layer, kind, vocabulary.fingerprint), lambda: self._new_null(layer, kind, vocabulary))
-
-    def _new_null(self, layer: str, kind: UnitEmbedding, vocabulary: Vocabulary) -> NDArray[np.float32]:
-        directions, mean = settings().null_directions, self.atlas.label_mean
-        null = null_statistics(self._embedding(layer, kind).T, vocabulary.embeddings, directions, text_mean=mean)
-        return null["null_quantiles"]
 
     def _null_relevance(self, base: str, modality: Modality) -> NDArray[np.float32]:
         return self._null_relevances.get((base, modality), lambda: self._new_null_relevance(base, modality))

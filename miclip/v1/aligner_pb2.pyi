@@ -80,7 +80,7 @@ class Alignment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., probe_set: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., activate: _Optional[bool] = ..., state: _Optional[_Union[AlignmentState, str]] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., loss: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., position: _Optional[int] = ..., atlas: _Optional[str] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class AtlasLayer(_message.Message):
-    __slots__ = ("name", "kind", "units", "default_embedding", "metrics")
+    __slots__ = ("name", "kind", "units", "default_embedding", "metrics", "promise")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,15 +93,17 @@ class AtlasLayer(_message.Message):
     UNITS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    PROMISE_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: _resources_pb2.LayerKind
     units: int
     default_embedding: _resources_pb2.UnitEmbedding
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_resources_pb2.LayerKind, str]] = ..., units: _Optional[int] = ..., default_embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    promise: _resources_pb2.LayerPromise
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[_resources_pb2.LayerKind, str]] = ..., units: _Optional[int] = ..., default_embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., promise: _Optional[_Union[_resources_pb2.LayerPromise, _Mapping]] = ...) -> None: ...
 
 class Atlas(_message.Message):
-    __slots__ = ("name", "model", "weights_sha256", "clip_id", "clip_dim", "probe_set", "probe_images", "probe_views", "probe_sha256", "settings", "layers", "bytes", "active", "licence")
+    __slots__ = ("name", "model", "weights_sha256", "clip_id", "clip_dim", "probe_set", "probe_images", "probe_views", "probe_sha256", "settings", "layers", "bytes", "active", "licence", "verdict")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +118,7 @@ class Atlas(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     LICENCE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     weights_sha256: str
@@ -130,7 +133,8 @@ class Atlas(_message.Message):
     bytes: int
     active: bool
     licence: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., clip_id: _Optional[str] = ..., clip_dim: _Optional[int] = ..., probe_set: _Optional[str] = ..., probe_images: _Optional[int] = ..., probe_views: _Optional[int] = ..., probe_sha256: _Optional[str] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[AtlasLayer, _Mapping]]] = ..., bytes: _Optional[int] = ..., active: _Optional[bool] = ..., licence: _Optional[str] = ...) -> None: ...
+    verdict: _resources_pb2.ProbeVerdict
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., clip_id: _Optional[str] = ..., clip_dim: _Optional[int] = ..., probe_set: _Optional[str] = ..., probe_images: _Optional[int] = ..., probe_views: _Optional[int] = ..., probe_sha256: _Optional[str] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[AtlasLayer, _Mapping]]] = ..., bytes: _Optional[int] = ..., active: _Optional[bool] = ..., licence: _Optional[str] = ..., verdict: _Optional[_Union[_resources_pb2.ProbeVerdict, _Mapping]] = ...) -> None: ...
 
 class EmbedUnitsRequest(_message.Message):
     __slots__ = ("units", "embedding")

@@ -24,35 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19miclip/v1/resources.proto\x12\tmiclip.v1\"\x88\x01\n\x04\x45\x64it\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\r\x12\x0f\n\x05scale\x18\x03 \x01(\x01H\x00\x12\r\n\x03\x61\x64\x64\x18\x04 \x01(\x01H\x00\x12\x0f\n\x05\x63lamp\x18\x05 \x01(\x01H\x00\x12\x17\n\x0frelative_to_max\x18\x06 \x01(\x08\x12\x13\n\x0breconstruct\x18\x07 \x01(\x08\x42\x04\n\x02op\"*\n\x08\x45\x64itList\x12\x1e\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x0f.miclip.v1.Edit\"U\n\x0eLabeledConcept\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x14\n\x0c\x63\x61usal_score\x18\x04 \x01(\x02\"*\n\nLabelShare\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\x8d\x01\n\x14LocalizationEvidence\x12\x11\n\trelevance\x18\x01 \x01(\x02\x12\x17\n\x0fnull_percentile\x18\x02 \x01(\x02\x12\x10\n\x08\x64oubtful\x18\x03 \x01(\x08\x12%\n\x06labels\x18\x04 \x03(\x0b\x32\x15.miclip.v1.LabelShare\x12\x10\n\x08negation\x18\x05 \x01(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"(\n\x06Timing\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\x9d\x01\n\nProvenance\x12\r\n\x05\x61tlas\x18\x01 \x01(\t\x12\x0f\n\x07\x63lip_id\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_sha256\x18\x03 \x01(\t\x12\x14\n\x0cprobe_sha256\x18\x04 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x05 \x03(\t\x12\x0e\n\x06layers\x18\x06 \x03(\t\x12\x16\n\x0eweights_sha256\x18\x07 \x01(\t*\x87\x01\n\tLayerKind\x12\x1a\n\x16LAYER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LAYER_KIND_CHANNELS\x10\x01\x12\x15\n\x11LAYER_KIND_TOKENS\x10\x02\x12\x15\n\x11LAYER_KIND_LOGITS\x10\x03\x12\x17\n\x13LAYER_KIND_FEATURES\x10\x04*\x81\x01\n\rUnitEmbedding\x12\x1e\n\x1aUNIT_EMBEDDING_UNSPECIFIED\x10\x00\x12\x19\n\x15UNIT_EMBEDDING_FILTER\x10\x01\x12\x1a\n\x16UNIT_EMBEDDING_PATTERN\x10\x02\x12\x19\n\x15UNIT_EMBEDDING_CAUSAL\x10\x03*g\n\x0cLabelRanking\x12\x1d\n\x19LABEL_RANKING_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_RANKING_COSINE\x10\x01\x12\x1e\n\x1aLABEL_RANKING_CAUSAL_SCORE\x10\x02*\xbf\x01\n\x12LocalizationMethod\x12#\n\x1fLOCALIZATION_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fLOCALIZATION_METHOD_ATTRIBUTION\x10\x01\x12\x1e\n\x1aLOCALIZATION_METHOD_FILTER\x10\x02\x12\x1f\n\x1bLOCALIZATION_METHOD_PATTERN\x10\x03\x12\x1e\n\x1aLOCALIZATION_METHOD_CAUSAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19miclip/v1/resources.proto\x12\tmiclip.v1\"\x84\x01\n\x0cLayerPromise\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0e\n\x06wanted\x18\x02 \x01(\x01\x12\x0f\n\x07reached\x18\x03 \x01(\x08\x12\x11\n\tprecision\x18\x04 \x01(\x01\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\x12\x12\n\nconfidence\x18\x07 \x01(\x01\"\xba\x01\n\x0cProbeVerdict\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x0e\n\x06labels\x18\x02 \x01(\r\x12\x11\n\tpredicted\x18\x03 \x01(\r\x12\x0e\n\x06judged\x18\x04 \x01(\r\x12\x16\n\x0eimages_a_label\x18\x05 \x01(\x01\x12\x11\n\tagreement\x18\x06 \x01(\x01\x12\x0e\n\x06\x63hance\x18\x07 \x01(\x01\x12\x0f\n\x07p_value\x18\x08 \x01(\x01\x12\r\n\x05known\x18\t \x01(\x08\x12\x0c\n\x04text\x18\n \x01(\t\"\x88\x01\n\x04\x45\x64it\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\r\x12\x0f\n\x05scale\x18\x03 \x01(\x01H\x00\x12\r\n\x03\x61\x64\x64\x18\x04 \x01(\x01H\x00\x12\x0f\n\x05\x63lamp\x18\x05 \x01(\x01H\x00\x12\x17\n\x0frelative_to_max\x18\x06 \x01(\x08\x12\x13\n\x0breconstruct\x18\x07 \x01(\x08\x42\x04\n\x02op\"*\n\x08\x45\x64itList\x12\x1e\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x0f.miclip.v1.Edit\"i\n\x0eLabeledConcept\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x14\n\x0c\x63\x61usal_score\x18\x04 \x01(\x02\x12\x12\n\nactivation\x18\x05 \x01(\x02\"*\n\nLabelShare\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\"\x8d\x01\n\x14LocalizationEvidence\x12\x11\n\trelevance\x18\x01 \x01(\x02\x12\x17\n\x0fnull_percentile\x18\x02 \x01(\x02\x12\x10\n\x08\x64oubtful\x18\x03 \x01(\x08\x12%\n\x06labels\x18\x04 \x03(\x0b\x32\x15.miclip.v1.LabelShare\x12\x10\n\x08negation\x18\x05 \x01(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"(\n\x06Timing\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\x9d\x01\n\nProvenance\x12\r\n\x05\x61tlas\x18\x01 \x01(\t\x12\x0f\n\x07\x63lip_id\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_sha256\x18\x03 \x01(\t\x12\x14\n\x0cprobe_sha256\x18\x04 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x05 \x03(\t\x12\x0e\n\x06layers\x18\x06 \x03(\t\x12\x16\n\x0eweights_sha256\x18\x07 \x01(\t*\x87\x01\n\tLayerKind\x12\x1a\n\x16LAYER_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13LAYER_KIND_CHANNELS\x10\x01\x12\x15\n\x11LAYER_KIND_TOKENS\x10\x02\x12\x15\n\x11LAYER_KIND_LOGITS\x10\x03\x12\x17\n\x13LAYER_KIND_FEATURES\x10\x04*\x81\x01\n\rUnitEmbedding\x12\x1e\n\x1aUNIT_EMBEDDING_UNSPECIFIED\x10\x00\x12\x19\n\x15UNIT_EMBEDDING_FILTER\x10\x01\x12\x1a\n\x16UNIT_EMBEDDING_PATTERN\x10\x02\x12\x19\n\x15UNIT_EMBEDDING_CAUSAL\x10\x03*g\n\x0cLabelRanking\x12\x1d\n\x19LABEL_RANKING_UNSPECIFIED\x10\x00\x12\x18\n\x14LABEL_RANKING_COSINE\x10\x01\x12\x1e\n\x1aLABEL_RANKING_CAUSAL_SCORE\x10\x02*\xa0\x01\n\rAbstainReason\x12\x1e\n\x1a\x41\x42STAIN_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x42STAIN_REASON_EFFECT\x10\x01\x12\x19\n\x15\x41\x42STAIN_REASON_CHANCE\x10\x02\x12\x1a\n\x16\x41\x42STAIN_REASON_PROMISE\x10\x03\x12\x1d\n\x19\x41\x42STAIN_REASON_CONFIDENCE\x10\x04*\xbf\x01\n\x12LocalizationMethod\x12#\n\x1fLOCALIZATION_METHOD_UNSPECIFIED\x10\x00\x12#\n\x1fLOCALIZATION_METHOD_ATTRIBUTION\x10\x01\x12\x1e\n\x1aLOCALIZATION_METHOD_FILTER\x10\x02\x12\x1f\n\x1bLOCALIZATION_METHOD_PATTERN\x10\x03\x12\x1e\n\x1aLOCALIZATION_METHOD_CAUSAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'miclip.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LAYERKIND']._serialized_start=730
-  _globals['_LAYERKIND']._serialized_end=865
-  _globals['_UNITEMBEDDING']._serialized_start=868
-  _globals['_UNITEMBEDDING']._serialized_end=997
-  _globals['_LABELRANKING']._serialized_start=999
-  _globals['_LABELRANKING']._serialized_end=1102
-  _globals['_LOCALIZATIONMETHOD']._serialized_start=1105
-  _globals['_LOCALIZATIONMETHOD']._serialized_end=1296
-  _globals['_EDIT']._serialized_start=41
-  _globals['_EDIT']._serialized_end=177
-  _globals['_EDITLIST']._serialized_start=179
-  _globals['_EDITLIST']._serialized_end=221
-  _globals['_LABELEDCONCEPT']._serialized_start=223
-  _globals['_LABELEDCONCEPT']._serialized_end=308
-  _globals['_LABELSHARE']._serialized_start=310
-  _globals['_LABELSHARE']._serialized_end=352
-  _globals['_LOCALIZATIONEVIDENCE']._serialized_start=355
-  _globals['_LOCALIZATIONEVIDENCE']._serialized_end=496
-  _globals['_EMBEDDING']._serialized_start=498
-  _globals['_EMBEDDING']._serialized_end=525
-  _globals['_TIMING']._serialized_start=527
-  _globals['_TIMING']._serialized_end=567
-  _globals['_PROVENANCE']._serialized_start=570
-  _globals['_PROVENANCE']._serialized_end=727
+  _globals['_LAYERKIND']._serialized_start=1074
+  _globals['_LAYERKIND']._serialized_end=1209
+  _globals['_UNITEMBEDDING']._serialized_start=1212
+  _globals['_UNITEMBEDDING']._serialized_end=1341
+  _globals['_LABELRANKING']._serialized_start=1343
+  _globals['_LABELRANKING']._serialized_end=1446
+  _globals['_ABSTAINREASON']._serialized_start=1449
+  _globals['_ABSTAINREASON']._serialized_end=1609
+  _globals['_LOCALIZATIONMETHOD']._serialized_start=1612
+  _globals['_LOCALIZATIONMETHOD']._serialized_end=1803
+  _globals['_LAYERPROMISE']._serialized_start=41
+  _globals['_LAYERPROMISE']._serialized_end=173
+  _globals['_PROBEVERDICT']._serialized_start=176
+  _globals['_PROBEVERDICT']._serialized_end=362
+  _globals['_EDIT']._serialized_start=365
+  _globals['_EDIT']._serialized_end=501
+  _globals['_EDITLIST']._serialized_start=503
+  _globals['_EDITLIST']._serialized_end=545
+  _globals['_LABELEDCONCEPT']._serialized_start=547
+  _globals['_LABELEDCONCEPT']._serialized_end=652
+  _globals['_LABELSHARE']._serialized_start=654
+  _globals['_LABELSHARE']._serialized_end=696
+  _globals['_LOCALIZATIONEVIDENCE']._serialized_start=699
+  _globals['_LOCALIZATIONEVIDENCE']._serialized_end=840
+  _globals['_EMBEDDING']._serialized_start=842
+  _globals['_EMBEDDING']._serialized_end=869
+  _globals['_TIMING']._serialized_start=871
+  _globals['_TIMING']._serialized_end=911
+  _globals['_PROVENANCE']._serialized_start=914
+  _globals['_PROVENANCE']._serialized_end=1071
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,14 @@ class LabelRanking(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LABEL_RANKING_COSINE: _ClassVar[LabelRanking]
     LABEL_RANKING_CAUSAL_SCORE: _ClassVar[LabelRanking]
 
+class AbstainReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ABSTAIN_REASON_UNSPECIFIED: _ClassVar[AbstainReason]
+    ABSTAIN_REASON_EFFECT: _ClassVar[AbstainReason]
+    ABSTAIN_REASON_CHANCE: _ClassVar[AbstainReason]
+    ABSTAIN_REASON_PROMISE: _ClassVar[AbstainReason]
+    ABSTAIN_REASON_CONFIDENCE: _ClassVar[AbstainReason]
+
 class LocalizationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LOCALIZATION_METHOD_UNSPECIFIED: _ClassVar[LocalizationMethod]
@@ -47,11 +55,58 @@ UNIT_EMBEDDING_CAUSAL: UnitEmbedding
 LABEL_RANKING_UNSPECIFIED: LabelRanking
 LABEL_RANKING_COSINE: LabelRanking
 LABEL_RANKING_CAUSAL_SCORE: LabelRanking
+ABSTAIN_REASON_UNSPECIFIED: AbstainReason
+ABSTAIN_REASON_EFFECT: AbstainReason
+ABSTAIN_REASON_CHANCE: AbstainReason
+ABSTAIN_REASON_PROMISE: AbstainReason
+ABSTAIN_REASON_CONFIDENCE: AbstainReason
 LOCALIZATION_METHOD_UNSPECIFIED: LocalizationMethod
 LOCALIZATION_METHOD_ATTRIBUTION: LocalizationMethod
 LOCALIZATION_METHOD_FILTER: LocalizationMethod
 LOCALIZATION_METHOD_PATTERN: LocalizationMethod
 LOCALIZATION_METHOD_CAUSAL: LocalizationMethod
+
+class LayerPromise(_message.Message):
+    __slots__ = ("layer", "wanted", "reached", "precision", "low", "coverage", "confidence")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    wanted: float
+    reached: bool
+    precision: float
+    low: float
+    coverage: float
+    confidence: float
+    def __init__(self, layer: _Optional[str] = ..., wanted: _Optional[float] = ..., reached: _Optional[bool] = ..., precision: _Optional[float] = ..., low: _Optional[float] = ..., coverage: _Optional[float] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class ProbeVerdict(_message.Message):
+    __slots__ = ("images", "labels", "predicted", "judged", "images_a_label", "agreement", "chance", "p_value", "known", "text")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_A_LABEL_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    CHANCE_FIELD_NUMBER: _ClassVar[int]
+    P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    images: int
+    labels: int
+    predicted: int
+    judged: int
+    images_a_label: float
+    agreement: float
+    chance: float
+    p_value: float
+    known: bool
+    text: str
+    def __init__(self, images: _Optional[int] = ..., labels: _Optional[int] = ..., predicted: _Optional[int] = ..., judged: _Optional[int] = ..., images_a_label: _Optional[float] = ..., agreement: _Optional[float] = ..., chance: _Optional[float] = ..., p_value: _Optional[float] = ..., known: _Optional[bool] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Edit(_message.Message):
     __slots__ = ("layer", "unit", "scale", "add", "clamp", "relative_to_max", "reconstruct")
@@ -78,16 +133,18 @@ class EditList(_message.Message):
     def __init__(self, edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
 
 class LabeledConcept(_message.Message):
-    __slots__ = ("concept", "index", "score", "causal_score")
+    __slots__ = ("concept", "index", "score", "causal_score", "activation")
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CAUSAL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     concept: str
     index: int
     score: float
     causal_score: float
-    def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ..., causal_score: _Optional[float] = ...) -> None: ...
+    activation: float
+    def __init__(self, concept: _Optional[str] = ..., index: _Optional[int] = ..., score: _Optional[float] = ..., causal_score: _Optional[float] = ..., activation: _Optional[float] = ...) -> None: ...
 
 class LabelShare(_message.Message):
     __slots__ = ("label", "share")

@@ -17,7 +17,7 @@ class ConceptList(_message.Message):
     def __init__(self, concepts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UnitDescription(_message.Message):
-    __slots__ = ("unit", "concepts", "margin", "null_percentile", "abstained", "embedding", "ranking", "contrast", "stability")
+    __slots__ = ("unit", "concepts", "margin", "null_percentile", "abstained", "embedding", "ranking", "contrast", "stability", "reason", "confidence", "active_for", "suppresses")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     MARGIN_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,10 @@ class UnitDescription(_message.Message):
     RANKING_FIELD_NUMBER: _ClassVar[int]
     CONTRAST_FIELD_NUMBER: _ClassVar[int]
     STABILITY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FOR_FIELD_NUMBER: _ClassVar[int]
+    SUPPRESSES_FIELD_NUMBER: _ClassVar[int]
     unit: str
     concepts: _containers.RepeatedCompositeFieldContainer[_resources_pb2.LabeledConcept]
     margin: float
@@ -36,7 +40,11 @@ class UnitDescription(_message.Message):
     ranking: _resources_pb2.LabelRanking
     contrast: float
     stability: float
-    def __init__(self, unit: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., margin: _Optional[float] = ..., null_percentile: _Optional[float] = ..., abstained: _Optional[bool] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., ranking: _Optional[_Union[_resources_pb2.LabelRanking, str]] = ..., contrast: _Optional[float] = ..., stability: _Optional[float] = ...) -> None: ...
+    reason: _resources_pb2.AbstainReason
+    confidence: float
+    active_for: _containers.RepeatedCompositeFieldContainer[_resources_pb2.LabeledConcept]
+    suppresses: _containers.RepeatedCompositeFieldContainer[_resources_pb2.LabeledConcept]
+    def __init__(self, unit: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., margin: _Optional[float] = ..., null_percentile: _Optional[float] = ..., abstained: _Optional[bool] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ..., ranking: _Optional[_Union[_resources_pb2.LabelRanking, str]] = ..., contrast: _Optional[float] = ..., stability: _Optional[float] = ..., reason: _Optional[_Union[_resources_pb2.AbstainReason, str]] = ..., confidence: _Optional[float] = ..., active_for: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ..., suppresses: _Optional[_Iterable[_Union[_resources_pb2.LabeledConcept, _Mapping]]] = ...) -> None: ...
 
 class LocatedUnit(_message.Message):
     __slots__ = ("unit", "score", "share")
@@ -139,14 +147,18 @@ class DescribeUnitsRequest(_message.Message):
     def __init__(self, units: _Optional[_Iterable[str]] = ..., vocabulary: _Optional[str] = ..., concepts: _Optional[_Union[ConceptList, _Mapping]] = ..., top_k: _Optional[int] = ..., embedding: _Optional[_Union[_resources_pb2.UnitEmbedding, str]] = ...) -> None: ...
 
 class DescribeUnitsResponse(_message.Message):
-    __slots__ = ("descriptions", "provenance", "timings")
+    __slots__ = ("descriptions", "provenance", "timings", "promises", "verdict")
     DESCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    PROMISES_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
     descriptions: _containers.RepeatedCompositeFieldContainer[UnitDescription]
     provenance: _resources_pb2.Provenance
     timings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Timing]
-    def __init__(self, descriptions: _Optional[_Iterable[_Union[UnitDescription, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ...) -> None: ...
+    promises: _containers.RepeatedCompositeFieldContainer[_resources_pb2.LayerPromise]
+    verdict: _resources_pb2.ProbeVerdict
+    def __init__(self, descriptions: _Optional[_Iterable[_Union[UnitDescription, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ..., promises: _Optional[_Iterable[_Union[_resources_pb2.LayerPromise, _Mapping]]] = ..., verdict: _Optional[_Union[_resources_pb2.ProbeVerdict, _Mapping]] = ...) -> None: ...
 
 class LocalizeConceptsRequest(_message.Message):
     __slots__ = ("model", "texts", "images", "layers", "top_k", "method", "temperature")

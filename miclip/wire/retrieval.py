@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from miclip.names import parse_layer, parse_unit
 from miclip.retrieval.results import (
     Description,
@@ -29,14 +31,18 @@ def write_description(value: Description) -> pb.UnitDescription:
     """What a unit means, as a message."""
     return pb.UnitDescription(
         unit=str(value.name),
-        concepts=[resources_pb2.LabeledConcept(**vars(concept)) for concept in value.concepts],
+        concepts=_write_concepts(value.concepts),
+        active_for=_write_concepts(value.active_for),
+        suppresses=_write_concepts(value.suppresses),
         margin=value.margin,
         null_percentile=value.null_percentile,
         abstained=value.abstained,
+        reason=write_kind(resources_pb2.AbstainReason, value.reason or "unspecified"),
         embedding=write_kind(resources_pb2.UnitEmbedding, value.embedding),
         ranking=write_kind(resources_pb2.LabelRanking, value.ranking),
         contrast=value.contrast,
         stability=value.stability,
+        confidence=value.confidence,
     )
 
 
@@ -44,16 +50,28 @@ def read_description(message: pb.UnitDescription, atlas: str) -> Description:
     """What a unit means, by the atlas ``atlases/{sha256}``."""
     return Description(
         name=parse_unit(message.unit),
-        concepts=tuple(ScoredConcept(one.index, one.concept, one.score, one.causal_score) for one in message.concepts),
+        concepts=_read_concepts(message.concepts),
+        active_for=_read_concepts(message.active_for),
+        suppresses=_read_concepts(message.suppresses),
         margin=message.margin,
         null_percentile=message.null_percentile,
         abstained=message.abstained,
+        reason=read_kind(resources_pb2.AbstainReason, message.reason) if message.reason else "",
         embedding=read_kind(resources_pb2.UnitEmbedding, message.embedding),
         ranking=read_kind(resources_pb2.LabelRanking, message.ranking),
         contrast=message.contrast if message.HasField("contrast") else None,
         stability=message.stability if message.HasField("stability") else None,
+        confidence=message.confidence if message.HasField("confidence") else None,
         atlas=atlas,
     )
+
+
+def _write_concepts(concepts: Iterable[ScoredConcept]) -> list[resources_pb2.LabeledConcept]:
+    return [resources_pb2.LabeledConcept(**vars(concept)) for concept in concepts]
+
+
+def _read_concepts(messages: Iterable[resources_pb2.LabeledConcept]) -> tuple[ScoredConcept, ...]:
+    return tuple(ScoredConcept(one.index, one.concept, one.score, one.causal_score, one.activation) for one in messages)
 
 
 def write_localization(value: Localization) -> pb.ConceptLocalization:

@@ -15,6 +15,7 @@ from miclip.settings import Settings
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.common import write_kind
+from miclip.wire.promise import write_promise, write_verdict
 from miclip.wire.times import write_time
 from services.aligner.jobs import AlignmentChoices, Job, JobSpec
 from services.aligner.worker import probe_set_names
@@ -142,9 +143,11 @@ def atlas_message(atlas_id: str, manifest: AtlasManifest, *, active: bool) -> pb
                 units=layer.units,
                 default_embedding=write_kind(resources_pb2.UnitEmbedding, layer.unit_embedding),
                 metrics=layer.metrics,
+                promise=write_promise(model, layer.name, layer.promise) if layer.promise else None,
             )
             for layer in manifest.layers
         ],
+        verdict=write_verdict(manifest.verdict, manifest.keeps_labels) if manifest.verdict else None,
         bytes=sum(file.bytes for file in manifest.files.values()),
         active=active,
         licence=manifest.licence,

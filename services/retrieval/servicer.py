@@ -13,13 +13,14 @@ from miclip.atlas import Atlas, locate_atlas
 from miclip.errors import InvalidInput
 from miclip.kinds import Modality
 from miclip.names import check_id, parse_id, parse_layer, parse_model, parse_unit
-from miclip.retrieval.provenance import provenance
+from miclip.retrieval.provenance import promises_of, provenance
 from miclip.retrieval.results import Description, Localization
 from miclip.retrieval.search import AtlasSearcher
 from miclip.retrieval.vocabulary import MODEL_LABELS, Vocabulary, builtin_vocabularies, check_concepts
 from miclip.v1 import resources_pb2
 from miclip.v1 import retrieval_pb2 as pb
 from miclip.wire.common import write_kind, write_provenance, write_timings
+from miclip.wire.promise import write_promise, write_verdict
 from miclip.wire.retrieval import write_description, write_localization, write_record, write_statistics
 from services.metrics import series
 from services.retrieval import requests
@@ -78,8 +79,11 @@ class RetrievalServicer(Servicer):
 
         with series.stage(self.application, "search"):
             found = await asyncio.to_thread(search)
+        manifest, promises = searcher.atlas.manifest, promises_of(searcher.atlas, list(places))
         return pb.DescribeUnitsResponse(
             descriptions=found,
+            promises=[write_promise(units.model, layer, promise) for layer, promise in promises.items()],
+            verdict=write_verdict(manifest.verdict, manifest.keeps_labels) if manifest.verdict else None,
             provenance=write_provenance(provenance(searcher.atlas, list(places), vocabulary.sha256)),
             timings=write_timings({"words": embedded - began, "search": time.perf_counter() - embedded}),
         )
