@@ -96,7 +96,7 @@ def align_seed(
         atlases: Receives the atlas.
         report: Called with the progress.
     """
-    config = AlignmentConfig(layers=tuple(layers))
+    config = AlignmentConfig(layers=tuple(layers), stands_alone=False)
     config = replace(config, encoder=replace(config.encoder, seed=seed))
 
     told = about(f"{model.name} seed {seed}", report)
@@ -194,7 +194,7 @@ class _Trial:
         classes, shown = len(subject.model.labels), [query.classes[0] for query in subject.asked()[NAMES]]
         places = hidden_classes(len(shown), min(self._settings.unseen, classes // 8))
         hidden = tuple(shown[place] for place in places)
-        if not hidden:
+        if not hidden or subject.atlas:
             return None
         blind, probe = without(subject.model, self._probe(seed), hidden)
         searcher = AtlasSearcher(self._aligned(blind, probe, list(laboratories), seed, atlases))
@@ -286,11 +286,13 @@ class _Trial:
         return last_weight(self._subject.model, place.name, self._images[:BATCH])
 
     def _aligned(self, model: TargetModel, probe: ProbeSet, places: Sequence[Place], seed: int, atlases: Path) -> Atlas:
+        if self._subject.atlas is not None:
+            return self._subject.atlas
         layers = [place.name for place in places]
         return align_seed(model, self._clip, probe, layers, seed, self._store, atlases, self._report)
 
     def _cost(self, probe: ProbeSet) -> Costs | None:
-        if not self._settings.cost:
+        if not self._settings.cost or self._subject.atlas:
             return None
         self._report(Progress(Stage(StageKind.COST, subject=self._subject.model.name), 0, 1))
         return costs(self._subject.model, self._subject.penultimate, self._clip, probe)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from miclip.alignment import ProbeSet
+from miclip.atlas import Atlas
 from miclip.evaluation.queries import Query, class_names, spread
 from miclip.evaluation.random_dictionary import PREFIX, with_random_dictionaries
 from miclip.evaluation.result import NAMES, Place
@@ -25,6 +26,7 @@ class Subject:
         images: Images that judge, each uint8 ``[3, H, W]``; a class without any is not asked for.
         labels: Their classes, int64 ``[N]``.
         queries: Queries by kind, beside the class names.
+        atlas: Judged as it is, by one seed, instead of aligning anew; None aligns.
     """
 
     model: TargetModel
@@ -32,6 +34,7 @@ class Subject:
     images: ProbeSet
     labels: Tensor
     queries: Mapping[str, Sequence[Query]] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def penultimate(self) -> str:
@@ -39,18 +42,28 @@ class Subject:
         return self.layers[-1]
 
     def controlled(self) -> Subject:
-        """Return the same with a random dictionary beside the first dictionary of every layer."""
+        """Return the same with a random dictionary beside the first dictionary of every layer.
+
+        A stored atlas knows none: the same then.
+        """
+        if self.atlas is not None:
+            return self
         return replace(self, model=with_random_dictionaries(self.model, self.layers))
 
     def places(self) -> list[Place]:
         """Return the places of the layers and of the logits, in the order of the network.
 
-        A layer's features are those of its first dictionary, and of the random one beside it.
+        A layer's features are those of its first dictionary, and of the random one beside it; with a stored atlas, of
+        those that it knows.
         """
+
+        def known(name: str) -> bool:
+            return self.atlas is None or name in self.atlas.layer_names
+
         places = []
         for layer in (*self.layers, LOGITS):
             places.append(Place(layer=layer, units="neurons", dictionary=""))
-            ids = [sae.dictionary for sae in self.model.dictionaries.values() if sae.base == layer]
+            ids = [sae.dictionary for name, sae in self.model.dictionaries.items() if sae.base == layer and known(name)]
             learned = [id_ for id_ in ids if not id_.startswith(PREFIX)][:1]
             places += [Place(layer=layer, units="features", dictionary=id_) for id_ in learned]
             drawn = [id_ for id_ in ids if id_.startswith(PREFIX)]

@@ -126,6 +126,15 @@ class Build:
         self._align()
         return self._manifest(concepts)
 
+    def realign(self) -> dict[str, Any]:
+        """Align the models that are there, and nothing else; returns the manifest."""
+        self._align()
+        path = self._output / "manifest.json"
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["bytes"] = self._bytes()
+        path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return manifest
+
     def drawings(self, styles: tuple[str, ...], concepts: list[Concept], *, classes: bool) -> Drawings:
         """Return the rendered drawings of some styles, labelled by concept, or by class and of classes alone."""
         index = {name: label for label, name in enumerate(CLASSES)}
@@ -248,7 +257,7 @@ class Build:
             "styles": {"train": list(TRAIN_STYLES), "validation": VALIDATION_STYLE, "held_out": HELD_OUT_STYLE},
             "targets": {name: self._target_figures(catalogue, name) for name in TARGETS},
             "clip": self._clip_figures(catalogue, concepts),
-            "bytes": sum(path.stat().st_size for path in self._output.rglob("*") if path.is_file()),
+            "bytes": self._bytes(),
         }
         (self._output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return manifest
@@ -265,6 +274,9 @@ class Build:
         predicted = torch.cat([model.forward(part).logits.argmax(dim=1) for part in images.split(128)])
         figures["classes_predicted_on_probe_set"] = len(predicted.unique())
         return figures
+
+    def _bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._output.rglob("*") if path.is_file())
 
     def _clip_figures(self, catalogue: Catalogue, concepts: list[Concept]) -> dict[str, Any]:
         clip = catalogue.load_clip("cpu")
@@ -322,6 +334,12 @@ def build(directory: Path, report: Report = silent) -> dict[str, Any]:
     """Build the demo world into the package's assets; see :class:`Build`."""
     directory.mkdir(parents=True, exist_ok=True)
     return Build(directory, report=report).run()
+
+
+def realign(directory: Path, report: Report = silent) -> dict[str, Any]:
+    """Make the atlases of the package's assets anew, of the models that are there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Build(directory, report=report).realign()
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
