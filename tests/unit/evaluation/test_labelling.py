@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from miclip.evaluation.carrying import carried_shares, summarise_carried
+from miclip.evaluation.findings import findings
 from miclip.evaluation.judge import Judge, judges
 from miclip.evaluation.labelling import Labelling, _surest, label_figures
 from miclip.evaluation.queries import Query
 from miclip.evaluation.random_dictionary import random_dictionary, with_random_dictionaries
+from miclip.evaluation.result import Result, Target
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.sae import Activation, SaeConfig, SparseAutoencoder
 from miclip.models.target import TargetModel
+from tests.unit.evaluation.report.made import CARDS, carried, units
+from tests.unit.evaluation.report.made import label_figures as shares
 
 CLASSES = 8
 
@@ -154,3 +158,20 @@ def test_the_judge_runs_every_layer_on_the_judging_images() -> None:
     assert found["mid"].labels.tolist() == labels.tolist()
     assert found["mid/dictionaries/topk"].attributions.shape == (9, 10)
     assert found["logits"].live.all()
+
+
+def test_sentences_say_what_simple_baselines_win_first_and_compare_with_random_directions() -> None:
+    labels = {"default": shares(70.0, 50.0), "clip_dissect": shares(60.0, 55.5)}
+    ahead = carried({"attribution": 80.0}, {"clip_dissect": 3.0, "output_only": 6.0, "random_encoder": 5.0})
+    places = (
+        units(labels=labels, carried={"fresh_synonyms": ahead}),
+        units(kind="features", labels=labels, dictionary="topk"),
+        units(kind="random features", labels={"default": shares(64.0, 20.0)}, dictionary="random-topk"),
+    )
+    target = Target(held_out_top1=80.0, judged_on="", aligned_on="", places=places, unseen=None, cost=None)
+    first, second, third, encoder, directions = findings(Result(methods=CARDS, targets={"toy": target}), "toy")
+    assert "active for: a simple baseline wins in 2 of 2 places (mid, neurons: CLIP-Dissect, 55.5 against 50.0" in first
+    assert second.endswith("judged by what units drive: no simple baseline wins in any of 2 places.")
+    assert third.startswith("Attribution carried by the units of fresh synonyms: no simple baseline wins")
+    assert encoder.startswith("The encoder pays on fresh queries: of 1 comparisons")
+    assert directions.endswith("learned against random directions: mid 70.0 against 64.0 %.")

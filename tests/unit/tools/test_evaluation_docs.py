@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ import pytest
 
 from miclip.evaluation.intervention import Change
 from miclip.evaluation.result import NAMES, Result, Target
+from miclip.evaluation.subject import EvaluationSettings
 from miclip.evaluation.tally import localization
 from tests.unit.evaluation.report.made import CARDS, carried, label_figures, units
 
@@ -63,7 +65,7 @@ def test_what_simple_baselines_win_is_said_first_and_outside_the_tables(tool: Mo
         "**one**\n\n- Labels of all units, judged by what units drive: a simple baseline wins in 1 of"
     )
     assert "(layer4, neurons: CLIP-Dissect, 84.4 against 81.2 %)" in sentences
-    assert "judged by what units are active for: no simple baseline wins in 1 places." in sentences
+    assert "judged by what units are active for: no simple baseline wins in any of 1 places." in sentences
     assert (
         "units of class names: a simple baseline wins in 1 of 1 places (layer4, neurons: CLIP-Dissect, 1.5" in sentences
     )
@@ -102,6 +104,18 @@ def test_only_the_text_between_the_markers_changes(tool: ModuleType) -> None:
     assert tool.replaced(f"a\n{start}\nold\n{end}\nb\n", "new") == f"a\n{start}\nnew\n{end}\nb\n"
     with pytest.raises(SystemExit, match="no text between"):
         tool.replaced(f"a {start} b", "new")
+
+
+def test_the_numbers_of_queries_in_the_document_are_those_of_the_evaluation() -> None:
+    text = re.sub(r"\s+", " ", (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8"))
+    settings = EvaluationSettings()
+    (names, middle), (fresh, middle_fresh) = settings.queries[NAMES], settings.queries["fresh_synonyms"]
+    assert set(settings.queries) == {NAMES, "fresh_synonyms"}
+    assert f"at most {names} and {fresh} queries at the last layer, {middle} and {middle_fresh} at the middle" in text
+    assert f"with {settings.curve[0]} to {settings.curve[-1]} units a query" in text
+    assert f"one seed, {settings.curve_queries} classes" in text
+    assert settings.other_views == 4
+    assert "watched on four images" in text
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/evaluation.md"])

@@ -110,7 +110,7 @@ def test_what_simple_baselines_win_comes_before_everything_else(result: Result) 
     first = said.index("Where do simple baselines win?")
     assert first < said.index("Does the default beat the baselines?")
     assert "judged by what units are active for: a simple baseline wins in 2 of 2 places" in said
-    assert "Labels of all units, judged by what units drive: no simple baseline wins in 2 places." in said
+    assert "Labels of all units, judged by what units drive: no simple baseline wins in any of 2 places." in said
 
 
 def test_places_are_neurons_features_and_logits(target: Target) -> None:
