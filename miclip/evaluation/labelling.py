@@ -38,6 +38,11 @@ class Labelling:
     drives: Bools
     active: Bools
 
+    @property
+    def labelled(self) -> tuple[NDArray[np.int64], Bools]:
+        """The labels, and which units have one and count."""
+        return self.concepts, self.counted & (self.concepts >= 0)
+
 
 def labellings(data: LayerData, judge: Judge) -> dict[str, Labelling]:
     """Return the labels by method, judged.

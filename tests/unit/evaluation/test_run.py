@@ -126,9 +126,11 @@ def test_the_logits_test_the_measures_themselves(target: Target) -> None:
 
 def test_the_sentences_are_on_every_kind_of_label_and_query(evaluated: tuple[Result, list[str], Path]) -> None:
     said = findings(evaluated[0], "emoji-resnet")
-    assert len(said) == 2 + 7 + 1
-    assert all("baseline wins in" in sentence for sentence in said[:-1])
-    assert "of 12 comparisons" in said[-1]
+    *compared, encoder, directions = said
+    assert len(compared) == 2 + 7
+    assert all("baseline wins in" in sentence for sentence in compared)
+    assert "of 12 comparisons" in encoder
+    assert "learned against random directions: layer3 " in directions
 
 
 def test_features_stand_beside_the_neurons_of_a_layer_with_a_dictionary(target: Target) -> None:
