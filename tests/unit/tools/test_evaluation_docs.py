@@ -109,9 +109,9 @@ def test_only_the_text_between_the_markers_changes(tool: ModuleType) -> None:
 def test_the_numbers_of_queries_in_the_document_are_those_of_the_evaluation() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8"))
     settings = EvaluationSettings()
-    (names, middle), (fresh, middle_fresh) = settings.queries[NAMES], settings.queries["fresh_synonyms"]
-    assert set(settings.queries) == {NAMES, "fresh_synonyms"}
-    assert f"at most {names} and {fresh} queries at the last layer, {middle} and {middle_fresh} at the middle" in text
+    assert list(settings.queries) == [NAMES, "fresh_synonyms", "fresh_categories"]
+    last, middle = ("{}, {} and {}".format(*numbers) for numbers in zip(*settings.queries.values(), strict=True))
+    assert f"at most {last} queries at the last layer, {middle} at the middle one" in text
     assert f"with {settings.curve[0]} to {settings.curve[-1]} units a query" in text
     assert f"one seed, {settings.curve_queries} classes" in text
     assert settings.other_views == 4
