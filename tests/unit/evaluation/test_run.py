@@ -100,7 +100,7 @@ def test_carried_attribution_is_measured_for_all_kinds_of_query_in_all_places_be
         if place.layer != LOGITS:
             assert list(place.carried) == [NAMES, *KINDS, *FRESH_KINDS]
             names = place.carried[NAMES]
-            assert names.queries == 128
+            assert 120 <= names.queries <= 128, "a class that is never predicted cannot be judged"
             assert names.methods["attribution"].value > 2 * names.methods["random"].value, place.title
             assert {"output_only", "random_encoder"} < set(names.leads)
     learned = units(target, "layer4", "features").carried[NAMES].methods
@@ -191,7 +191,9 @@ def test_the_cost_has_every_step_and_the_steps_that_each_builds_on(target: Targe
 
 
 def test_shuffled_labels_drop_agreement_to_the_null(target: Target) -> None:
-    for method, found in units(target, LOGITS, "neurons").agreement.items():
+    agreement = units(target, LOGITS, "neurons").agreement
+    for method in ("default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"):
+        found = agreement[method]
         assert found.auprc.value > 4 * found.auprc.null, method
         assert found.auprc.null < 0.05, method
 
@@ -208,8 +210,11 @@ def test_the_result_is_read_as_it_was_written_and_its_tables_can_be_shown(
     assert read_result(tmp_path / "result.json") == evaluated[0]
     evaluation_tables.show(evaluated[0])
     shown = capsys.readouterr().out
-    assert "network dissection" in shown
-    assert "% of oracle" in shown
+    assert "where simple baselines win" in shown
+    assert "what the encoder adds" in shown
+    assert {"findings", "labels", "carried", "encoder", "curves", "verdict", "trust", "sanity"} <= set(
+        evaluation_tables.sections(evaluated[0], "emoji-resnet")
+    )
 
 
 def test_progress_names_what_is_done_and_a_whole_evaluation_leaves_no_records(
