@@ -43,7 +43,9 @@ def block(result: Result, models: Collection[str] = (), sections: Collection[str
     for name in result.targets:
         if not models or name in models:
             sentences = "\n".join(f"- {sentence}" for sentence in findings(result, name))
-            parts.append(f"**{name}**\n\n{sentences}")
+            target = result.targets[name]
+            seeds = f"mean of {target.seeds} alignments" if target.seeds > 1 else "one alignment"
+            parts.append(f"**{name}**, top-1 {target.held_out_top1:.1f} %, {seeds}:\n\n{sentences}")
     return "\n\n".join([*parts, printed(result, models, sections)])
 
 

@@ -157,7 +157,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
     targets = {
         name: Target(
-            held_out_top1=80.0, judged_on="some images", aligned_on="others", places=tuple(map(_units, some)),
+            seeds=1, held_out_top1=80.0, judged_on="some images", aligned_on="others", places=tuple(map(_units, some)),
             unseen=None,
             cost=Costs(layer=some[1], units=256, images=2560, steps=steps, needs={"filter": ("encoder",)}),
         )

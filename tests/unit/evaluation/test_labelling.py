@@ -168,7 +168,7 @@ def test_sentences_say_what_simple_baselines_win_first_and_compare_with_random_d
         units(kind="features", labels=labels, dictionary="topk"),
         units(kind="random features", labels={"default": shares(64.0, 20.0)}, dictionary="random-topk"),
     )
-    target = Target(held_out_top1=80.0, judged_on="", aligned_on="", places=places, unseen=None, cost=None)
+    target = Target(seeds=1, held_out_top1=80.0, judged_on="", aligned_on="", places=places, unseen=None, cost=None)
     first, second, third, encoder, directions = findings(Result(methods=CARDS, targets={"toy": target}), "toy")
     assert "active for: a simple baseline wins in 2 of 2 places (mid, neurons: CLIP-Dissect, 55.5 against 50.0" in first
     assert second.endswith("judged by what units drive: no simple baseline wins in any of 2 places.")

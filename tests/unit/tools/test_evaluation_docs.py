@@ -41,7 +41,7 @@ def result() -> Result:
         localizations={NAMES: localization({"scale_2": changes, "scale_0": changes})},
         carried={NAMES: names, "fresh_synonyms": fresh, "keywords": fresh},
     )  # fmt: skip
-    target = Target(held_out_top1=83.3, judged_on="", aligned_on="", places=(place,), unseen=None, cost=None)
+    target = Target(seeds=1, held_out_top1=83.3, judged_on="", aligned_on="", places=(place,), unseen=None, cost=None)
     return Result(methods=CARDS, targets={"one": target, "two": target})
 
 
@@ -61,9 +61,8 @@ def test_the_tables_say_what_was_found(tool: ModuleType, result: Result) -> None
 def test_what_simple_baselines_win_is_said_first_and_outside_the_tables(tool: ModuleType, result: Result) -> None:
     text = tool.block(result, ["one"])
     sentences, _, tables = text.partition("```text")
-    assert sentences.startswith(
-        "**one**\n\n- Labels of all units, judged by what units drive: a simple baseline wins in 1 of"
-    )
+    assert sentences.startswith("**one**, top-1 83.3 %, one alignment:\n\n- Labels of all units, judged by what units")
+    assert "drive: a simple baseline wins in 1 of 1 places" in sentences
     assert "(layer4, neurons: CLIP-Dissect, 84.4 against 81.2 %)" in sentences
     assert "judged by what units are active for: no simple baseline wins in any of 1 places." in sentences
     assert (
@@ -89,7 +88,7 @@ def test_the_readme_has_sentences_labels_and_carried_attribution_of_a_few_method
     control = place.model_copy(update={"units": "random features", "dictionary": "random-topk"})
     target = result.targets["one"].model_copy(update={"places": (place, control)})
     text = tool.readme(result.model_copy(update={"targets": {"one": target}}))
-    assert text.startswith("**one**\n\n- Labels of all units")
+    assert text.startswith("**one**, top-1 83.3 %, one alignment:\n\n- Labels of all units")
     table = text[text.index("attribution carried") :]
     heads = table.splitlines()[1]
     assert "class names" in heads

@@ -39,7 +39,7 @@ def target() -> Target:
         kind="features", labels=labels, localizations=localizations, dictionary="topk", agreement=agreement
     )  # fmt: skip
     return Target(
-        held_out_top1=83.25, judged_on="9 images of one", aligned_on="8 images of another",
+        seeds=1, held_out_top1=83.25, judged_on="9 images of one", aligned_on="8 images of another",
         places=(neurons, features, units("logits")), unseen=None, cost=None,
     )  # fmt: skip
 

@@ -120,7 +120,7 @@ def test_the_plane_has_a_mark_for_every_unit_and_the_provenance_every_hash(shown
     drawn = macro("charts.html.jinja", "plane", plane(exhibit, "layer3"))
     assert len(re.findall(r"<g><title>layer3/\d+: ", drawn)) == 128
     manifest = exhibit.searcher.atlas.manifest
-    target = Target(held_out_top1=0.0, judged_on="", aligned_on="", places=(), unseen=None, cost=None)
+    target = Target(seeds=1, held_out_top1=0.0, judged_on="", aligned_on="", places=(), unseen=None, cost=None)
     result = Result(methods=(), targets={"emoji-resnet": target})
     said = fill("provenance.html.jinja", provenance=provenance(result, [exhibit]))
     for value in (exhibit.searcher.atlas.atlas_id, manifest.weights_sha256, manifest.clip_id, manifest.probe.sha256):
