@@ -33,7 +33,7 @@ from miclip.demo.queries import demo_queries
 from miclip.evaluation.intervention import Laboratory, intervene
 from miclip.evaluation.queries import class_names, spread
 from miclip.evaluation.subject import Subject
-from miclip.evaluation.summary import summarise
+from miclip.evaluation.summary import SIGNS, summarise
 from miclip.kinds import LocalizationMethod
 from miclip.models.clip import Clip
 from miclip.retrieval.search import AtlasSearcher
@@ -122,7 +122,8 @@ def measure(benches: Sequence[Bench], variant: Variant, seeds: int, clip: Clip, 
                 found.setdefault(bench.layer, []).append(bench.figures(atlas, variant))
     for layer, runs in found.items():
         labels = np.mean([run["labels"] for run in runs])
-        cells = [summarise([run[key] for run in runs]).weighted.value for key in runs[0] if key != "labels"]
+        signs = {key: SIGNS[key.split()[0]] for key in runs[0] if key != "labels"}
+        cells = [summarise([run[key] for run in runs], sign).weighted.value for key, sign in signs.items()]
         print(f"{layer:9} {variant.name:34} {labels:7.1f} " + " ".join(f"{cell:+9.2f}" for cell in cells), flush=True)
 
 

@@ -31,7 +31,7 @@ from miclip.evaluation.intervention import Change, Laboratory, intervene
 from miclip.evaluation.methods import class_means, dense, ranking
 from miclip.evaluation.queries import Query, class_names, coverage
 from miclip.evaluation.subject import EvaluationSettings, Subject
-from miclip.evaluation.summary import summarise
+from miclip.evaluation.summary import SIGNS, summarise
 from miclip.models.clip import Clip
 from miclip.retrieval.attribution import relevance_vectors
 from miclip.retrieval.results import LocalizationMix
@@ -72,7 +72,7 @@ class Bench:
 
     def _weighted(self, units: np.ndarray, queries: tuple[Query, ...]) -> float:
         changes: dict[str, list[Change]] = intervene(self._laboratory, units, [q.classes for q in queries], TOP)
-        gain, loss = (summarise([changes[scale]]).weighted.value for scale in ("scale_2", "scale_0"))
+        gain, loss = (summarise([changes[scale]], SIGNS[scale]).weighted.value for scale in ("scale_2", "scale_0"))
         return gain - loss
 
 

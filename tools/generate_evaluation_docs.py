@@ -1,6 +1,8 @@
 """Write what ``miclip evaluate --json`` found into docs/evaluation.md and the README, between their markers.
 
-Usage: miclip evaluate --json > FILE; python tools/generate_evaluation_docs.py FILE
+The sentences say where simple baselines win; they come before the tables and are made from the same result.
+
+Usage: miclip evaluate --json > FILE; python -m tools.generate_evaluation_docs FILE
 """
 
 from __future__ import annotations
@@ -13,24 +15,47 @@ from pathlib import Path
 from rich.console import Console
 
 from miclip.cli import evaluation_tables, output
+from miclip.evaluation.findings import FRESH, findings
 from miclip.evaluation.result import NAMES, Result, Target, Units, read_result
-from miclip.models.target import LOGITS
 
 ROOT = Path(__file__).parent.parent
 MARKERS = ("<!-- miclip evaluate -->", "<!-- end -->")
+SENTENCES = "findings"
 README_MODEL = "emoji-resnet"
-README_SECTIONS = ("labels", "localization", "verdict", "evidence")
-README_METHODS = ("random", "mean_activation", "clip_dissect", "semanticlens", "filter", "attribution", "oracle")
-WIDTH = 160
+README_SECTIONS = ("labels", "carried")
+README_LABELS = ("default", "closed_vocabulary", "clip_dissect", "clip_dissect_attribution", "semanticlens",
+                 "network_dissection", "filter")  # fmt: skip
+README_METHODS = ("random", "clip_dissect", "clip_dissect_attribution", "semanticlens", "output_only", "random_encoder",
+                  "filter", "attribution", "oracle")  # fmt: skip
+README_UNITS = ("neurons", "features")
+WIDTH = 170
+
+
+def block(result: Result, models: Collection[str] = (), sections: Collection[str] = ()) -> str:
+    """Return what was found of some models, in sentences and in tables, as Markdown.
+
+    Args:
+        result: The result.
+        models: Models to show; none means all.
+        sections: Sections of tables to show; none means all. The sentences are always of the whole result.
+    """
+    parts = []
+    for name in result.targets:
+        if not models or name in models:
+            sentences = "\n".join(f"- {sentence}" for sentence in findings(result, name))
+            target = result.targets[name]
+            seeds = f"mean of {target.seeds} alignments" if target.seeds > 1 else "one alignment"
+            parts.append(f"**{name}**, top-1 {target.held_out_top1:.1f} %, {seeds}:\n\n{sentences}")
+    return "\n\n".join([*parts, printed(result, models, sections)])
 
 
 def printed(result: Result, models: Collection[str] = (), sections: Collection[str] = ()) -> str:
-    """Return what the command prints of some models and sections (none means all), as a Markdown block."""
+    """Return the tables that the command prints of some models and sections (none means all), as a Markdown block."""
     screen, output.out = output.out, Console(file=io.StringIO(), width=WIDTH, highlight=False)
     try:
-        for name, target in result.targets.items():
-            for section, shown in evaluation_tables.sections(name, target).items():
-                if (not models or name in models) and (not sections or section in sections):
+        for name in result.targets:
+            for section, shown in evaluation_tables.sections(result, name).items():
+                if (not models or name in models) and _wanted(section, sections):
                     output.show(*shown)
         text: str = output.out.file.getvalue()  # type: ignore[attr-defined]
     finally:
@@ -39,23 +64,26 @@ def printed(result: Result, models: Collection[str] = (), sections: Collection[s
     return f"```text\n{lines.strip()}\n```"
 
 
-def brief(target: Target, methods: Collection[str]) -> Target:
-    """Return a target's figures with interventions on the last layer before the logits alone, found by ``methods``."""
-    last = next(place.layer for place in reversed(target.places) if place.layer != LOGITS)
-    unseen = target.unseen
-    if unseen:
-        hidden = tuple(place for place in unseen.places if place.layer == last)
-        unseen = unseen.model_copy(update={"places": hidden})
-    places = tuple(_brief(place, methods if place.layer == last else ()) for place in target.places)
-    return target.model_copy(update={"places": places, "unseen": unseen})
+def _wanted(section: str, sections: Collection[str]) -> bool:
+    return section in sections if sections else section != SENTENCES
 
 
-def _brief(place: Units, methods: Collection[str]) -> Units:
-    localizations = {}
-    for kind, localization in place.localizations.items() if methods else ():
-        chosen = {name: effects for name, effects in localization.methods.items() if name in methods}
-        localizations[kind] = localization.model_copy(update={"methods": chosen}) if kind == NAMES else localization
-    return place.model_copy(update={"agreement": {}, "localizations": localizations, "descriptions": {}})
+def brief(target: Target) -> Target:
+    """Return a target's labels and carried attribution of class names and fresh queries, of a few methods."""
+    places = tuple(_brief(place) for place in target.places if place.units in README_UNITS)
+    return target.model_copy(update={"places": places, "unseen": None})
+
+
+def _brief(place: Units) -> Units:
+    labels = {name: found for name, found in place.labels.items() if name in README_LABELS}
+    carried = {}
+    for kind, found in place.carried.items():
+        if kind == NAMES or kind.startswith(FRESH):
+            methods = {name: figure for name, figure in found.methods.items() if name in README_METHODS}
+            carried[kind] = found.model_copy(update={"methods": methods})
+    return place.model_copy(
+        update={"labels": labels, "carried": carried, "agreement": {}, "localizations": {}, "descriptions": {}}
+    )  # fmt: skip
 
 
 def replaced(text: str, block: str) -> str:
@@ -67,16 +95,19 @@ def replaced(text: str, block: str) -> str:
     return f"{before}{MARKERS[0]}\n{block}\n{MARKERS[1]}{after}"
 
 
+def readme(result: Result) -> str:
+    """Return the README's part: the sentences on one model, and a few of its tables."""
+    short = result.model_copy(update={"targets": {README_MODEL: brief(result.targets[README_MODEL])}})
+    sentences = block(result, [README_MODEL]).split("\n\n```text")[0]
+    return f"{sentences}\n\n{printed(short, sections=README_SECTIONS)}"
+
+
 def main() -> None:
     """Write both files."""
     result = read_result(Path(sys.argv[1]))
-    short = result.model_copy(update={"targets": {README_MODEL: brief(result.targets[README_MODEL], README_METHODS)}})
-    blocks = {
-        ROOT / "docs" / "evaluation.md": printed(result),
-        ROOT / "README.md": printed(short, sections=README_SECTIONS),
-    }
-    for path, block in blocks.items():
-        path.write_text(replaced(path.read_text(encoding="utf-8"), block), encoding="utf-8")
+    blocks = {ROOT / "docs" / "evaluation.md": block(result), ROOT / "README.md": readme(result)}
+    for path, text in blocks.items():
+        path.write_text(replaced(path.read_text(encoding="utf-8"), text), encoding="utf-8")
 
 
 if __name__ == "__main__":

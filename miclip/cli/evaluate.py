@@ -72,10 +72,10 @@ def evaluate(
     """Measure descriptions and interventions on images that labels are not made from.
 
     The demo's models are judged on a drawing style that nothing was trained on; any other model on --images, else on
-    the images that its alignment set aside. Every seed aligns anew. For each query (a class's name; for the demo also
-    synonyms, keywords and super-categories) a method's five strongest units are doubled and removed; the change of the
-    accuracy of the classes that it covers and the mean change of the others are in points. The demo takes up to twenty
-    minutes; Ctrl-C keeps what is done.
+    the images that its alignment set aside. Every seed aligns anew. Labels are judged by what units drive and by what
+    they are active for. For each query (a class's name; for the demo also tags and WordNet's synonyms, categories and
+    definitions) the attribution that a method's five units carry is measured; for some queries they are doubled and
+    removed, too. The demo takes up to 25 minutes; Ctrl-C keeps what is done.
 
     Examples:
         miclip evaluate --report report.html

@@ -57,7 +57,8 @@ def sections(result: Result, name: str) -> dict[str, Section]:
     """Return title, table and note of every section that a target's figures have, in order."""
     target = result.targets[name]
     found: dict[str, Section] = {}
-    title = f"{name} · held-out top-1 {target.held_out_top1:.1f} %\n\nwhere simple baselines win"
+    seeds = f"{target.seeds} seed{'' if target.seeds == 1 else 's'}"
+    title = f"{name} · held-out top-1 {target.held_out_top1:.1f} % · {seeds}\n\nwhere simple baselines win"
     found["findings"] = title, _findings(result, name), _FINDINGS_NOTE
     found["labels"] = "labels right on images that nothing saw", _labels(target), _LABELS_NOTE
     if any(place.carried for place in target.places):

@@ -29,21 +29,22 @@ PARTS = {"output_only": "output only", "random_encoder": "an untrained encoder"}
 ENOUGH = 5.0
 """Points that the default must be ahead of both for the encoder to pay."""
 OWN_LABEL = "default"
+_WINS = "a simple baseline wins"
 JUDGES = {"drives": "what units drive", "active": "what units are active for"}
 
 
 def findings(result: Result, name: str) -> tuple[str, ...]:
-    """Return what was found of one target, a sentence each."""
+    """Return what was found of one target, a sentence each; those in which a simple baseline wins come first."""
     target = result.targets[name]
-    return tuple(
+    compared = [
         sentence
         for found in (
             *(_labels(result, target, judge) for judge in JUDGES),
             *(_carried(result, target, kind) for kind in KINDS),
-            _encoder(target),
         )
         for sentence in found
-    )
+    ]
+    return (*sorted(compared, key=lambda sentence: _WINS not in sentence), *_encoder(target), *_dictionaries(target))
 
 
 def simple_methods(result: Result, *, told: bool) -> set[str]:
@@ -95,8 +96,8 @@ def _carried(result: Result, target: Target, kind: str) -> Iterator[str]:
 
 def _sentence(what: str, lost: list[str], places: int) -> str:
     if lost:
-        return f"{what}: a simple baseline wins in {len(lost)} of {places} places ({'; '.join(lost)})."
-    return f"{what}: no simple baseline wins in {places} places."
+        return f"{what}: {_WINS} in {len(lost)} of {places} places ({'; '.join(lost)})."
+    return f"{what}: no simple baseline wins in any of {places} places."
 
 
 def _encoder(target: Target) -> Iterator[str]:
@@ -119,3 +120,20 @@ def _encoder(target: Target) -> Iterator[str]:
         f"{verdict}: of {len(fresh)} comparisons (kind of query × layer × units) the default carries at least "
         f"{ENOUGH:.0f} points more of the attribution than {counts}."
     )
+
+
+def _dictionaries(target: Target) -> Iterator[str]:
+    """How many labels of learned features are right, and how many of random ones."""
+    shares = {
+        (place.layer, place.units): place.labels[OWN_LABEL].drives.value
+        for place in target.places
+        if OWN_LABEL in place.labels
+    }
+    layers = [layer for layer, units in shares if units == "random features" and (layer, "features") in shares]
+    if layers:
+        compared = (
+            f"{layer} {shares[layer, 'features']:.1f} against {shares[layer, 'random features']:.1f} %"
+            for layer in layers
+        )
+        what = "Labels of features, judged by what they drive, learned against random directions"
+        yield f"{what}: {', '.join(compared)}."

@@ -25,7 +25,7 @@ class Labelling:
     """One seed's labels of one method.
 
     Attributes:
-        concepts: Class of every unit, int64 ``[d]``.
+        concepts: Class of every unit, int64 ``[d]``; -1 where the method has none.
         counted: Units that are judged: the same for all methods, ``[d]``.
         kept: Units of these whose labels are kept, ``[d]``.
         drives: Whether the label is among the classes that the unit drives most, ``[d]``.
@@ -37,6 +37,11 @@ class Labelling:
     kept: Bools
     drives: Bools
     active: Bools
+
+    @property
+    def labelled(self) -> tuple[NDArray[np.int64], Bools]:
+        """The labels, and which units have one and count."""
+        return self.concepts, self.counted & (self.concepts >= 0)
 
 
 def labellings(data: LayerData, judge: Judge) -> dict[str, Labelling]:
@@ -54,8 +59,8 @@ def labellings(data: LayerData, judge: Judge) -> dict[str, Labelling]:
             labels.concepts,
             live,
             given if name == OWN else _surest(labels.sureness, live, int(given.sum())),
-            judge.drives[labels.concepts, units],
-            judge.excites[labels.concepts, units],
+            judge.drives[labels.concepts, units] & (labels.concepts >= 0),
+            judge.excites[labels.concepts, units] & (labels.concepts >= 0),
         )
         for name, labels in found.items()
     }

@@ -108,6 +108,7 @@ class Target(Record):
     """What was measured of one model.
 
     Attributes:
+        seeds: Alignments that the figures are means over.
         held_out_top1: Accuracy on the judging images.
         judged_on: The judging images, in words.
         aligned_on: The images that the labels are made from, in words.
@@ -116,6 +117,7 @@ class Target(Record):
         cost: What the last layer before the logits costs; None where it was not measured.
     """
 
+    seeds: int
     held_out_top1: float
     judged_on: str
     aligned_on: str

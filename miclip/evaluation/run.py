@@ -139,6 +139,7 @@ class _Trial:
             unseen = self._unseen(laboratories, Path(atlases))
         images, probe = self._subject.images, self._probe(self._settings.seeds[0])
         return Target(
+            seeds=len(self._settings.seeds),
             held_out_top1=100.0 * float((predicted == self._subject.labels.numpy()).mean()),
             judged_on=f"{len(images.names):,} images of {images.name}",
             aligned_on=f"{len(probe.names):,} images of {probe.name}",

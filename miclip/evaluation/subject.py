@@ -101,7 +101,7 @@ class EvaluationSettings:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     queries: Mapping[str, tuple[int, int]] = field(
-        default_factory=lambda: {NAMES: (128, 32), "fresh_synonyms": (38, 19)}
+        default_factory=lambda: {NAMES: (128, 48), "fresh_synonyms": (64, 28), "fresh_categories": (32, 0)}
     )
     other_views: int = 4
     other_classes: tuple[int, int] = (64, 16)

@@ -109,7 +109,7 @@ class Tally:
     def _agreement(self, place: Place, judge: Judge) -> dict[str, Agreement]:
         measured = agreement(judge.activations, judge.labels, judge.classes)
         found = {
-            name: summarise_agreement(measured, [(seed.concepts, seed.counted) for seed in seeds])
+            name: summarise_agreement(measured, [seed.labelled for seed in seeds])
             for name, seeds in self._labellings[place].items()
         }
         return {name: figures for name, figures in found.items() if figures}

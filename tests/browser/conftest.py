@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from miclip.evaluation.figures import ByScale, Figure
-from miclip.evaluation.measures import Cost, Costs, Effect, Localization, Verdict
+from miclip.evaluation.measures import Carried, Cost, Costs, Effect, LabelFigures, Localization, Verdict
 from miclip.evaluation.result import NAMES, Result, Target, Units
 
 PROGRAM = "chromium"
@@ -122,8 +122,10 @@ def _effect(target: float) -> Effect:
     def figure(value: float, half: float = 1.0) -> Figure:
         return Figure(value=value, low=value - half, high=value + half)
 
-    weighted = figure(0.8 * target)
-    return Effect(target=figure(target), others=figure(-0.2, 0.1), specificity=figure(0.8, 0.1), weighted=weighted)
+    return Effect(
+        target=figure(target), others=figure(-0.2, 0.1), side_effect=figure(0.2, 0.1), noise=0.1,
+        specificity=figure(0.8, 0.1), weighted=figure(0.8 * target),
+    )  # fmt: skip
 
 
 def _units(layer: str) -> Units:
@@ -132,10 +134,17 @@ def _units(layer: str) -> Units:
     lead, share = Figure(value=1.6, low=0.6, high=2.6), Figure(value=0.91, low=0.8, high=1.0)
     verdict = Verdict(share_of_oracle=share, best_baseline="clip_dissect", lead=lead)
     verdicts = ByScale[Verdict](scale_2=verdict, scale_0=verdict)
+    right = Figure(value=75.0, low=70.0, high=80.0)
+    labels = LabelFigures(drives=right, active=right, coverage=40.0, kept_drives=right, kept_active=None)
+    found = Carried(
+        queries=9, methods=dict.fromkeys(gains, right), leads={"clip_dissect": lead}, trusted_share=75.0, trusted=right,
+        doubtful=None,
+    )  # fmt: skip
     localization = Localization(methods=methods, verdict=verdicts, evidence=None)
     return Units(
-        layer=layer, units="neurons", dictionary="", labels={"default": 95.0, "clip_dissect": 70.0}, agreement={},
-        localizations={NAMES: localization, "synonyms": localization}, descriptions={},
+        layer=layer, units="neurons", dictionary="", labels={"default": labels, "clip_dissect": labels}, agreement={},
+        sanity={}, carried={NAMES: found}, localizations={NAMES: localization, "synonyms": localization}, curves=None,
+        descriptions={},
     )  # fmt: skip
 
 
@@ -148,7 +157,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = {"emoji-resnet": ("layer3", "layer4"), "emoji-vit": ("blocks.2", "norm")}
     targets = {
         name: Target(
-            held_out_top1=80.0, judged_on="some images", aligned_on="others", places=tuple(map(_units, some)),
+            seeds=1, held_out_top1=80.0, judged_on="some images", aligned_on="others", places=tuple(map(_units, some)),
             unseen=None,
             cost=Costs(layer=some[1], units=256, images=2560, steps=steps, needs={"filter": ("encoder",)}),
         )

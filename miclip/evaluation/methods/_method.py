@@ -35,7 +35,7 @@ class Labels:
     """A method's labels.
 
     Attributes:
-        concepts: Concept of every unit, int64 ``[d]``.
+        concepts: Concept of every unit, int64 ``[d]``; -1 where there is none, which is never right.
         given: Units on which the method does not abstain, ``[d]``; None: it never does.
         sureness: How sure it is of every label, ``[d]``; higher is surer. None: it does not say.
     """

@@ -63,7 +63,7 @@ def _own_labels(data: LayerData, vocabulary: Vocabulary | None) -> Labels | None
     if vocabulary:
         return None
     units = data.searcher.describe(data.layer, range(data.probe.units), data.searcher.labels, top_k=1)
-    labels = np.array([unit.concepts[0].index for unit in units], dtype=np.int64)
+    labels = np.array([unit.concepts[0].index if unit.concepts else -1 for unit in units], dtype=np.int64)
     return Labels(labels, np.array([not unit.abstained for unit in units]))
 
 

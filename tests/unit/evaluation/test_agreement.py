@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
 
-from miclip.evaluation.agreement import ACTIVE_SHARE, MEASURES, agreement, summarise_agreement
+from miclip.evaluation.agreement import ACTIVE_SHARE, MEASURES, TESTED, agreement, sanity, summarise_agreement
 
 CLASSES, VIEWS, UNITS = 8, 25, 16
 
@@ -36,6 +42,10 @@ def test_every_measure_equals_scikit_learns_ties_included() -> None:
             assert found["auprc"][label, unit] == pytest.approx(average_precision_score(shown, column))
             assert found["f1"][label, unit] == pytest.approx(f1_score(shown, active))
             assert found["iou"][label, unit] == pytest.approx(jaccard_score(shown, active))
+            assert found["precision"][label, unit] == pytest.approx(precision_score(shown, active))
+            assert found["recall"][label, unit] == pytest.approx(recall_score(shown, active))
+            cosine = shown @ column / (np.linalg.norm(shown) * np.linalg.norm(column))
+            assert found["cosine"][label, unit] == pytest.approx(cosine, abs=1e-6)
 
 
 def test_a_unit_that_never_moves_agrees_with_nothing() -> None:
@@ -55,6 +65,9 @@ def test_planted_labels_agree_and_drop_to_the_null_when_shuffled() -> None:
     for name in MEASURES:
         figure = getattr(right, name)
         assert figure.low <= figure.value <= figure.high
+        if name == "cosine":  # activations that are never 0 have a cosine with everything
+            assert figure.null < getattr(right, name).value - 0.1
+            continue
         assert figure.null < 0.5 * figure.value
         assert getattr(wrong, name).value < 0.3 * figure.value
 
@@ -76,3 +89,22 @@ def test_a_unit_counts_in_the_seeds_that_label_it() -> None:
     assert found is not None
     assert found.f1.value == pytest.approx(0.5)
     assert summarise_agreement(measured, [(np.array([0, 0]), np.zeros(2, bool))]) is None
+
+
+def test_the_measures_notice_labels_that_are_missing_or_too_many_and_precision_and_recall_do_not() -> None:
+    activations, labels, truth = _planted()
+    even = slice(CLASSES, None)  # 24 views: half of them is a whole number
+    found = sanity(activations[even], labels[even], truth)
+    assert set(found) == set(TESTED)
+    for name in ("correlation", "auprc"):
+        assert (found[name].missing, found[name].extra) == (100.0, 100.0), name
+    assert found["cosine"].missing == 100.0
+    assert found["recall"].missing < 50, "fewer labels to find are found as well"
+    assert found["precision"].extra < 50, "what is found is labelled as well as before"
+
+
+def test_a_class_without_images_agrees_with_nothing() -> None:
+    activations, labels, _ = _planted()
+    found = agreement(activations, labels, CLASSES + 2)
+    for name in MEASURES:
+        assert np.all(found[name][CLASSES:] == 0), name

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from miclip.evaluation.figures import Figure
-from miclip.evaluation.intervention import Change, Laboratory, intervene, recorded
+from miclip.evaluation.intervention import Change, Laboratory, expected_distance, intervene, recorded
 from miclip.evaluation.methods import ProbeData, class_means, ranking
+from miclip.evaluation.methods._images import strongest
 from miclip.evaluation.methods.clip_dissect import clip_dissect
 from miclip.evaluation.methods.controls import random_scores
 from miclip.evaluation.methods.mean_activation import z_mean_activation
@@ -100,14 +101,14 @@ def test_side_effects_are_reported() -> None:
 def test_a_query_of_two_classes_is_judged_by_both_and_by_the_classes_beside_them() -> None:
     change = _laboratory().change([0, 1], [0], 0.0)
     assert (change.target, change.others) == (-50.0, 0.0)
-    assert _laboratory().change([0, 1], [2], 0.0) == Change(0.0, -100.0, 100.0)
+    assert _laboratory().change([0, 1], [2], 0.0) == Change(0.0, -100.0, 100.0, noise=50.0)
 
 
 def test_a_few_classes_can_stand_for_the_others() -> None:
     """Of the classes 0, 1 and 2 the first two are watched."""
     laboratory = _laboratory(watched=2)
     assert laboratory.change([0], [2], 0.0) == Change(0.0, 0.0, 0.0)
-    assert laboratory.change([2], [0], 0.0) == Change(0.0, -50.0, 50.0)
+    assert laboratory.change([2], [0], 0.0) == Change(0.0, -50.0, 50.0, noise=25.0)
 
 
 def test_classes_of_different_size_are_watched_by_as_many_images_as_the_rarest_has() -> None:
@@ -116,7 +117,7 @@ def test_classes_of_different_size_are_watched_by_as_many_images_as_the_rarest_h
     kept = torch.tensor([0, 3, 6, 1, 4, 2])  # three of class 0, two of class 1, one of class 2
     few = Laboratory(laboratory._model, "units", laboratory._images[kept], laboratory._labels[kept], other_views=9)
     assert few._others.tolist() == [0, 3, 5]
-    assert few.change([0], [0, 1], 0.0) == Change(-100.0, -50.0, 50.0)
+    assert few.change([0], [0, 1], 0.0) == Change(-100.0, -50.0, 50.0, noise=50.0)
 
 
 def test_intervene_takes_the_top_of_the_ranking() -> None:
@@ -129,7 +130,7 @@ def test_intervene_takes_the_top_of_the_ranking() -> None:
 def test_gains_and_losses_of_others_do_not_cancel_in_specificity() -> None:
     change = _laboratory().change([0], [0], 4.0)  # every image becomes class 0: the other two classes lose all
     assert (change.target, change.others, change.others_absolute) == (0.0, -100.0, 100.0)
-    flat = summarise([[Change(50.0, 0.0, 25.0), Change(100.0, 0.0, 50.0)]])
+    flat = summarise([[Change(50.0, 0.0, 25.0), Change(100.0, 0.0, 50.0)]], 1)
     assert flat.specificity.value == pytest.approx(0.5)
     assert (flat.target.value, flat.others.value) == (75.0, 0.0)
 
@@ -140,17 +141,17 @@ def _span(figure: Figure) -> tuple[float, float]:
 
 def test_intervals_take_classes_not_seeds_as_the_sample() -> None:
     alike = [[Change(10.0, 0.0, 0.0)] * 30 for _ in range(3)]
-    assert _span(summarise(alike).target) == (10.0, 10.0)
+    assert _span(summarise(alike, 1).target) == (10.0, 10.0)
     opposed = [[Change(10.0, 0.0, 0.0)] * 30, [Change(-10.0, 0.0, 0.0)] * 30]
-    assert _span(summarise(opposed).target) == (0.0, 0.0)
+    assert _span(summarise(opposed, 1).target) == (0.0, 0.0)
     spread = [[Change(float(value), 0.0, 0.0) for value in range(30)]]
-    low, high = _span(summarise(spread).target)
+    low, high = _span(summarise(spread, 1).target)
     assert low < 14.5 < high
     assert 4 < high - low < 9  # ± 1.96 · 8.66 / √30
 
 
 def test_a_change_of_nothing_is_not_specific_without_end() -> None:
-    assert summarise([[Change(0.0, 0.0, 0.5)]]).specificity.value == pytest.approx(0.5)
+    assert summarise([[Change(0.0, 0.0, 0.5)]], 1).specificity.value == pytest.approx(0.5)
 
 
 def _probe(activations: np.ndarray, predicted: list[int], weight: np.ndarray | None = None) -> ProbeData:
@@ -243,11 +244,27 @@ def _changes(*targets: float) -> list[list[Change]]:
     return [[Change(target, 0.0, 1.0) for target in targets]]
 
 
-def test_weighted_change_is_target_times_specificity_and_no_less_than_nothing() -> None:
-    found = summarise([[Change(-20.0, 0.0, 5.0), Change(-20.0, 0.0, 5.0)]])
+def test_weighted_change_is_target_times_specificity_and_is_not_clipped() -> None:
+    found = summarise([[Change(-20.0, 0.0, 5.0), Change(-20.0, 0.0, 5.0)]], -1)
     assert found.weighted.value == pytest.approx(-20 * (1 - 5 / 20))
     assert _span(found.weighted) == pytest.approx((-15, -15))
-    assert summarise([[Change(-2.0, 0.0, 5.0)]]).weighted.value == 0.0
+    assert summarise([[Change(-2.0, 0.0, 5.0)]], -1).weighted.value == 3.0, "more harm than good is worse than nothing"
+    assert summarise([[Change(-2.0, 0.0, 5.0)]], 1).weighted.value == -7.0, "a loss where a gain was wanted"
+
+
+def test_what_chance_explains_is_no_side_effect() -> None:
+    """Four images of every class: one that changes is no evidence, all that change alike are."""
+    by_chance = summarise([[Change(-20.0, 0.0, 6.0, noise=6.0)]], -1)
+    assert (by_chance.side_effect.value, by_chance.noise, by_chance.specificity.value) == (0.0, 6.0, 1.0)
+    assert by_chance.weighted.value == -20.0
+    alike = summarise([[Change(-20.0, -6.0, 6.0, noise=6.0)]], -1)
+    assert (alike.side_effect.value, alike.weighted.value) == (6.0, -14.0), "a mean change of all is never noise"
+
+
+def test_the_noise_is_the_mean_distance_of_a_walk_of_as_many_steps() -> None:
+    assert [expected_distance(steps) for steps in range(6)] == [0.0, 1.0, 1.0, 1.5, 1.5, 1.875]
+    walks = np.random.default_rng(0).choice([-1, 1], size=(20_000, 7)).sum(axis=1)
+    assert expected_distance(7) == pytest.approx(np.abs(walks).mean(), rel=0.03)
 
 
 def test_the_verdict_takes_the_best_other_and_leaves_the_white_boxes_out() -> None:
@@ -255,7 +272,7 @@ def test_the_verdict_takes_the_best_other_and_leaves_the_white_boxes_out() -> No
                "weight_x_activation": _changes(-30, -30), "oracle": _changes(-11, -11)}  # fmt: skip
     found = verdict(methods, sign=-1)
     assert found.best_baseline == "filter"
-    assert found.lead.value == pytest.approx(8 - 5)  # specificity takes one point of each
+    assert found.lead.value == pytest.approx(8 - 5)  # the side effect takes one point of each
     assert found.share_of_oracle is not None
     assert found.share_of_oracle.value == pytest.approx(8 / 10)
     assert verdict(methods, sign=1).lead.value < 0  # where a gain is wanted, a loss is none
@@ -267,10 +284,10 @@ def test_an_intervention_that_was_recorded_is_not_measured_again(tmp_path: Path)
     def measure(tick) -> dict[str, list[Change]]:  # type: ignore[no-untyped-def]
         tick()
         measured.append(1)
-        return {"scale_0": [Change(-3.0, 0.25, 0.5)]}
+        return {"scale_0": [Change(-3.0, 0.25, 0.5, 0.125)]}
 
     found = [recorded(tmp_path, ["layer", [[1, 2]]], 1, lambda: ticks.append(1), measure) for _ in range(2)]
-    assert found[0] == found[1] == {"scale_0": [Change(-3.0, 0.25, 0.5)]}
+    assert found[0] == found[1] == {"scale_0": [Change(-3.0, 0.25, 0.5, 0.125)]}
     assert (len(measured), len(ticks)) == (1, 2)
     recorded(tmp_path, ["layer", [[1, 3]]], 1, lambda: None, measure)
     assert len(measured) == 2
@@ -281,5 +298,20 @@ def test_images_on_which_a_unit_is_silent_are_no_evidence_of_what_it_means() -> 
     texts, activations = np.eye(3, dtype=np.float32), np.zeros((300, 2), np.float32)
     images = texts[np.array([2] * 150 + [0] * 75 + [1] * 75)]
     activations[200, 0] = activations[299, 1] = 1
-    for method in (clip_dissect, semantic_lens):
-        assert method(activations, images, texts).argmax(axis=0).tolist() == [0, 1]
+    assert semantic_lens(activations, images, texts).argmax(axis=0).tolist() == [0, 1]
+
+
+def test_a_sparse_unit_does_not_win_every_concept_by_a_shorter_sum() -> None:
+    """Unit 0 is active on three images, unit 1 on all of concept 1: all 100 images count for both."""
+    texts, activations = np.eye(3, dtype=np.float32), np.zeros((300, 2), np.float32)
+    images = texts[np.array([2] * 100 + [0] * 100 + [1] * 100)]
+    activations[[100, 101, 102], 0] = 1
+    activations[200:, 1] = 1
+    scores = clip_dissect(activations, images, texts)
+    assert scores[1].argmax() == 1, "the unit of concept 1 has the higher score for it"
+    assert scores[0].argmax() == 0
+    rows = strongest(activations)
+    assert rows.shape == (100, 2)
+    assert set(rows[:3, 0].tolist()) == {100, 101, 102}
+    silent = np.bincount(rows[3:, 0] // 100, minlength=3)
+    assert silent.min() > 15, "silent images are drawn from all over the probe set"

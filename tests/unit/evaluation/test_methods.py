@@ -6,6 +6,7 @@ import keyword
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from miclip.atlas import Atlas
 from miclip.evaluation import methods
 from miclip.evaluation.methods import DEFAULT, METHODS, LayerData, label_units, named, rank_units
-from miclip.evaluation.queries import class_names
+from miclip.evaluation.methods.signed_filter import signed_filter
+from miclip.evaluation.queries import Query, class_names
+from miclip.retrieval.results import LocalizationMix
 from miclip.retrieval.search import AtlasSearcher
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "evaluation.md"
-EXAMPLE = "absolute_activation"
+EXAMPLE = "peak_activation"
 
 
 @pytest.fixture
@@ -51,8 +54,10 @@ def test_two_methods_of_one_name_or_place_are_refused(example: str, tmp_path: Pa
 
 def test_the_order_and_the_roles_of_the_shipped_methods_are_these() -> None:
     assert named() == (
-        "random", "shuffled", "mean_activation", "z_mean_activation", "clip_dissect", "semanticlens",
-        "network_dissection", "filter", "pattern", "causal", "attribution", "weight_x_activation", "oracle",
+        "random", "shuffled", "mean_activation", "z_mean_activation", "absolute_activation", "clip_dissect",
+        "clip_dissect_attribution", "semanticlens", "semanticlens_attribution", "output_only", "random_encoder",
+        "network_dissection", "filter", "signed_filter", "pattern", "causal", "attribution", "weight_x_activation",
+        "oracle",
     )  # fmt: skip
     assert named("control") == ("random", "shuffled")
     assert named("whitebox") == ("weight_x_activation", "oracle")
@@ -73,4 +78,43 @@ def test_a_method_that_cannot_be_used_on_a_layer_is_left_out(atlas: Atlas) -> No
     texts = np.asarray(atlas.label_embeddings, np.float32)
     ranked = rank_units(data, class_names(atlas.manifest.labels), texts, 5)
     assert set(named()) - set(ranked) == {"weight_x_activation", "network_dissection"}
-    assert list(label_units(data)) == ["default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"]
+    assert list(label_units(data)) == [
+        "default", "filter", "pattern", "causal", "clip_dissect", "clip_dissect_attribution", "semanticlens",
+        "semanticlens_attribution", "signed_filter", "closed_vocabulary",
+    ]  # fmt: skip
+
+
+def test_output_only_is_the_search_that_looks_at_outputs_alone(atlas: Atlas) -> None:
+    texts = np.asarray(atlas.label_embeddings, np.float32)
+    data = LayerData(AtlasSearcher(atlas), "mid", seed=0)
+    outputs = AtlasSearcher(atlas, LocalizationMix(0, 0, 1)).localize(texts, ["mid"], top_k=5)
+    ranked = rank_units(data, class_names(atlas.manifest.labels), texts, 5)
+    assert ranked["output_only"].tolist() == [[unit.unit for unit in answer.units] for answer in outputs]
+
+
+def test_an_untrained_encoder_is_another_for_every_seed_and_leaves_the_atlas_as_it_is(atlas: Atlas) -> None:
+    rng, trained = np.random.default_rng(5), np.array(atlas.layer("mid").encoder)
+    texts = rng.standard_normal((30, len(trained))).astype(np.float32)
+    queries = [Query(str(row), (row % 8,)) for row in range(30)]
+    ranked = [rank_units(LayerData(AtlasSearcher(atlas), "mid", seed), queries, texts, 5) for seed in (0, 1)]
+    assert not np.array_equal(ranked[0]["random_encoder"], ranked[1]["random_encoder"])
+    assert np.array_equal(ranked[0]["attribution"], ranked[1]["attribution"])
+    assert not np.array_equal(ranked[0]["random_encoder"], ranked[0]["attribution"])
+    assert np.array_equal(atlas.layer("mid").encoder, trained)
+
+
+def test_the_signed_filter_turns_the_filter_of_a_unit_that_is_typically_negative(recipe: Any, tmp_path: Path) -> None:
+    turned = recipe()
+    turned.tensors["mid"]["activations"][:, 3] *= -1
+    turned.tensors["mid"]["centre"] = turned.tensors["mid"]["activations"].mean(0)
+    atlas = turned.open(tmp_path)
+    data = LayerData(AtlasSearcher(atlas), "mid", seed=0)
+    scores = signed_filter(data, data.probe.names)
+    plain = data.searcher.centre(data.probe.names) @ atlas.layer("mid").embedding("filter").T
+    assert np.allclose(scores[:, 3], -plain[:, 3])
+    assert np.allclose(np.delete(scores, 3, axis=1), np.delete(plain, 3, axis=1))
+
+
+def test_of_two_methods_the_one_that_is_asked_by_text_says_so() -> None:
+    assert {card.name: card.by_text_alone for card in (method.card for method in METHODS)}["output_only"]
+    assert not next(method.card for method in METHODS if method.name == "oracle").by_text_alone

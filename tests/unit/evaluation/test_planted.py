@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from miclip.atlas import Atlas
+from miclip.evaluation.carrying import carried_shares
 from miclip.evaluation.intervention import Laboratory, intervene
-from miclip.evaluation.labelling import label_accuracy, labellings
+from miclip.evaluation.judge import Judge
+from miclip.evaluation.labelling import label_figures, labellings
 from miclip.evaluation.methods import LayerData, Positions, named, rank_units
 from miclip.evaluation.queries import Query, class_names
 from miclip.evaluation.summary import summarise, verdict
@@ -62,18 +64,37 @@ def _data(atlas: Atlas) -> LayerData:
     return LayerData(AtlasSearcher(atlas), "mid", 0, weight, lambda: positions)
 
 
+def _judge() -> Judge:
+    """Other images of the planted layer."""
+    rng = np.random.default_rng(11)
+    labels = np.arange(160) % CLASSES
+    driven = (np.arange(UNITS) % CLASSES)[None] == labels[:, None]
+    activations = np.maximum(0, 2 * driven + 0.3 * rng.standard_normal(driven.shape)).astype(np.float32)
+    attributions = (activations * driven).astype(np.float32)
+    return Judge("mid", activations, attributions, labels, labels, CLASSES)
+
+
 def _rankings(atlas: Atlas) -> dict[str, Any]:
     texts = np.asarray(atlas.label_embeddings, np.float32)
     return rank_units(_data(atlas), class_names(atlas.manifest.labels), texts, PER_CLASS)
 
 
 def test_every_label_is_right(atlas: Atlas) -> None:
-    data = _data(atlas)
-    found = label_accuracy(data, labellings(data))
-    assert set(found) >= {"default", "filter", "pattern", "causal", "clip_dissect", "semanticlens"}
-    assert all(share == 100.0 for share in found.values()), found
-    for labels, _ in labellings(data).values():
-        assert labels.tolist() == [unit % CLASSES for unit in range(UNITS)]
+    found = labellings(_data(atlas), _judge())
+    assert set(found) >= {"default", "filter", "pattern", "causal", "clip_dissect", "semanticlens", "closed_vocabulary"}
+    for name, labelling in found.items():
+        assert labelling.concepts.tolist() == [unit % CLASSES for unit in range(UNITS)], name
+        figures = label_figures([labelling])
+        assert (figures.drives.value, figures.active.value) == (100.0, 100.0), name
+
+
+def test_the_units_found_carry_the_class_and_those_of_controls_do_not(atlas: Atlas) -> None:
+    names, effects = class_names(atlas.manifest.labels), _judge().effects
+    carried = {
+        name: carried_shares(effects, names, units, PER_CLASS).mean() for name, units in _rankings(atlas).items()
+    }
+    assert all(carried[name] > 95 for name in KNOWING), carried
+    assert max(carried[name] for name in CONTROLS) < 50
 
 
 def test_every_method_finds_the_units_of_a_class_and_no_control_does(atlas: Atlas) -> None:
@@ -93,7 +114,7 @@ def test_a_query_of_two_classes_finds_the_units_of_both_by_what_knows_classes_al
 def test_removing_what_was_found_removes_the_class_alone(atlas: Atlas) -> None:
     laboratory, targets = _laboratory(), [[label] for label in range(CLASSES)]
     changes = {name: intervene(laboratory, found, targets, PER_CLASS) for name, found in _rankings(atlas).items()}
-    removed = {name: summarise([found["scale_0"]]) for name, found in changes.items()}
+    removed = {name: summarise([found["scale_0"]], -1) for name, found in changes.items()}
     for name in KNOWING:
         effect = removed[name]
         assert (effect.target.value, effect.others.value, effect.specificity.value) == (-100.0, 0.0, 1.0)
@@ -113,8 +134,8 @@ def test_with_permuted_images_every_method_drops_to_the_controls(recipe: Any, tm
         shape = permuted.tensors["mid"][name].shape
         permuted.tensors["mid"][name] = np.random.default_rng(4).standard_normal(shape)
     atlas = permuted.open(tmp_path)
-    names = labellings(_data(atlas))
-    own = {name: float(np.mean(labels == np.arange(UNITS) % CLASSES)) for name, (labels, _) in names.items()}
+    names = labellings(_data(atlas), _judge())
+    own = {name: float(np.mean(found.concepts == np.arange(UNITS) % CLASSES)) for name, found in names.items()}
     assert max(own.values()) < 0.4, own
     right = {
         name: (found % CLASSES == np.arange(CLASSES)[:, None]).mean() for name, found in _rankings(atlas).items()

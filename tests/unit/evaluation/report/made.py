@@ -7,13 +7,21 @@ from html.parser import HTMLParser
 from typing import Any
 
 from miclip.evaluation.figures import ByScale, Figure, NullFigure
-from miclip.evaluation.measures import Effect, Evidence, Localization, MethodCard, Verdict
+from miclip.evaluation.measures import (
+    Carried,
+    Effect,
+    Evidence,
+    LabelFigures,
+    Localization,
+    MethodCard,
+    Verdict,
+)
 from miclip.evaluation.result import Result, Target, Units, UnseenUnits
 
 CARDS = (
     MethodCard(name="random", title="random units", knows="nothing", role="control"),
     MethodCard(name="z_mean_activation", title="z-scored activation", knows="predictions", role="baseline"),
-    MethodCard(name="clip_dissect", title="CLIP-Dissect", knows="the text", role="baseline"),
+    MethodCard(name="clip_dissect", title="CLIP-Dissect", knows="the text", role="baseline", by_text_alone=True),
     MethodCard(name="default", title="miclip's label", knows="the text", role="default"),
     MethodCard(name="filter", title="filter (the paper)", knows="the text", role="ours"),
     MethodCard(name="attribution", title="attribution store", knows="the text", role="default"),
@@ -32,8 +40,25 @@ def null_figure(value: float, null: float) -> NullFigure:
 
 
 def effect(target: float) -> Effect:
-    weighted = figure(0.8 * target)
-    return Effect(target=figure(target), others=figure(-0.2, 0.1), specificity=figure(0.8, 0.1), weighted=weighted)
+    return Effect(
+        target=figure(target), others=figure(-0.2, 0.1), side_effect=figure(0.2, 0.1), noise=0.3,
+        specificity=figure(0.8, 0.1), weighted=figure(0.8 * target),
+    )  # fmt: skip
+
+
+def label_figures(drives: float, active: float, coverage: float = 40.0) -> LabelFigures:
+    kept = figure(drives + 5)
+    return LabelFigures(
+        drives=figure(drives), active=figure(active), coverage=coverage, kept_drives=kept, kept_active=None
+    )
+
+
+def carried(shares: dict[str, float], leads: dict[str, float]) -> Carried:
+    return Carried(
+        queries=9, methods={name: figure(share) for name, share in shares.items()},
+        leads={name: figure(lead) for name, lead in leads.items()},
+        trusted_share=75.0, trusted=figure(90.0), doubtful=None,
+    )  # fmt: skip
 
 
 def verdict(lead: float, half: float = 1.0, share: float | None = None, best: str = "clip_dissect") -> Verdict:
@@ -52,7 +77,10 @@ def localization(gains: dict[str, float], said: Verdict, evidence: Evidence | No
 
 
 def units(layer: str = "mid", kind: str = "neurons", **parts: Any) -> Units:
-    empty = {"dictionary": "", "labels": {"default": 100.0}, "agreement": {}, "localizations": {}, "descriptions": {}}
+    empty = {
+        "dictionary": "", "labels": {"default": label_figures(100.0, 100.0)}, "agreement": {}, "sanity": {},
+        "carried": {}, "localizations": {}, "curves": None, "descriptions": {},
+    }  # fmt: skip
     return Units(layer=layer, units=kind, **{**empty, **parts})  # type: ignore[arg-type]
 
 

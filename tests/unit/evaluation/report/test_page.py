@@ -105,6 +105,14 @@ def test_where_the_default_does_not_beat_a_baseline_the_report_says_so(result: R
     assert page.said.count("Ahead of every baseline, but not surely of the best, z-scored activation: by 0.8") == 4
 
 
+def test_what_simple_baselines_win_comes_before_everything_else(result: Result) -> None:
+    said = Page(render(result, [])).said
+    first = said.index("Where do simple baselines win?")
+    assert first < said.index("Does the default beat the baselines?")
+    assert "judged by what units are active for: a simple baseline wins in 2 of 2 places" in said
+    assert "Labels of all units, judged by what units drive: no simple baseline wins in any of 2 places." in said
+
+
 def test_places_are_neurons_features_and_logits(target: Target) -> None:
     assert [place.title for place in target.places] == ["mid, neurons", "mid, features", "logits"]
     assert [place.name for place in target.places] == ["mid", "mid/dictionaries/topk", "logits"]
@@ -118,8 +126,8 @@ def test_the_report_says_what_each_method_knows_and_what_images_were_used(result
 
 def test_figures_of_every_method_are_in_the_page_with_their_intervals(result: Result) -> None:
     page = Page(render(result, []))
-    for said in ("83.2 %", "95.0 %", "random units", "+6.0", "+5.0 to +7.0", "−12.0", "−13.0 to −11.0",
-                 "class names", "synonyms", "mid, features"):  # fmt: skip
+    for said in ("83.2 %", "75.0 %", "45.5 %", "87.1 %", "random units", "+6.0", "+5.0 to +7.0", "−12.0",
+                 "−13.0 to −11.0", "class names", "tag synonyms", "mid, features"):  # fmt: skip
         assert said in page.said, said
     assert "No pictures" in page.said
 
@@ -127,7 +135,7 @@ def test_figures_of_every_method_are_in_the_page_with_their_intervals(result: Re
 def test_agreement_stands_with_its_interval_and_its_null(result: Result) -> None:
     said = Page(render(result, [])).said
     assert re.search(
-        r"Agreement of label and activation .* mid, features correlation AUPRC F1 IoU miclip's label", said
+        r"Agreement of label and activation .* mid, features correlation cosine AUPRC F1 IoU miclip's label", said
     )
     assert "0.310 0.290 to 0.340 null 0.020" in said
 
@@ -159,10 +167,12 @@ def test_what_is_trusted_stands_beside_what_it_reaches(target: Target) -> None:
     hidden = unseen_units(6.25, localization({}, verdict(1.0)))
     unseen = Unseen(classes=("okapi",), places=(hidden,))
     said = Page(render(evaluation(target, places=(place,), unseen=unseen), [])).said
-    assert "mid, neurons synonyms 74 % 97 % – – –" in said, "28 times an oracle is no measure, and none was doubtful"
+    assert "mid, neurons tag synonyms 74 % 97 % – – –" in said, (
+        "28 times an oracle is no measure, and none was doubtful"
+    )
     assert "mid, neurons names of unseen classes 6 % – – – –" in said
     without = Page(render(evaluation(target, places=(place,)), [])).said
-    assert "mid, neurons synonyms 74 %" in without
+    assert "mid, neurons tag synonyms 74 %" in without
     assert "unseen classes" not in without
 
 
@@ -253,11 +263,11 @@ def test_a_saved_result_becomes_a_page(result: Result, tmp_path: Path) -> None:
     [
         (None, "cannot read"), ("{", "not JSON"), ("[" * 100_000, "not JSON"), ("[]", "has no version"),
         ("{}", "has no version"), ('{"targets": {}}', "an older miclip must be measured again"),
-        ('{"version": 2}', "has version 2; this miclip reads version 1"), ('{"version": true}', "has version True"),
-        ('{"version": 1, "methods": [], "targets": {}}', "targets: Dictionary should have at least 1 item"),
-        ('{"version": 1, "methods": [], "targets": {"x": 3}}', "targets.x: "),
-        ('{"version": 1, "methods": [], "targets": {}, "more": 1}', "not a result"),
-        ('{"version": 1, "targets": {"x": {"held_out_top1": "83"}}}', "methods: Field required"),
+        ('{"version": 1}', "has version 1; this miclip reads version 2"), ('{"version": true}', "has version True"),
+        ('{"version": 2, "methods": [], "targets": {}}', "targets: Dictionary should have at least 1 item"),
+        ('{"version": 2, "methods": [], "targets": {"x": 3}}', "targets.x: "),
+        ('{"version": 2, "methods": [], "targets": {}, "more": 1}', "not a result"),
+        ('{"version": 2, "targets": {"x": {"held_out_top1": "83"}}}', "methods: Field required"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path, content: str | None, said: str) -> None:

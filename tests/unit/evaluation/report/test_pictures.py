@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from miclip.cli.report import exhibits
+from miclip.demo.queries import FRESH_KINDS, KINDS
 from miclip.evaluation.queries import Query
 from miclip.evaluation.report.exhibit import Exhibit
 from miclip.evaluation.report.experiments import chosen, experiments, rows
@@ -89,7 +90,7 @@ def test_a_label_that_the_unit_drives_most_is_marked(shown: dict[str, Exhibit]) 
 def test_the_accuracies_of_an_experiment_are_those_of_the_edited_model(shown: dict[str, Exhibit], name: str) -> None:
     exhibit, layer = shown[name], {"emoji-resnet": "layer4", "emoji-vit": "norm"}[name]
     examples = experiments(exhibit, layer)
-    assert {example.kind for example in examples} == {"names", "synonyms", "keywords", "categories"}
+    assert {example.kind for example in examples} == {"names", *KINDS, *FRESH_KINDS}
     example = max(examples, key=lambda one: one.doubled.target - one.removed.target)
     own = torch.isin(exhibit.labels, torch.tensor(example.query.classes)).nonzero().flatten().tolist()
     images = torch.stack([exhibit.model.preprocess(exhibit.held_out.load(row, row + 1)[0]) for row in own])
@@ -119,7 +120,7 @@ def test_the_plane_has_a_mark_for_every_unit_and_the_provenance_every_hash(shown
     drawn = macro("charts.html.jinja", "plane", plane(exhibit, "layer3"))
     assert len(re.findall(r"<g><title>layer3/\d+: ", drawn)) == 128
     manifest = exhibit.searcher.atlas.manifest
-    target = Target(held_out_top1=0.0, judged_on="", aligned_on="", places=(), unseen=None, cost=None)
+    target = Target(seeds=1, held_out_top1=0.0, judged_on="", aligned_on="", places=(), unseen=None, cost=None)
     result = Result(methods=(), targets={"emoji-resnet": target})
     said = fill("provenance.html.jinja", provenance=provenance(result, [exhibit]))
     for value in (exhibit.searcher.atlas.atlas_id, manifest.weights_sha256, manifest.clip_id, manifest.probe.sha256):
