@@ -130,7 +130,7 @@ class RetrievalServicer(Servicer):
         check_unit(searcher.atlas, name, "name")
 
         def read() -> pb.Unit:
-            return write_record(searcher.unit_record(name.layer, name.unit))
+            return write_record(searcher.unit_record(name.layer, name.unit, thumbnails=request.include_thumbnails))
 
         unit = await asyncio.to_thread(read)
         source = provenance(searcher.atlas, [name.layer], searcher.labels.sha256)
