@@ -26,12 +26,14 @@ class MethodCard(Record):
         title: What readers call it.
         knows: What it knows of a query and of the model.
         role: What it is in a comparison.
+        by_text_alone: Whether it answers a query from nothing but the text, and is not told the classes it covers.
     """
 
     name: str
     title: str
     knows: str
     role: Role
+    by_text_alone: bool = False
 
 
 class LabelFigures(Record):

@@ -96,4 +96,6 @@ class Method:
     @property
     def card(self) -> MethodCard:
         """What the result says of it."""
-        return MethodCard(name=self.name, title=self.title, knows=self.knows, role=self.role)
+        return MethodCard(
+            name=self.name, title=self.title, knows=self.knows, role=self.role, by_text_alone=self.by_text_alone
+        )
