@@ -116,6 +116,21 @@ def test_held_out_images_without_a_class_folder_have_no_label(tmp_path: Path) ->
     assert held_out.shown.tolist() == [-1] * 8
 
 
+def test_labels_of_the_probe_set_come_before_folders_and_may_be_numbers() -> None:
+    probe = Numbered(64)
+    probe.labels = tuple(str(row % 6) if row % 2 else "blue" for row in range(64))  # type: ignore[attr-defined]
+    _, tensors = held_out_pictures(colour_model(), probe, range(6), Settings())
+    blue = list(COLOURS).index("blue")
+    assert tensors["shown"].tolist() == [blue, 1, blue, 3, blue, -1], "there is no class of number 5"
+
+
+def test_copies_of_a_file_are_set_aside_with_it() -> None:
+    probe = Numbered(64)
+    probe.hashes = tuple(f"{row // 2}" for row in range(64))  # type: ignore[attr-defined]
+    split = set_aside(probe, COLOURS, Settings())
+    assert len(split.held_out) == 8 and len(split.aligning.names) == 48
+
+
 def test_classes_are_found_by_their_name_alone() -> None:
     assert shown_labels(["Tabby_cat", "dog", "crane", "0", ""], ["dog", "tabby cat", "crane", "crane"]).tolist() == [
         1, 0, -1, -1, -1,

@@ -190,7 +190,7 @@ def test_a_model_of_another_family_is_judged_on_its_own_images(model: str, folde
     ("arguments", "said"),
     [
         (["--model", "unheard-of"], "unheard-of"),
-        (["--model", "{model}"], "--images: name a folder of labelled images to judge colours on"),
+        (["--model", "{model}"], "Align it first"),
         (["--images", "{folder}"], "--model: labelled images judge one model"),
         (["--probe-images", "{folder}"], "--probe-images: the demo's models are judged as they are"),
         (["--layer", "layer4"], "--layer: the demo's models are judged as they are"),
