@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +163,13 @@ def own_trial(names: list[str], folder: Path, probe_images: Path | None, layers:
 
 def _apart(model: TargetModel, images: LabelledImages, probe_images: Path | None) -> tuple[ProbeSet, LabelledImages]:
     """The images that labels are made from, and those that judge: no file is among both."""
-    from miclip.alignment import DirectoryProbe
     from miclip.evaluation.labelled import apart_from, halves
+    from miclip.probe_sets.images import open_images
 
     if probe_images is None:
         return halves(images, model.labels)
-    probe = DirectoryProbe(probe_images)
-    hashes = {hashlib.sha256((probe_images / name).read_bytes()).hexdigest() for name in probe.names}
-    judges = apart_from(images, hashes, model.labels)
+    probe = open_images(probe_images)
+    judges = apart_from(images, set(probe.hashes), model.labels)
     if left_out := len(images.names) - len(judges.names):
         output.note(f"Left out {left_out} of the labelled images: among --probe-images, too.")
     return probe, judges

@@ -30,7 +30,7 @@ Layer = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")]
 Count = Annotated[int, typer.Option("--top-k", "-k", min=1, max=16, help="Images, strongest first.")]
-ImageDir = Annotated[Path | None, typer.Option("--images", help="Folder that the model was aligned on; not for demo.")]
+ImageDir = Annotated[Path | None, typer.Option("--images", help="Images that the model was aligned on; not for demo.")]
 
 
 @app.command(name="unit")
@@ -138,11 +138,11 @@ def _searcher(model: str) -> AtlasSearcher:
 
 def probe_of(atlas: Atlas, images: Path | None = None) -> ProbeSet:
     """Return the images that an atlas was made from: those of a folder, else the demo's; raises InvalidInput."""
-    from miclip.alignment import DirectoryProbe
     from miclip.demo.probe import demo_probe
+    from miclip.probe_sets.images import open_images
 
     if images is not None:
-        return DirectoryProbe(images)
+        return open_images(images)
     probe, entry = demo_probe(), atlas.manifest.probe
     if entry.set != probe.name:
         text = f"--images: {atlas.manifest.model} was aligned on {entry.set!r}; give the folder of its images."
