@@ -13,8 +13,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from miclip.atlas import active_atlas_id, locate_atlas, read_manifest
 from miclip.catalogue import Catalogue, pick_device
-from miclip.errors import BadArtefact, InvalidInput, MiclipError
+from miclip.errors import BadArtefact, InvalidInput, MiclipError, NotAligned, NotFound
 from miclip.files import write_file
 from miclip.models.clip import Clip, load_open_clip, load_open_clip_folder
 from miclip.settings import settings
@@ -131,6 +132,20 @@ def load_clip_of(clip_id: str, device: str | None = None) -> Clip:
             if clip.clip_id == clip_id:
                 return clip
     raise unknown_clip(clip_id)
+
+
+def clip_of_model(model: str, device: str | None = None) -> Clip:
+    """Load the CLIP that a model's active atlas was made with; the default one where it has no atlas.
+
+    Raises:
+        BadArtefact: the CLIP of the atlas is not known here.
+    """
+    try:
+        atlas_id = active_atlas_id(model)
+        clip_id = read_manifest(locate_atlas(atlas_id)).clip_id
+    except (NotAligned, NotFound):
+        return choose_clip("", device)
+    return load_clip_of(clip_id, device)
 
 
 def known_clip_id(text: str, field: str = "clip") -> str:

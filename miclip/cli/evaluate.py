@@ -73,8 +73,8 @@ def evaluate(
 
         miclip evaluate --model photos-resnet --images labelled/ --probe-images photos/
     """
-    from miclip.catalogue import load_clip
     from miclip.cli import evaluation_tables
+    from miclip.clips import clip_of_model
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings
 
@@ -90,7 +90,7 @@ def evaluate(
     )
     try:
         with progress_bar() as report:
-            result = run(trial.subjects, load_clip(), trial.probe, store, chosen, report, _vocabularies())
+            result = run(trial.subjects, clip_of_model(names[0]), trial.probe, store, chosen, report, _vocabularies())
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
