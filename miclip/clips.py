@@ -28,6 +28,8 @@ ALLOWED: Final = (
     "known here"
 )
 
+ALLOWED_BY_NAME: Final = "demo, default, or the name or id of a CLIP that an alignment here has used"
+
 
 _bundled_ids: dict[Path, str] = {}
 """Ids of the CLIPs of bundles, by the bundle's folder, of those that this process has loaded."""
@@ -165,7 +167,7 @@ def known_clip_id(text: str, field: str = "clip") -> str:
         if folder not in _bundled_ids:
             _bundled_ids[folder] = Catalogue().load_bundled_clip(bundled[0]).clip_id
         return _bundled_ids[folder]
-    return _carded(text, field).clip_id
+    return _carded(text, field, ALLOWED_BY_NAME).clip_id
 
 
 def read_card(clip_id: str) -> ClipCard | None:
@@ -211,7 +213,7 @@ def _load(name: str, weights: str, device: str | None) -> Clip:
     return load_open_clip(name, weights, where) if name else load_open_clip_folder(Path(weights), where)
 
 
-def _carded(text: str, field: str = "clip") -> ClipCard:
+def _carded(text: str, field: str = "clip", allowed: str = ALLOWED) -> ClipCard:
     known = cards()
     found = [card for card in known if text in (card.name, card.shown)]
     found = found or [card for card in known if len(text) >= _LEAST_OF_ID and card.clip_id.startswith(text)]
@@ -219,8 +221,8 @@ def _carded(text: str, field: str = "clip") -> ClipCard:
         return found[0]
     names = ", ".join(f"{card.shown} ({card.clip_id[:12]})" for card in (found or known)) or "none yet"
     what = "is the name of several CLIPs; give the id" if found else "is no CLIP"
-    message = f"{field}: {text[:80]!r} {what}. Allowed is {ALLOWED}. Known here: {names}."
-    raise InvalidInput(message, field=field, allowed=ALLOWED)
+    message = f"{field}: {text[:80]!r} {what}. Allowed is {allowed}. Known here: {names}."
+    raise InvalidInput(message, field=field, allowed=allowed)
 
 
 def _path(clip_id: str) -> Path:

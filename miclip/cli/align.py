@@ -95,8 +95,8 @@ def _here(
     from miclip.clips import choose_clip
 
     target = _target(model, weights, labels, name, layers)
+    space = choose_clip(clip)  # before the images, of which there may be many to read
     probe = probe_images(images, limit, target.name)
-    space = choose_clip(clip)
     try:
         with progress_bar() as report:
             atlas = align_model(

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
 ImageDir = Annotated[
     Path | None,
-    typer.Option("--images", help="Labelled images to judge on: one subfolder per label. Not needed for the demo."),
+    typer.Option(
+        "--images",
+        help="Labelled images to judge on: one subfolder per label, or labelled shards or tables. The demo has some.",
+    ),
 ]
 ProbeDir = Annotated[
     Path | None,

@@ -115,8 +115,10 @@ def _read(file: Path, key: str) -> list[Any]:
 
 def _files_in(path: Path) -> Source | None:
     """The shards or tables of a folder that holds no images of its own."""
+    if next(image_files(path), None):  # first, for it ends at the first of a million images
+        return None
     tables, shards = sorted(path.rglob("*.parquet")), sorted(path.rglob("*.tar"))
-    if not (tables or shards) or next(image_files(path), None):
+    if not (tables or shards):
         return None
     if tables and shards:
         text = f"images: {path.name!r} holds both shards and Parquet files. Name one kind."

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 from miclip.probe_sets.columns import Columns, find_columns
@@ -28,6 +29,7 @@ class TableSource(Source):
 
     def __init__(self, files: Sequence[Path], name: str, root: Path) -> None:
         self._files, self._root, self.name, self.broken = tuple(files), root, name, []
+        self._one_at_a_time = Lock()  # what is open moves with every read
 
     def _list(self) -> list[Entry]:
         import pyarrow as pa
@@ -50,7 +52,8 @@ class TableSource(Source):
 
         index, row = cast("tuple[int, int]", place)
         try:
-            value = self._value(self._files[index], row)
+            with self._one_at_a_time:
+                value = self._value(self._files[index], row)
         except pa.ArrowException as error:
             raise OSError("The table is broken.") from error
         data = value.get("bytes") if isinstance(value, dict) else value

@@ -120,7 +120,11 @@ def load_probe_set(name: str, config: Settings) -> ProbeSet:
         return DrawingViews(*bundled_probe_sets()[name])
     from miclip.probe_sets.images import open_images
 
-    probe = open_images(path)
+    try:
+        probe = open_images(path)
+    except ModuleNotFoundError as error:
+        text = f"probe_set: {name} needs {error.name}, which this server lacks. Install miclip[data] where it runs."
+        raise InvalidInput(text, field="probe_set") from error
     probe.name = name  # the name that requests give it, not its file's
     return probe
 

@@ -10,7 +10,7 @@ import pytest
 
 from miclip import clips
 from miclip.catalogue import load_clip
-from miclip.clips import ALLOWED, cards, choose_clip, known_clip_id, load_clip_of, read_card
+from miclip.clips import ALLOWED_BY_NAME, cards, choose_clip, known_clip_id, load_clip_of, read_card
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.settings import settings
 from tests.tiny_clip import write_tiny_clip
@@ -116,7 +116,7 @@ def test_an_id_is_never_a_path(text: str, data_dir: Path) -> None:
 def test_a_request_names_no_file(text: str, data_dir: Path) -> None:
     with pytest.raises(InvalidInput, match="is no CLIP") as caught:
         known_clip_id(text)
-    assert (caught.value.field, caught.value.allowed) == ("clip", ALLOWED)
+    assert (caught.value.field, caught.value.allowed) == ("clip", ALLOWED_BY_NAME)
     assert len(caught.value.message) < 600
 
 
