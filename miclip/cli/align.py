@@ -97,6 +97,7 @@ def _here(
     target = _target(model, weights, labels, name, layers)
     space = choose_clip(clip)  # before the images, of which there may be many to read
     probe = probe_images(images, limit, target.name)
+    _note_space(target.name, clip)
     try:
         with progress_bar() as report:
             atlas = align_model(
@@ -112,6 +113,15 @@ def _here(
         "model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "clip_id": space.clip_id,
         "images": len(probe.names), **skipped_value(probe),
     }  # fmt: skip
+
+
+def _note_space(model: str, clip: str) -> None:
+    """Say that no CLIP was chosen, where the default one has hardly seen what the model sees."""
+    from miclip.bundles import bundle_of_model
+
+    if not (clip or settings().clip or bundle_of_model(model)):
+        output.note("Using the bundled CLIP, which has seen emoji alone. For photographs add --clip NAME:FILE, such as "
+                    "ViT-B-16:vit-b-16.safetensors.")  # fmt: skip
 
 
 def _target(model: str, weights: str, labels: Path | None, name: str, layers: list[str]) -> TargetModel:

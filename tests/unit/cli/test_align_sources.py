@@ -129,6 +129,7 @@ def test_broken_images_are_told_to_a_person_too(weights: list[str], shards: str)
     result = run("align", "--model", "timm/test_resnet", *weights, "--images", shards, "--id", "mine", "--steps", "5")
     assert result.exit_code == 0, result.stderr
     assert "Skipped 1 of 61 images that cannot be decoded: s-1.tar/broken.jpg." in result.stderr
+    assert "the bundled CLIP, which has seen emoji alone" in result.stderr
 
 
 def test_a_labelled_tar_judges_a_model(weights: list[str], shards: str) -> None:
