@@ -206,9 +206,9 @@ class RetrievalServicer(Servicer):
         """Embeddings [Q, D] of the texts, then of the images."""
         parts = []
         if texts:
-            parts.append(await self.words.embed_texts(texts))
+            parts.append(await self.words.embed_texts(texts, atlas.manifest.clip_id))
         if images:
-            parts.append(await self.words.embed_images(images))
+            parts.append(await self.words.embed_images(images, atlas.manifest.clip_id))
         for _, clip_id in parts:
             atlas.check_clip(clip_id)
         return np.concatenate([vectors for vectors, _ in parts])

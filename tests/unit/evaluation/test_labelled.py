@@ -62,7 +62,7 @@ def test_folders_that_are_no_labels_and_labels_without_a_folder_are_listed(folde
     with pytest.raises(InvalidInput, match=r"Unknown: crimson, extra\. Missing: 'red'\.") as caught:
         images(folder)
     assert caught.value.field == "images"
-    with pytest.raises(InvalidInput, match="there is no directory 'nowhere'"):
+    with pytest.raises(InvalidInput, match="there is no 'nowhere'"):
         images(folder / "nowhere")
 
 
