@@ -114,7 +114,7 @@ def measure(benches: Sequence[Bench], variant: Variant, seeds: int, clip: Clip, 
     model, layers = benches[0].subject.model, tuple(bench.layer for bench in benches)
     found: dict[str, list[dict[str, object]]] = {}
     for seed in range(seeds):
-        config = AlignmentConfig(layers, replace(variant.encoder, seed=seed), points=variant.points)
+        config = AlignmentConfig(layers, replace(variant.encoder, seed=seed), points=variant.points, stands_alone=False)
         with tempfile.TemporaryDirectory() as root:
             atlas_id = align_model(model, clip, demo_probe(seed), config, store=store, atlas_root=Path(root))
             atlas = Atlas.open(Path(root), atlas_id)

@@ -155,11 +155,20 @@ class Catalogue:
         where = pick_device(device)
         if settings().clip:
             return load_open_clip(settings().clip, settings().clip_weights, where)
-        bundle = next((bundle for bundle in self._bundles if bundle.manifest.clip), None)
-        if bundle is None:
+        clips = self.bundled_clips()
+        if not clips:
             raise InvalidInput("No bundle has a CLIP. Set MICLIP_CLIP and MICLIP_CLIP_WEIGHTS.", field="MICLIP_CLIP")
+        return self.load_bundled_clip(clips[0], where)
+
+    def bundled_clips(self) -> list[Bundle]:
+        """Return the bundles that have a CLIP, in order."""
+        return [bundle for bundle in self._bundles if bundle.manifest.clip]
+
+    def load_bundled_clip(self, bundle: Bundle, device: str | None = None) -> Clip:
+        """Load the CLIP of a bundle that has one; raises BadArtefact where its files are missing or broken."""
         spec = read_spec(bundle.models, bundle.manifest.clip, ClipSpec)
         state = read_state(bundle.models, bundle.manifest.clip, spec)
+        where = pick_device(device)
         return build_clip(spec.config, spec.preprocessing, state, text_sha256=spec.text_sha256, device=where)
 
     def import_model(

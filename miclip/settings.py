@@ -64,7 +64,8 @@ class Settings(BaseSettings):
 
     # Alignment jobs
     probe_sets: dict[str, Path] = Field(default_factory=dict)
-    """Directories of images by the name that requests give them, as JSON; the bundles' are there, too."""
+    """Folders, shards, tables or datasets of images by the name that requests give them, as JSON; the bundles' are
+    there, too. See ``miclip.probe_sets``."""
     max_running_alignments: int = Field(default=1, ge=1)
     """Alignments that run at a time; more wait in order."""
     alignment_cpus: float = Field(default=1.0, ge=0)
@@ -135,6 +136,9 @@ class Settings(BaseSettings):
     max_loaded_models: int = Field(default=16, ge=0)
     """Target models that an activation replica keeps loaded; the least recently used leaves for another. 0 is no
     limit."""
+    max_loaded_clips: int = Field(default=3, ge=2)
+    """CLIP models that an aligner replica keeps loaded, the default one among them; the least recently used of the
+    others leaves for another."""
     model_bytes: int = Field(default=0, ge=0)
     """Bytes on the device that the loaded target models of a replica may take together; 0 is no limit but the
     device's memory. Inputs and activations of a batch come on top."""

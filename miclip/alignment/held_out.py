@@ -118,7 +118,7 @@ def held_out_pictures(
     kept = _within(np.array([len(data) for data in encoded]), config.held_out_bytes)
     data = [encoded[place] for place in kept]
     packed = pack(data)
-    shown = shown_labels([_class_name(probe, rows[place]) for place in kept], model.labels)
+    shown = shown_labels([_class_name(probe, rows[place], model.labels) for place in kept], model.labels)
     entry = PicturesEntry(pictures=len(data), bytes=len(packed["data"]), edge=edge, left_out=len(rows) - len(data))
     return entry, {**packed, "predicted": _predictions(model, data), "shown": shown}
 
@@ -130,13 +130,18 @@ def shown_labels(classes: Sequence[str], labels: Sequence[str]) -> NDArray[np.in
     return np.array([places.get(_plain(name), UNKNOWN) for name in classes], np.int32)
 
 
-def _class_name(probe: ProbeSet, row: int) -> str:
-    """What a row shows, as far as its probe set knows: its label, or the first folder of its name."""
-    labels = getattr(probe, "labels", None)
-    if isinstance(labels, tuple):
-        return labels[row] or ""
+def _class_name(probe: ProbeSet, row: int, labels: Sequence[str]) -> str:
+    """What a row shows, as far as its probe set knows: its label, or the first folder of its name; empty if unknown.
+
+    A label that is a number, and no folder, is the number of a class.
+    """
     folder, slash, _ = probe.names[row].partition("/")
-    return folder if slash else ""
+    known = getattr(probe, "labels", None)
+    if not isinstance(known, tuple):
+        return folder if slash else ""
+    label = str(known[row] or "")
+    numbered = label.isdecimal() and label != folder and label not in labels and int(label) < len(labels)
+    return labels[int(label)] if numbered else label
 
 
 def _plain(label: str) -> str:

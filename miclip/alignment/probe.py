@@ -5,8 +5,6 @@ A run that stops goes on where it was: see ``miclip.row_store``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from miclip.errors import InvalidInput, MiclipError
-from miclip.images import check_image, decode_image
+from miclip.errors import InvalidInput
 from miclip.models.attribution import attribute
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 from miclip.progress import Report, Stage, StageKind, silent
 from miclip.row_store import RowStore
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 CHUNK = 64
 """Images per forward and backward pass, and between two records of progress."""
 
@@ -50,49 +46,6 @@ class ProbeSet(Protocol):
     def load(self, start: int, stop: int) -> list[Tensor]:
         """Return images ``start`` to ``stop``, each uint8 ``[3, H, W]``."""
         ...
-
-
-class DirectoryProbe:
-    """Every image file under a directory, in the order of their relative paths.
-
-    Args:
-        directory: Searched recursively for PNG, JPEG, WebP, BMP and GIF files that are not hidden.
-        limit: Keep at most this many, evenly spread; 0 keeps all.
-
-    Attributes:
-        skipped: Relative paths of files that are called images, but are broken, too large or none.
-
-    Raises:
-        InvalidInput: the directory does not exist or holds fewer than 16 images.
-    """
-
-    views = 1
-    licence = "the user's images"
-
-    def __init__(self, directory: Path, limit: int = 0) -> None:
-        if not directory.is_dir():
-            raise InvalidInput(f"images: there is no directory {directory.name!r}.", field="images")
-        found = sorted(p for p in directory.rglob("*") if _is_called_image(p, directory))
-        if limit and len(found) > limit:
-            found = [found[i * len(found) // limit] for i in range(limit)]
-        hashes = {path: sha for path in found if (sha := _image_hash(path))}
-        paths = list(hashes)
-        self.skipped = tuple(str(p.relative_to(directory)) for p in found if p not in hashes)
-        if len(paths) < 16:
-            kinds = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-            raise InvalidInput(
-                f"images: found {len(paths)} images; an alignment needs at least 16 ({kinds}) and is good from some "
-                "thousands on.", field="images", allowed="16 or more",
-            )  # fmt: skip
-        self._paths = paths
-        self.name = directory.name
-        self.names = tuple(str(p.relative_to(directory)) for p in paths)
-        listing = [(name, path.stat().st_size, hashes[path]) for name, path in zip(self.names, paths, strict=True)]
-        self.sha256 = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-
-    def load(self, start: int, stop: int) -> list[Tensor]:
-        """Return images ``start`` to ``stop``; raises InvalidInput naming the file that is no image."""
-        return [decode_image(path.read_bytes(), field=path.name) for path in self._paths[start:stop]]
 
 
 @dataclass(frozen=True)
@@ -176,18 +129,3 @@ class ActivationStore:
                 text = f"weights: {self._model.name} gives numbers that are not finite ({key}); are its weights broken?"
                 raise InvalidInput(text, field="weights", allowed="weights that give finite outputs")
         return rows
-
-
-def _is_called_image(path: Path, directory: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
-
-
-def _image_hash(path: Path) -> str:
-    """Return the SHA-256 of a file; empty where it is no image that can be decoded."""
-    data = path.read_bytes()
-    try:
-        check_image(data, field=path.name)
-    except MiclipError:
-        return ""
-    return hashlib.sha256(data).hexdigest()

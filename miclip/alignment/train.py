@@ -155,7 +155,8 @@ def align_model(
         "probe": {"set": probe.name, "images": images, "views": len(rows),
                   "sha256": split.whole.sha256}, "pictures": entries,
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
-                     "attribution_points": config.points, "probe_rows": len(rows), **_label_settings()},
+                     "attribution_points": config.points, "probe_rows": len(rows), **_label_settings(),
+                     **_skipped(probe)},
         "licence": probe.licence,
     }  # fmt: skip
     atlas_id = write_atlas(
@@ -285,6 +286,12 @@ def _label_settings() -> dict[str, float]:
         *("describe_shortlist", "abstain_percentile", "label_precision", "label_seeds", "null_directions"),
     )
     return {"localize_temperature": settings().temperature, **{name: getattr(settings(), name) for name in names}}
+
+
+def _skipped(probe: ProbeSet) -> dict[str, int]:
+    """How many images of the probe set could not be decoded, where some could not."""
+    skipped = len(getattr(probe, "skipped", ()))
+    return {"images_skipped": skipped} if skipped else {}
 
 
 def _null(

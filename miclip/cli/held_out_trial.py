@@ -58,13 +58,13 @@ def held_out_trial(
 
 
 def _probe_sets(atlas: Atlas, probe_images: Path | None) -> Iterator[ProbeSet]:
-    from miclip.alignment import DirectoryProbe
     from miclip.bundles import bundled_probe_sets
     from miclip.bundles.views import DrawingViews
+    from miclip.probe_sets.images import open_images
 
     name = atlas.manifest.probe.set
     folder = probe_images or settings().probe_sets.get(name)
     if folder is not None:
-        yield DirectoryProbe(folder)
+        yield open_images(folder)
     elif name in bundled_probe_sets():
         yield DrawingViews(*bundled_probe_sets()[name])

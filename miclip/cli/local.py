@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
 from miclip.atlas import find_atlas
-from miclip.catalogue import check_known, load_clip, load_target
+from miclip.catalogue import check_known, load_target
 from miclip.client.plan import Image, as_list, read_images
+from miclip.clips import load_clip_of
 from miclip.errors import InvalidInput, NotAligned
 from miclip.images import decode_image
 from miclip.kinds import LocalizationMethod, UnitEmbedding
@@ -154,13 +155,8 @@ class LocalBackend:
         return TraceResult(texts, traces, provenance(searcher.atlas, names), {})
 
     def _embed(self, searcher: AtlasSearcher) -> EmbedTexts:
-        """Return what embeds texts for searches of an atlas; raises BadArtefact when that is another CLIP model's."""
-        searcher.atlas.check_clip(self._clip.clip_id)
-        return self._clip.embed_texts
-
-    @cached_property
-    def _clip(self) -> Clip:
-        return load_clip()
+        """Return what embeds texts in the space of an atlas; raises BadArtefact where its CLIP is not known here."""
+        return _clip(searcher.atlas.manifest.clip_id).embed_texts
 
     def _vocabulary(self, searcher: AtlasSearcher, vocabulary: str, concepts: Sequence[str]) -> Vocabulary:
         if concepts:
@@ -177,6 +173,11 @@ def _searcher(model: str) -> AtlasSearcher:
     except NotAligned:
         check_known(model)  # a name that is mistyped needs no alignment
         raise
+
+
+@lru_cache(maxsize=1)
+def _clip(clip_id: str) -> Clip:
+    return load_clip_of(clip_id)
 
 
 def _inputs(target: TargetModel, images: Iterable[Image]) -> torch.Tensor:

@@ -35,7 +35,7 @@ Layer = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")]
 Count = Annotated[int, typer.Option("--top-k", "-k", min=1, max=16, help="Images, strongest first.")]
 ImageDir = Annotated[
-    Path | None, typer.Option("--images", help="Folder that the model was aligned on; default: the atlas's thumbnails.")
+    Path | None, typer.Option("--images", help="Images that the model was aligned on; default: the atlas's thumbnails.")
 ]
 SomeImage = Annotated[
     Path | None,
@@ -162,10 +162,10 @@ def _searcher(model: str) -> AtlasSearcher:
 
 def probe_of(atlas: Atlas, images: Path | None = None) -> ProbeSet:
     """Return the images that an atlas was made from: those of a folder, else the demo's; raises InvalidInput."""
-    from miclip.alignment import DirectoryProbe
+    from miclip.probe_sets.images import open_images
 
     if images is not None:
-        return DirectoryProbe(images)
+        return open_images(images)
     probe = _bundled_probe(atlas)
     if probe is None:
         model, probe_set = atlas.manifest.model, atlas.manifest.probe.set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from miclip.errors import InvalidInput
 if TYPE_CHECKING:
     from miclip.evaluation.report import Exhibit
     from miclip.evaluation.result import Result
+    from miclip.models.clip import Clip
 
 Saved = Annotated[Path, typer.Argument(help="File with what `miclip evaluate --json` printed.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")]
@@ -73,14 +75,18 @@ def write_report(result: Result, out: Path, option: str) -> dict[str, Any]:
 def exhibits(models: Iterable[str]) -> list[Exhibit]:
     """Return what the pictures of some models are made from; a model that comes with no bundle has none."""
     from miclip.bundles import bundle_of_model
-    from miclip.catalogue import load_clip
 
-    names = [name for name in models if bundle_of_model(name)]
-    clip = load_clip() if names else None
-    return [_exhibit(name, clip) for name in names]
+    return [_exhibit(name) for name in models if bundle_of_model(name)]
 
 
-def _exhibit(name: str, clip: Any) -> Exhibit:
+@lru_cache(maxsize=1)
+def _clip(clip_id: str) -> Clip:
+    from miclip.clips import load_clip_of
+
+    return load_clip_of(clip_id)
+
+
+def _exhibit(name: str) -> Exhibit:
     from miclip.atlas import find_atlas
     from miclip.catalogue import load_target
     from miclip.cli.picture import probe_of
@@ -102,6 +108,6 @@ def _exhibit(name: str, clip: Any) -> Exhibit:
         )
         raise InvalidInput(text, field="--model") from error
     return Exhibit(
-        model=model, searcher=searcher, probe=probe, clip=clip,
+        model=model, searcher=searcher, probe=probe, clip=_clip(atlas.manifest.clip_id),
         groups=label_groups(searcher), held_out=images, labels=images.labels, queries=demo_queries(),
     )  # fmt: skip

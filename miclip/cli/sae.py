@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from miclip.cli import output
-from miclip.cli.align import ImageDir, Most, Seed, probe_images
+from miclip.cli.align import Seed
+from miclip.cli.probe_images import ImageDir, Most, probe_images
 from miclip.cli.progress import progress_bar
 from miclip.cli.specs import short_layer
 from miclip.errors import AlreadyExists, InvalidInput
@@ -95,7 +96,7 @@ def train(  # the options of the command
             train_dictionary(
                 target,
                 layer,
-                probe_images(images, limit),
+                probe_images(images, limit, model),
                 dictionary,
                 recipe,
                 models=_models(),
@@ -125,7 +126,7 @@ def import_(
         raise InvalidInput(f"DIR: there is no folder {str(folder)!r}.", field="DIR")
     target = load_target(model)
     dictionary = _new_id(target, dictionary or folder.resolve().name)
-    probe = probe_images(images, limit) if images else None
+    probe = probe_images(images, limit, model) if images else None
     with progress_bar() as report:
         import_dictionary(
             target,

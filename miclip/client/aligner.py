@@ -45,16 +45,25 @@ def embed_units(units: Sequence[str | UnitName], *, embedding: str | None = None
     return read_embed_units_result(response)
 
 
-def embed_texts(texts: Sequence[str] | str) -> Plan[Embeddings]:
-    """The embeddings of texts by CLIP's text tower."""
-    request = build(aligner_pb2.EmbedTextsRequest, texts=as_list(texts))
+def embed_texts(texts: Sequence[str] | str, *, clip_id: str = "") -> Plan[Embeddings]:
+    """The embeddings of texts by CLIP's text tower.
+
+    Args:
+        texts: To embed.
+        clip_id: CLIP to embed with, such as that of an atlas; default the server's.
+
+    Raises:
+        InvalidInput: a text or the id is refused.
+        BadArtefact: the server does not know that CLIP.
+    """
+    request = build(aligner_pb2.EmbedTextsRequest, texts=as_list(texts), clip_id=clip_id)
     response: aligner_pb2.EmbedTextsResponse = yield Rpc("aligner", "EmbedTexts", request)
     return read_embed_result(response)
 
 
-def embed_images(images: Iterable[Image]) -> Plan[Embeddings]:
-    """The embeddings of encoded images or image files by CLIP's image tower."""
-    request = build(aligner_pb2.EmbedImagesRequest, images=read_images(images))
+def embed_images(images: Iterable[Image], *, clip_id: str = "") -> Plan[Embeddings]:
+    """The embeddings of encoded images or image files by CLIP's image tower; ``clip_id`` as for ``embed_texts``."""
+    request = build(aligner_pb2.EmbedImagesRequest, images=read_images(images), clip_id=clip_id)
     response: aligner_pb2.EmbedImagesResponse = yield Rpc("aligner", "EmbedImages", request)
     return read_embed_result(response)
 
@@ -91,6 +100,7 @@ def create_alignment(
     model: str,
     *,
     probe_set: str = "",
+    clip: str = "",
     layers: Sequence[str] = (),
     seed: int | None = None,
     steps: int | None = None,
@@ -103,7 +113,9 @@ def create_alignment(
 
     Args:
         model: Target model.
-        probe_set: Name of a probe set that the server knows; default ``demo``.
+        probe_set: Name of a probe set that the server knows; default the model's own, where it comes with images or its
+            active atlas was made from a probe set of the server.
+        clip: Name or id of a CLIP that the server knows, or ``demo``; default the server's.
         layers: Plain or full names; default all.
         seed: Of every random choice.
         steps: Optimiser steps of every layer's encoder.
@@ -124,6 +136,7 @@ def create_alignment(
         aligner_pb2.CreateAlignmentRequest,
         model=qualified("models", model),
         probe_set=probe_set,
+        clip=clip,
         layers=[layer_name(model, layer) for layer in as_list(layers)],
         settings=chosen,
         activate=activate,

@@ -124,10 +124,13 @@ def localize(
     return read_localize_result(response)
 
 
-def get_unit(name: str | UnitName) -> Plan[UnitRecord]:
-    """Read everything known about a unit: statistics, histogram, top images, neighbours, description."""
+def get_unit(name: str | UnitName, *, thumbnails: bool = False) -> Plan[UnitRecord]:
+    """Read everything known about a unit: statistics, histogram, top images, neighbours, description.
+
+    With ``thumbnails`` the top images carry theirs, WebP, where the atlas has them.
+    """
     response: retrieval_pb2.GetUnitResponse = yield Rpc(
-        "retrieval", "GetUnit", build(retrieval_pb2.GetUnitRequest, name=str(name))
+        "retrieval", "GetUnit", build(retrieval_pb2.GetUnitRequest, name=str(name), include_thumbnails=thumbnails)
     )
     return read_record(response)
 

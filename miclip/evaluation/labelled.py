@@ -1,6 +1,6 @@
-"""A folder of labelled images: one subfolder per label of a model, to judge that model on.
+"""Labelled images to judge a model on: a folder with one subfolder per label, or a probe set with labels of its own.
 
-Images that judge must not be those that labels are made from: files with the same bytes count once, and a single folder
+Images that judge must not be those that labels are made from: images with the same bytes count once, and a single set
 is split into halves.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from miclip.alignment.probe import IMAGE_SUFFIXES
 from miclip.errors import InvalidInput, MiclipError
 from miclip.images import check_image, decode_image
+from miclip.probe_sets import find_source
+from miclip.probe_sets.folder import FolderSource
 
 LEAST = 16
 """Images that an alignment needs."""
@@ -39,7 +40,7 @@ class LabelledImages:
 
     Args:
         name: Name of the set.
-        folder: Where the files are.
+        read: Returns the encoded image of a name.
         files: The files, in the order of the rows.
 
     Attributes:
@@ -50,8 +51,8 @@ class LabelledImages:
     views = 1
     licence = "the user's images"
 
-    def __init__(self, name: str, folder: Path, files: Sequence[LabelledFile]) -> None:
-        self.name, self._folder, self.files = name, folder, tuple(files)
+    def __init__(self, name: str, read: Callable[[str], bytes], files: Sequence[LabelledFile]) -> None:
+        self.name, self._read, self.files = name, read, tuple(files)
         self.names = tuple(file.name for file in files)
         self.labels = torch.tensor([file.label for file in files], dtype=torch.int64)
         self.hashes = tuple(file.sha256 for file in files)
@@ -60,11 +61,11 @@ class LabelledImages:
 
     def load(self, start: int, stop: int) -> list[Tensor]:
         """Return images ``start`` to ``stop``, each uint8 ``[3, H, W]``."""
-        return [decode_image((self._folder / name).read_bytes(), field=name) for name in self.names[start:stop]]
+        return [decode_image(self._read(name), field=name) for name in self.names[start:stop]]
 
     def part(self, name: str, files: Iterable[LabelledFile]) -> LabelledImages:
         """Return some of the images under a name of their own."""
-        return LabelledImages(name, self._folder, tuple(files))
+        return LabelledImages(name, self._read, tuple(files))
 
     def by_class(self) -> dict[int, list[LabelledFile]]:
         """Return the files by class, each class in the order of its hashes, which is that of chance."""
@@ -74,43 +75,44 @@ class LabelledImages:
         return dict(sorted(groups.items()))
 
 
-def read_labelled(folder: Path, labels: Sequence[str]) -> tuple[LabelledImages, tuple[str, ...]]:
-    """Read a folder that has one subfolder per label.
+def read_labelled(path: Path, labels: Sequence[str]) -> tuple[LabelledImages, tuple[str, ...]]:
+    """Read labelled images: a folder with one subfolder per label, or whatever ``find_source`` takes and has labels.
 
-    A subfolder is called like its label, or by the number of its class: a label that several classes share, or that
-    cannot be the name of a folder, has only its number. Files of the same bytes count once.
+    A subfolder, or the label of an image, is a label of the model, or the number of its class: a label that several
+    classes share, or that cannot be the name of a folder, has only its number. Images of the same bytes count once.
 
     Args:
-        folder: The folder.
+        path: Where they are.
         labels: Labels of the model, by class.
 
     Returns:
-        The images, and the names of files that are called images and cannot be decoded.
+        The images, and the names of those that cannot be decoded.
 
     Raises:
-        InvalidInput: there is no such folder, a subfolder is no label, a label has no subfolder or no images, or an
+        InvalidInput: there is nothing there, a label is none of the model's, a label of the model has no images, or an
             image has two labels.
     """
-    if not folder.is_dir():
-        raise InvalidInput(f"images: there is no directory {folder.name!r}.", field="images")
+    source = find_source(path)
     classes = _folder_names(labels)
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    _check_names(folder, [path.name for path in subfolders], labels, classes)
+    found = _subfolders(path) if isinstance(source, FolderSource) else {entry.label for entry in source.entries}
+    _check_names(source.name, sorted(label for label in found if label is not None), labels, classes)
     files: dict[str, LabelledFile] = {}
-    broken = []
-    for path in (path for subfolder in subfolders for path in _image_files(subfolder)):
-        name, data = path.relative_to(folder), path.read_bytes()
+    broken = list(source.broken)
+    for entry in source.entries:
+        if entry.label is None:
+            continue
         try:
-            check_image(data, field=path.name)
-        except MiclipError:
-            broken.append(str(name))
+            data = source.read(entry.place)
+            check_image(data, field=entry.name)
+        except (OSError, MiclipError):
+            broken.append(entry.name)
             continue
         sha256 = hashlib.sha256(data).hexdigest()
-        file = LabelledFile(str(name), classes[name.parts[0]], sha256)
+        file = LabelledFile(entry.name, classes[entry.label], sha256)
         if files.setdefault(sha256, file).label != file.label:
             text = f"images: {files[sha256].name!r} and {file.name!r} are the same image under two labels."
             raise InvalidInput(text, field="images", allowed="one label an image")
-    images = LabelledImages(folder.name, folder, list(files.values()))
+    images = LabelledImages(source.name, lambda name: source.read(source.find(name)), list(files.values()))
     _check_every_class(images, labels, 1, "has no images")
     return images, tuple(broken)
 
@@ -151,13 +153,17 @@ def _folder_names(labels: Sequence[str]) -> dict[str, int]:
     return {**numbers, **own}
 
 
-def _check_names(folder: Path, found: Sequence[str], labels: Sequence[str], classes: dict[str, int]) -> None:
+def _subfolders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+
+
+def _check_names(name: str, found: Sequence[str], labels: Sequence[str], classes: dict[str, int]) -> None:
     unknown = [name for name in found if name not in classes]
     present = {classes[name] for name in found if name in classes}
     missing = [_shown(label, index, classes) for index, label in enumerate(labels) if index not in present]
     if unknown or missing:
         parts = [f"{what}: {_few(names)}." for what, names in (("Unknown", unknown), ("Missing", missing)) if names]
-        text = f"images: the subfolders of {folder.name!r} are not the {len(labels)} labels of the model. "
+        text = f"images: the labels of {name!r}, its subfolders in a folder, are not the {len(labels)} of the model. "
         raise InvalidInput(text + " ".join(parts), field="images", allowed="one subfolder per label, called like it")
 
 
@@ -176,13 +182,3 @@ def _check_every_class(images: LabelledImages, labels: Sequence[str], least: int
 def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )

@@ -30,6 +30,8 @@ _PACKAGE = "package:"
 _TEXT_BATCH = 128
 _IMAGE_BATCH = 64
 _CONTEXT = 256
+_FOLDER_CONFIG = "open_clip_config.json"
+_FOLDER_WEIGHTS = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class Clip:
@@ -163,10 +165,43 @@ def load_open_clip(name: str, weights: str, device: torch.device | str = "cpu") 
     import open_clip
 
     model = create_open_clip(name, weights)
+    return _open_clip(model, name, {"name": name} | (open_clip.get_model_config(name) or {}), device)
+
+
+def load_open_clip_folder(folder: Path, device: torch.device | str = "cpu") -> Clip:
+    """Load an OpenCLIP model that is saved as OpenCLIP publishes its models.
+
+    Args:
+        folder: Holds ``open_clip_config.json``, one file of weights (safetensors, or a torch checkpoint of tensors),
+            and the tokenizer's files where the text tower is a Hugging Face model.
+        device: Where to run.
+
+    Raises:
+        InvalidInput: a file is missing or broken, or the weights do not fit.
+    """
+    import open_clip
+
+    allowed = f"a folder with {_FOLDER_CONFIG} and {' or '.join(_FOLDER_WEIGHTS)}"
+    weights = next((folder / name for name in _FOLDER_WEIGHTS if (folder / name).is_file()), None)
+    try:
+        config = json.loads((folder / _FOLDER_CONFIG).read_bytes())["model_cfg"]
+        if weights is None:
+            raise ValueError("no weights")
+        with _no_warning():  # that the weights are random, for they come now
+            model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_image=False,
+                                           pretrained_text=False)  # fmt: skip
+        _load_open_clip_state(model, weights, folder.name)
+        return _open_clip(model, f"local-dir:{folder}", config, device)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        text = f"clip: {folder.name!r} is no OpenCLIP model that can be read. Give {allowed}."
+        raise InvalidInput(text, field="clip", allowed=allowed) from error
+
+
+def _open_clip(model: nn.Module, reference: str, config: dict[str, Any], device: torch.device | str) -> Clip:
+    import open_clip
+
     preprocessing = open_clip_preprocessing(open_clip.get_model_preprocess_cfg(model))
-    tokenizer = cast("Tokenizer", open_clip.get_tokenizer(name))
-    config = {"name": name} | (open_clip.get_model_config(name) or {})
-    return Clip(model, tokenizer, preprocessing, config, device)
+    return Clip(model, cast("Tokenizer", open_clip.get_tokenizer(reference)), preprocessing, config, device)
 
 
 def create_open_clip(name: str, weights: str) -> nn.Module:
@@ -180,11 +215,17 @@ def create_open_clip(name: str, weights: str) -> nn.Module:
         return _published(name, weights.removeprefix("hub").removeprefix(":"))
     with _no_warning():  # that the weights are random, for they come now
         model = cast("nn.Module", open_clip.create_model(name, pretrained=None, pretrained_text=False))
-    state = import_weights(Path(weights))
+    _load_open_clip_state(model, Path(weights), f"open_clip/{name}")
+    return model
+
+
+def _load_open_clip_state(model: nn.Module, weights: Path, what: str) -> None:
+    import open_clip
+
+    state = import_weights(weights)
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = open_clip.model.convert_to_custom_text_state_dict(state)
-    load_exactly(model, state, f"open_clip/{name}")
-    return model
+    load_exactly(model, state, what)
 
 
 def _published(name: str, tag: str) -> nn.Module:

@@ -223,11 +223,15 @@ class UnitStatistics(OfUnit):
 
 @dataclass(frozen=True)
 class TopImage:
-    """A probe row on which a unit is strong: row, image name and activation."""
+    """A probe row on which a unit is strong: row, image name and activation.
+
+    Its thumbnail, WebP, is empty unless asked for, and where the atlas has none.
+    """
 
     row: int
     image: str
     value: float
+    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True)

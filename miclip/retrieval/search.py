@@ -176,13 +176,16 @@ class AtlasSearcher:
         store = self._store(layer, modality)
         return store.scores(store.weigh(self.centre(query[None], modality)[0], gathering(temperature)))
 
-    def unit_record(self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS) -> UnitRecord:
+    def unit_record(
+        self, layer: str, unit: int, *, neighbours: int = _NEIGHBOURS, thumbnails: bool = False
+    ) -> UnitRecord:
         """Return everything the atlas knows about a unit.
 
         Args:
             layer: The unit's layer.
             unit: The unit, 0 to d-1.
             neighbours: Nearest other units to list.
+            thumbnails: Whether the top images carry theirs.
 
         Raises:
             NotAligned: the layer is not in the atlas.
@@ -196,10 +199,14 @@ class AtlasSearcher:
             statistics,
             tuple(map(float, record.histogram_edges[unit])),
             tuple(map(int, record.histogram_counts[unit])),
-            tuple(TopImage(int(row), self.atlas.probe_images[row], float(value)) for row, value in images if row >= 0),
+            tuple(self._top_image(int(row), float(value), thumbnails) for row, value in images if row >= 0),
             self._neighbours(layer, unit, neighbours),
             description,
         )
+
+    def _top_image(self, row: int, value: float, thumbnail: bool) -> TopImage:
+        picture = self.atlas.thumbnail(row) if thumbnail else None
+        return TopImage(row, self.atlas.probe_images[row], value, picture or b"")
 
     def unit_statistics(self, layer: str, units: Sequence[int]) -> list[UnitStatistics]:
         """Return the statistics of units; raises NotAligned or InvalidInput as ``unit_record`` does."""

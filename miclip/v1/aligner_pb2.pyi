@@ -42,7 +42,7 @@ class AlignmentSettings(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., steps: _Optional[int] = ..., output_weight: _Optional[float] = ..., input_weight: _Optional[float] = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class Alignment(_message.Message):
-    __slots__ = ("name", "model", "probe_set", "layers", "settings", "activate", "state", "stage", "done", "total", "loss", "eta_seconds", "position", "atlas", "error", "create_time", "update_time")
+    __slots__ = ("name", "model", "probe_set", "layers", "settings", "activate", "state", "stage", "done", "total", "loss", "eta_seconds", "position", "atlas", "error", "create_time", "update_time", "clip_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROBE_SET_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class Alignment(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     probe_set: str
@@ -77,7 +78,8 @@ class Alignment(_message.Message):
     error: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., probe_set: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., activate: _Optional[bool] = ..., state: _Optional[_Union[AlignmentState, str]] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., loss: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., position: _Optional[int] = ..., atlas: _Optional[str] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    clip_id: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., probe_set: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., activate: _Optional[bool] = ..., state: _Optional[_Union[AlignmentState, str]] = ..., stage: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., loss: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., position: _Optional[int] = ..., atlas: _Optional[str] = ..., error: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., clip_id: _Optional[str] = ...) -> None: ...
 
 class AtlasLayer(_message.Message):
     __slots__ = ("name", "kind", "units", "default_embedding", "metrics", "promise")
@@ -153,10 +155,12 @@ class EmbedUnitsResponse(_message.Message):
     def __init__(self, embeddings: _Optional[_Iterable[_Union[_resources_pb2.Embedding, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ...) -> None: ...
 
 class EmbedTextsRequest(_message.Message):
-    __slots__ = ("texts",)
+    __slots__ = ("texts", "clip_id")
     TEXTS_FIELD_NUMBER: _ClassVar[int]
+    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     texts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, texts: _Optional[_Iterable[str]] = ...) -> None: ...
+    clip_id: str
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., clip_id: _Optional[str] = ...) -> None: ...
 
 class EmbedTextsResponse(_message.Message):
     __slots__ = ("embeddings", "clip_id")
@@ -167,10 +171,12 @@ class EmbedTextsResponse(_message.Message):
     def __init__(self, embeddings: _Optional[_Iterable[_Union[_resources_pb2.Embedding, _Mapping]]] = ..., clip_id: _Optional[str] = ...) -> None: ...
 
 class EmbedImagesRequest(_message.Message):
-    __slots__ = ("images",)
+    __slots__ = ("images", "clip_id")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CLIP_ID_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, images: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    clip_id: str
+    def __init__(self, images: _Optional[_Iterable[bytes]] = ..., clip_id: _Optional[str] = ...) -> None: ...
 
 class EmbedImagesResponse(_message.Message):
     __slots__ = ("embeddings", "clip_id")
@@ -219,18 +225,20 @@ class TraceImagesResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[ImageTrace, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ...) -> None: ...
 
 class CreateAlignmentRequest(_message.Message):
-    __slots__ = ("model", "probe_set", "layers", "settings", "activate")
+    __slots__ = ("model", "probe_set", "layers", "settings", "activate", "clip")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROBE_SET_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     ACTIVATE_FIELD_NUMBER: _ClassVar[int]
+    CLIP_FIELD_NUMBER: _ClassVar[int]
     model: str
     probe_set: str
     layers: _containers.RepeatedScalarFieldContainer[str]
     settings: AlignmentSettings
     activate: bool
-    def __init__(self, model: _Optional[str] = ..., probe_set: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., activate: _Optional[bool] = ...) -> None: ...
+    clip: str
+    def __init__(self, model: _Optional[str] = ..., probe_set: _Optional[str] = ..., layers: _Optional[_Iterable[str]] = ..., settings: _Optional[_Union[AlignmentSettings, _Mapping]] = ..., activate: _Optional[bool] = ..., clip: _Optional[str] = ...) -> None: ...
 
 class CreateAlignmentResponse(_message.Message):
     __slots__ = ("alignment",)

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from miclip.v1 import resources_pb2 as miclip_dot_v1_dot_resources__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19miclip/v1/retrieval.proto\x12\tmiclip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19miclip/v1/resources.proto\"\x1f\n\x0b\x43onceptList\x12\x10\n\x08\x63oncepts\x18\x01 \x03(\t\"\xd9\x03\n\x0fUnitDescription\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12+\n\x08\x63oncepts\x18\x02 \x03(\x0b\x32\x19.miclip.v1.LabeledConcept\x12\x0e\n\x06margin\x18\x03 \x01(\x02\x12\x17\n\x0fnull_percentile\x18\x04 \x01(\x02\x12\x11\n\tabstained\x18\x05 \x01(\x08\x12+\n\tembedding\x18\x06 \x01(\x0e\x32\x18.miclip.v1.UnitEmbedding\x12(\n\x07ranking\x18\x07 \x01(\x0e\x32\x17.miclip.v1.LabelRanking\x12\x15\n\x08\x63ontrast\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\tstability\x18\t \x01(\x02H\x01\x88\x01\x01\x12(\n\x06reason\x18\n \x01(\x0e\x32\x18.miclip.v1.AbstainReason\x12\x17\n\nconfidence\x18\x0b \x01(\x02H\x02\x88\x01\x01\x12-\n\nactive_for\x18\x0c \x03(\x0b\x32\x19.miclip.v1.LabeledConcept\x12-\n\nsuppresses\x18\r \x03(\x0b\x32\x19.miclip.v1.LabeledConceptB\x0b\n\t_contrastB\x0c\n\n_stabilityB\r\n\x0b_confidence\"9\n\x0bLocatedUnit\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05share\x18\x03 \x01(\x02\"\x8b\x01\n\x13\x43onceptLocalization\x12\x0c\n\x04text\x18\x01 \x01(\t\x12%\n\x05units\x18\x02 \x03(\x0b\x32\x16.miclip.v1.LocatedUnit\x12\x31\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1f.miclip.v1.LocalizationEvidence\x12\x0c\n\x04mass\x18\x04 \x01(\x02\"+\n\x0cUnitNeighbor\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"5\n\x08TopImage\x12\r\n\x05image\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x0b\n\x03row\x18\x03 \x01(\r\"*\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\"\x9f\x02\n\x04Unit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x01(\x02\x12\x0b\n\x03std\x18\x03 \x01(\x02\x12\x0f\n\x07maximum\x18\x04 \x01(\x02\x12\x18\n\x10\x66raction_nonzero\x18\x05 \x01(\x02\x12\'\n\thistogram\x18\x06 \x01(\x0b\x32\x14.miclip.v1.Histogram\x12\'\n\ntop_images\x18\x07 \x03(\x0b\x32\x13.miclip.v1.TopImage\x12*\n\tneighbors\x18\x08 \x03(\x0b\x32\x17.miclip.v1.UnitNeighbor\x12/\n\x0b\x64\x65scription\x18\t \x01(\x0b\x32\x1a.miclip.v1.UnitDescription\x12\x14\n\x0c\x63\x61usal_score\x18\n \x01(\x02\"z\n\nVocabulary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x01\n\x14\x44\x65scribeUnitsRequest\x12\r\n\x05units\x18\x01 \x03(\t\x12\x14\n\nvocabulary\x18\x02 \x01(\tH\x00\x12*\n\x08\x63oncepts\x18\x03 \x01(\x0b\x32\x16.miclip.v1.ConceptListH\x00\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x01\x88\x01\x01\x12+\n\tembedding\x18\x05 \x01(\x0e\x32\x18.miclip.v1.UnitEmbeddingB\x07\n\x05wordsB\x08\n\x06_top_k\"\xed\x01\n\x15\x44\x65scribeUnitsResponse\x12\x30\n\x0c\x64\x65scriptions\x18\x01 \x03(\x0b\x32\x1a.miclip.v1.UnitDescription\x12)\n\nprovenance\x18\x02 \x01(\x0b\x32\x15.miclip.v1.Provenance\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12)\n\x08promises\x18\x04 \x03(\x0b\x32\x17.miclip.v1.LayerPromise\x12(\n\x07verdict\x18\x05 \x01(\x0b\x32\x17.miclip.v1.ProbeVerdict\"\xce\x01\n\x17LocalizeConceptsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x0e\n\x06layers\x18\x04 \x03(\t\x12\x12\n\x05top_k\x18\x05 \x01(\rH\x00\x88\x01\x01\x12-\n\x06method\x18\x06 \x01(\x0e\x32\x1d.miclip.v1.LocalizationMethod\x12\x18\n\x0btemperature\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_top_kB\x0e\n\x0c_temperature\"\xcf\x01\n\x18LocalizeConceptsResponse\x12\x35\n\rlocalizations\x18\x01 \x03(\x0b\x32\x1e.miclip.v1.ConceptLocalization\x12-\n\x06method\x18\x02 \x01(\x0e\x32\x1d.miclip.v1.LocalizationMethod\x12)\n\nprovenance\x18\x03 \x01(\x0b\x32\x15.miclip.v1.Provenance\x12\"\n\x07timings\x18\x04 \x03(\x0b\x32\x11.miclip.v1.Timing\"\x1e\n\x0eGetUnitRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"[\n\x0fGetUnitResponse\x12\x1d\n\x04unit\x18\x01 \x01(\x0b\x32\x0f.miclip.v1.Unit\x12)\n\nprovenance\x18\x02 \x01(\x0b\x32\x15.miclip.v1.Provenance\"I\n\x10ListUnitsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x11ListUnitsResponse\x12\x1e\n\x05units\x18\x01 \x03(\x0b\x32\x0f.miclip.v1.Unit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"B\n\x17\x43reateVocabularyRequest\x12\x15\n\rvocabulary_id\x18\x01 \x01(\t\x12\x10\n\x08\x63oncepts\x18\x02 \x03(\t\"E\n\x18\x43reateVocabularyResponse\x12)\n\nvocabulary\x18\x01 \x01(\x0b\x32\x15.miclip.v1.Vocabulary\"@\n\x17ListVocabulariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x18ListVocabulariesResponse\x12+\n\x0cvocabularies\x18\x01 \x03(\x0b\x32\x15.miclip.v1.Vocabulary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteVocabularyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteVocabularyResponse2\xe4\x04\n\x10RetrievalService\x12R\n\rDescribeUnits\x12\x1f.miclip.v1.DescribeUnitsRequest\x1a .miclip.v1.DescribeUnitsResponse\x12[\n\x10LocalizeConcepts\x12\".miclip.v1.LocalizeConceptsRequest\x1a#.miclip.v1.LocalizeConceptsResponse\x12@\n\x07GetUnit\x12\x19.miclip.v1.GetUnitRequest\x1a\x1a.miclip.v1.GetUnitResponse\x12\x46\n\tListUnits\x12\x1b.miclip.v1.ListUnitsRequest\x1a\x1c.miclip.v1.ListUnitsResponse\x12[\n\x10\x43reateVocabulary\x12\".miclip.v1.CreateVocabularyRequest\x1a#.miclip.v1.CreateVocabularyResponse\x12[\n\x10ListVocabularies\x12\".miclip.v1.ListVocabulariesRequest\x1a#.miclip.v1.ListVocabulariesResponse\x12[\n\x10\x44\x65leteVocabulary\x12\".miclip.v1.DeleteVocabularyRequest\x1a#.miclip.v1.DeleteVocabularyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19miclip/v1/retrieval.proto\x12\tmiclip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19miclip/v1/resources.proto\"\x1f\n\x0b\x43onceptList\x12\x10\n\x08\x63oncepts\x18\x01 \x03(\t\"\xd9\x03\n\x0fUnitDescription\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12+\n\x08\x63oncepts\x18\x02 \x03(\x0b\x32\x19.miclip.v1.LabeledConcept\x12\x0e\n\x06margin\x18\x03 \x01(\x02\x12\x17\n\x0fnull_percentile\x18\x04 \x01(\x02\x12\x11\n\tabstained\x18\x05 \x01(\x08\x12+\n\tembedding\x18\x06 \x01(\x0e\x32\x18.miclip.v1.UnitEmbedding\x12(\n\x07ranking\x18\x07 \x01(\x0e\x32\x17.miclip.v1.LabelRanking\x12\x15\n\x08\x63ontrast\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x16\n\tstability\x18\t \x01(\x02H\x01\x88\x01\x01\x12(\n\x06reason\x18\n \x01(\x0e\x32\x18.miclip.v1.AbstainReason\x12\x17\n\nconfidence\x18\x0b \x01(\x02H\x02\x88\x01\x01\x12-\n\nactive_for\x18\x0c \x03(\x0b\x32\x19.miclip.v1.LabeledConcept\x12-\n\nsuppresses\x18\r \x03(\x0b\x32\x19.miclip.v1.LabeledConceptB\x0b\n\t_contrastB\x0c\n\n_stabilityB\r\n\x0b_confidence\"9\n\x0bLocatedUnit\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\r\n\x05share\x18\x03 \x01(\x02\"\x8b\x01\n\x13\x43onceptLocalization\x12\x0c\n\x04text\x18\x01 \x01(\t\x12%\n\x05units\x18\x02 \x03(\x0b\x32\x16.miclip.v1.LocatedUnit\x12\x31\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x1f.miclip.v1.LocalizationEvidence\x12\x0c\n\x04mass\x18\x04 \x01(\x02\"+\n\x0cUnitNeighbor\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"H\n\x08TopImage\x12\r\n\x05image\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x11\n\tthumbnail\x18\x04 \x01(\x0c\"*\n\tHistogram\x12\r\n\x05\x65\x64ges\x18\x01 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\"\x9f\x02\n\x04Unit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x01(\x02\x12\x0b\n\x03std\x18\x03 \x01(\x02\x12\x0f\n\x07maximum\x18\x04 \x01(\x02\x12\x18\n\x10\x66raction_nonzero\x18\x05 \x01(\x02\x12\'\n\thistogram\x18\x06 \x01(\x0b\x32\x14.miclip.v1.Histogram\x12\'\n\ntop_images\x18\x07 \x03(\x0b\x32\x13.miclip.v1.TopImage\x12*\n\tneighbors\x18\x08 \x03(\x0b\x32\x17.miclip.v1.UnitNeighbor\x12/\n\x0b\x64\x65scription\x18\t \x01(\x0b\x32\x1a.miclip.v1.UnitDescription\x12\x14\n\x0c\x63\x61usal_score\x18\n \x01(\x02\"z\n\nVocabulary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x0f\n\x07\x62uiltin\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x01\n\x14\x44\x65scribeUnitsRequest\x12\r\n\x05units\x18\x01 \x03(\t\x12\x14\n\nvocabulary\x18\x02 \x01(\tH\x00\x12*\n\x08\x63oncepts\x18\x03 \x01(\x0b\x32\x16.miclip.v1.ConceptListH\x00\x12\x12\n\x05top_k\x18\x04 \x01(\rH\x01\x88\x01\x01\x12+\n\tembedding\x18\x05 \x01(\x0e\x32\x18.miclip.v1.UnitEmbeddingB\x07\n\x05wordsB\x08\n\x06_top_k\"\xed\x01\n\x15\x44\x65scribeUnitsResponse\x12\x30\n\x0c\x64\x65scriptions\x18\x01 \x03(\x0b\x32\x1a.miclip.v1.UnitDescription\x12)\n\nprovenance\x18\x02 \x01(\x0b\x32\x15.miclip.v1.Provenance\x12\"\n\x07timings\x18\x03 \x03(\x0b\x32\x11.miclip.v1.Timing\x12)\n\x08promises\x18\x04 \x03(\x0b\x32\x17.miclip.v1.LayerPromise\x12(\n\x07verdict\x18\x05 \x01(\x0b\x32\x17.miclip.v1.ProbeVerdict\"\xce\x01\n\x17LocalizeConceptsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x0e\n\x06layers\x18\x04 \x03(\t\x12\x12\n\x05top_k\x18\x05 \x01(\rH\x00\x88\x01\x01\x12-\n\x06method\x18\x06 \x01(\x0e\x32\x1d.miclip.v1.LocalizationMethod\x12\x18\n\x0btemperature\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_top_kB\x0e\n\x0c_temperature\"\xcf\x01\n\x18LocalizeConceptsResponse\x12\x35\n\rlocalizations\x18\x01 \x03(\x0b\x32\x1e.miclip.v1.ConceptLocalization\x12-\n\x06method\x18\x02 \x01(\x0e\x32\x1d.miclip.v1.LocalizationMethod\x12)\n\nprovenance\x18\x03 \x01(\x0b\x32\x15.miclip.v1.Provenance\x12\"\n\x07timings\x18\x04 \x03(\x0b\x32\x11.miclip.v1.Timing\":\n\x0eGetUnitRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\x12include_thumbnails\x18\x02 \x01(\x08\"[\n\x0fGetUnitResponse\x12\x1d\n\x04unit\x18\x01 \x01(\x0b\x32\x0f.miclip.v1.Unit\x12)\n\nprovenance\x18\x02 \x01(\x0b\x32\x15.miclip.v1.Provenance\"I\n\x10ListUnitsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x11ListUnitsResponse\x12\x1e\n\x05units\x18\x01 \x03(\x0b\x32\x0f.miclip.v1.Unit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"B\n\x17\x43reateVocabularyRequest\x12\x15\n\rvocabulary_id\x18\x01 \x01(\t\x12\x10\n\x08\x63oncepts\x18\x02 \x03(\t\"E\n\x18\x43reateVocabularyResponse\x12)\n\nvocabulary\x18\x01 \x01(\x0b\x32\x15.miclip.v1.Vocabulary\"@\n\x17ListVocabulariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x18ListVocabulariesResponse\x12+\n\x0cvocabularies\x18\x01 \x03(\x0b\x32\x15.miclip.v1.Vocabulary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteVocabularyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteVocabularyResponse2\xe4\x04\n\x10RetrievalService\x12R\n\rDescribeUnits\x12\x1f.miclip.v1.DescribeUnitsRequest\x1a .miclip.v1.DescribeUnitsResponse\x12[\n\x10LocalizeConcepts\x12\".miclip.v1.LocalizeConceptsRequest\x1a#.miclip.v1.LocalizeConceptsResponse\x12@\n\x07GetUnit\x12\x19.miclip.v1.GetUnitRequest\x1a\x1a.miclip.v1.GetUnitResponse\x12\x46\n\tListUnits\x12\x1b.miclip.v1.ListUnitsRequest\x1a\x1c.miclip.v1.ListUnitsResponse\x12[\n\x10\x43reateVocabulary\x12\".miclip.v1.CreateVocabularyRequest\x1a#.miclip.v1.CreateVocabularyResponse\x12[\n\x10ListVocabularies\x12\".miclip.v1.ListVocabulariesRequest\x1a#.miclip.v1.ListVocabulariesResponse\x12[\n\x10\x44\x65leteVocabulary\x12\".miclip.v1.DeleteVocabularyRequest\x1a#.miclip.v1.DeleteVocabularyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,41 +44,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNITNEIGHBOR']._serialized_start=810
   _globals['_UNITNEIGHBOR']._serialized_end=853
   _globals['_TOPIMAGE']._serialized_start=855
-  _globals['_TOPIMAGE']._serialized_end=908
-  _globals['_HISTOGRAM']._serialized_start=910
-  _globals['_HISTOGRAM']._serialized_end=952
-  _globals['_UNIT']._serialized_start=955
-  _globals['_UNIT']._serialized_end=1242
-  _globals['_VOCABULARY']._serialized_start=1244
-  _globals['_VOCABULARY']._serialized_end=1366
-  _globals['_DESCRIBEUNITSREQUEST']._serialized_start=1369
-  _globals['_DESCRIBEUNITSREQUEST']._serialized_end=1556
-  _globals['_DESCRIBEUNITSRESPONSE']._serialized_start=1559
-  _globals['_DESCRIBEUNITSRESPONSE']._serialized_end=1796
-  _globals['_LOCALIZECONCEPTSREQUEST']._serialized_start=1799
-  _globals['_LOCALIZECONCEPTSREQUEST']._serialized_end=2005
-  _globals['_LOCALIZECONCEPTSRESPONSE']._serialized_start=2008
-  _globals['_LOCALIZECONCEPTSRESPONSE']._serialized_end=2215
-  _globals['_GETUNITREQUEST']._serialized_start=2217
-  _globals['_GETUNITREQUEST']._serialized_end=2247
-  _globals['_GETUNITRESPONSE']._serialized_start=2249
-  _globals['_GETUNITRESPONSE']._serialized_end=2340
-  _globals['_LISTUNITSREQUEST']._serialized_start=2342
-  _globals['_LISTUNITSREQUEST']._serialized_end=2415
-  _globals['_LISTUNITSRESPONSE']._serialized_start=2417
-  _globals['_LISTUNITSRESPONSE']._serialized_end=2513
-  _globals['_CREATEVOCABULARYREQUEST']._serialized_start=2515
-  _globals['_CREATEVOCABULARYREQUEST']._serialized_end=2581
-  _globals['_CREATEVOCABULARYRESPONSE']._serialized_start=2583
-  _globals['_CREATEVOCABULARYRESPONSE']._serialized_end=2652
-  _globals['_LISTVOCABULARIESREQUEST']._serialized_start=2654
-  _globals['_LISTVOCABULARIESREQUEST']._serialized_end=2718
-  _globals['_LISTVOCABULARIESRESPONSE']._serialized_start=2720
-  _globals['_LISTVOCABULARIESRESPONSE']._serialized_end=2816
-  _globals['_DELETEVOCABULARYREQUEST']._serialized_start=2818
-  _globals['_DELETEVOCABULARYREQUEST']._serialized_end=2857
-  _globals['_DELETEVOCABULARYRESPONSE']._serialized_start=2859
-  _globals['_DELETEVOCABULARYRESPONSE']._serialized_end=2885
-  _globals['_RETRIEVALSERVICE']._serialized_start=2888
-  _globals['_RETRIEVALSERVICE']._serialized_end=3500
+  _globals['_TOPIMAGE']._serialized_end=927
+  _globals['_HISTOGRAM']._serialized_start=929
+  _globals['_HISTOGRAM']._serialized_end=971
+  _globals['_UNIT']._serialized_start=974
+  _globals['_UNIT']._serialized_end=1261
+  _globals['_VOCABULARY']._serialized_start=1263
+  _globals['_VOCABULARY']._serialized_end=1385
+  _globals['_DESCRIBEUNITSREQUEST']._serialized_start=1388
+  _globals['_DESCRIBEUNITSREQUEST']._serialized_end=1575
+  _globals['_DESCRIBEUNITSRESPONSE']._serialized_start=1578
+  _globals['_DESCRIBEUNITSRESPONSE']._serialized_end=1815
+  _globals['_LOCALIZECONCEPTSREQUEST']._serialized_start=1818
+  _globals['_LOCALIZECONCEPTSREQUEST']._serialized_end=2024
+  _globals['_LOCALIZECONCEPTSRESPONSE']._serialized_start=2027
+  _globals['_LOCALIZECONCEPTSRESPONSE']._serialized_end=2234
+  _globals['_GETUNITREQUEST']._serialized_start=2236
+  _globals['_GETUNITREQUEST']._serialized_end=2294
+  _globals['_GETUNITRESPONSE']._serialized_start=2296
+  _globals['_GETUNITRESPONSE']._serialized_end=2387
+  _globals['_LISTUNITSREQUEST']._serialized_start=2389
+  _globals['_LISTUNITSREQUEST']._serialized_end=2462
+  _globals['_LISTUNITSRESPONSE']._serialized_start=2464
+  _globals['_LISTUNITSRESPONSE']._serialized_end=2560
+  _globals['_CREATEVOCABULARYREQUEST']._serialized_start=2562
+  _globals['_CREATEVOCABULARYREQUEST']._serialized_end=2628
+  _globals['_CREATEVOCABULARYRESPONSE']._serialized_start=2630
+  _globals['_CREATEVOCABULARYRESPONSE']._serialized_end=2699
+  _globals['_LISTVOCABULARIESREQUEST']._serialized_start=2701
+  _globals['_LISTVOCABULARIESREQUEST']._serialized_end=2765
+  _globals['_LISTVOCABULARIESRESPONSE']._serialized_start=2767
+  _globals['_LISTVOCABULARIESRESPONSE']._serialized_end=2863
+  _globals['_DELETEVOCABULARYREQUEST']._serialized_start=2865
+  _globals['_DELETEVOCABULARYREQUEST']._serialized_end=2904
+  _globals['_DELETEVOCABULARYRESPONSE']._serialized_start=2906
+  _globals['_DELETEVOCABULARYRESPONSE']._serialized_end=2932
+  _globals['_RETRIEVALSERVICE']._serialized_start=2935
+  _globals['_RETRIEVALSERVICE']._serialized_end=3547
 # @@protoc_insertion_point(module_scope)

@@ -77,14 +77,16 @@ class UnitNeighbor(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class TopImage(_message.Message):
-    __slots__ = ("image", "value", "row")
+    __slots__ = ("image", "value", "row", "thumbnail")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAIL_FIELD_NUMBER: _ClassVar[int]
     image: str
     value: float
     row: int
-    def __init__(self, image: _Optional[str] = ..., value: _Optional[float] = ..., row: _Optional[int] = ...) -> None: ...
+    thumbnail: bytes
+    def __init__(self, image: _Optional[str] = ..., value: _Optional[float] = ..., row: _Optional[int] = ..., thumbnail: _Optional[bytes] = ...) -> None: ...
 
 class Histogram(_message.Message):
     __slots__ = ("edges", "counts")
@@ -191,10 +193,12 @@ class LocalizeConceptsResponse(_message.Message):
     def __init__(self, localizations: _Optional[_Iterable[_Union[ConceptLocalization, _Mapping]]] = ..., method: _Optional[_Union[_resources_pb2.LocalizationMethod, str]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ...) -> None: ...
 
 class GetUnitRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "include_thumbnails")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_THUMBNAILS_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    include_thumbnails: bool
+    def __init__(self, name: _Optional[str] = ..., include_thumbnails: _Optional[bool] = ...) -> None: ...
 
 class GetUnitResponse(_message.Message):
     __slots__ = ("unit", "provenance")

@@ -138,7 +138,7 @@ def read_record(response: pb.GetUnitResponse) -> UnitRecord:
         statistics=read_statistics(unit),
         histogram_edges=tuple(unit.histogram.edges),
         histogram_counts=tuple(unit.histogram.counts),
-        top_images=tuple(TopImage(image.row, image.image, image.value) for image in unit.top_images),
+        top_images=tuple(TopImage(image.row, image.image, image.value, image.thumbnail) for image in unit.top_images),
         neighbours=tuple(LocatedUnit(parse_unit(near.unit), near.score) for near in unit.neighbors),
         description=read_description(unit.description, response.provenance.atlas),
     )

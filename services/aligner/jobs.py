@@ -71,6 +71,8 @@ class JobSpec(BaseModel):
     job_id: str
     model: str
     probe_set: str
+    clip_id: str = ""
+    """The CLIP to align with; empty is the default."""
     layers: tuple[str, ...]
     settings: AlignmentChoices
     activate: bool

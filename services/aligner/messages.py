@@ -6,10 +6,12 @@ import math
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
-from miclip.atlas import AtlasManifest
-from miclip.errors import InvalidInput
+from miclip.atlas import AtlasManifest, locate_atlas, read_manifest
+from miclip.bundles import bundle_of_model
+from miclip.errors import BadArtefact, InvalidInput, NotFound
 from miclip.names import LayerName, ModelName
 from miclip.settings import Settings
 from miclip.v1 import aligner_pb2 as pb
@@ -29,36 +31,66 @@ _LOWEST_TEMPERATURE: Final = 1e-3
 
 
 def new_spec(
-    request: pb.CreateAlignmentRequest, model: ModelName, layers: Sequence[str], config: Settings, key_id: str
-) -> JobSpec:
+    request: pb.CreateAlignmentRequest, model: ModelName, layers: Sequence[str], active: str, config: Settings,
+    key_id: str,
+) -> JobSpec:  # fmt: skip
     """Check a request and fill in its defaults.
 
     Args:
         request: The request.
         model: Its model, which is known to exist.
         layers: The layers that the model has.
+        active: Id of its active atlas; empty without one.
         config: Settings.
         key_id: Id of the caller's API key.
 
     Raises:
-        InvalidInput: a value is out of range, or the probe set is unknown.
+        InvalidInput: a value is out of range, the probe set or the CLIP is unknown, or no probe set is named and the
+            model has none of its own.
         NotFound: the model has no such layer.
     """
-    names = probe_set_names(config)
-    probe_set = request.probe_set or "".join(names[:1])
-    if probe_set not in names:
-        allowed = ", ".join(names)
-        raise InvalidInput(f"probe_set: {probe_set[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)
     return JobSpec(
         job_id=uuid.uuid4().hex[:16],
         model=model.model,
-        probe_set=probe_set,
+        probe_set=_probe_set(request.probe_set, model.model, active, config),
+        clip_id=_clip_id(request.clip),
         layers=_layers(request.layers, model, layers),
         settings=_settings(request.settings),
         activate=request.activate,
         created_at=time.time(),
         created_by=key_id,
     )
+
+
+def _probe_set(asked: str, model: str, active: str, config: Settings) -> str:
+    """The probe set that is asked for, or the model's own; never the demo's for another model."""
+    names = probe_set_names(config)
+    allowed = ", ".join(names) or "none yet"
+    remedy = 'Add more with MICLIP_PROBE_SETS=\'{"NAME": "PATH"}\' and start the server again.'
+    if asked in names:
+        return asked
+    if asked:
+        text = f"probe_set: {asked[:80]!r} is none of {allowed}. {remedy}"
+        raise InvalidInput(text, field="probe_set", allowed=allowed)
+    bundle = bundle_of_model(model)
+    if bundle is not None and bundle.manifest.images is not None:
+        return bundle.manifest.images.probe.name
+    with suppress(NotFound, BadArtefact):
+        earlier = read_manifest(locate_atlas(active)).probe.set if active else ""
+        if earlier in config.probe_sets:
+            return earlier
+    text = (
+        f"probe_set: {model} comes with no images; name the probe set to align it on. This server knows {allowed}. "
+        f"{remedy} Or align on this machine: miclip align --model {model} --images PATH."
+    )
+    raise InvalidInput(text, field="probe_set", allowed=allowed)
+
+
+def _clip_id(asked: str) -> str:
+    """The id of the CLIP that is asked for, empty for the default; a request never names a file."""
+    from miclip.clips import known_clip_id
+
+    return known_clip_id(asked) if asked else ""
 
 
 def _layers(names: Sequence[str], model: ModelName, known: Sequence[str]) -> tuple[str, ...]:
@@ -102,6 +134,7 @@ def alignment_message(job: Job) -> pb.Alignment:
         name=f"alignments/{spec.job_id}",
         model=str(ModelName(spec.model)),
         probe_set=spec.probe_set,
+        clip_id=spec.clip_id,
         layers=[str(LayerName(spec.model, layer)) for layer in spec.layers],
         settings=pb.AlignmentSettings(**spec.settings.model_dump()),
         activate=spec.activate,

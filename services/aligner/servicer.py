@@ -20,7 +20,7 @@ from miclip.v1 import aligner_pb2 as pb
 from miclip.v1.resources_pb2 import Embedding
 from miclip.wire.aligner import write_embeddings, write_trace
 from miclip.wire.common import write_provenance, write_timings
-from services.aligner.clip_tower import ClipTower
+from services.aligner.clip_tower import ClipTowers
 from services.aligner.embedding_cache import EmbeddingCache
 from services.aligner.image_traces import capture
 from services.aligner.jobs import Job, JobStore
@@ -53,9 +53,10 @@ class AlignerServicer(Servicer):
     descriptor = pb.DESCRIPTOR.services_by_name["AlignerService"]
 
     async def start(self) -> None:
-        """Load CLIP; begin to look for alignments and for newly activated atlases."""
+        """Load the default CLIP; begin to look for alignments and for newly activated atlases."""
         cache = EmbeddingCache(self.settings.redis_url, self.settings.max_cached_embeddings)
-        self.clip = await asyncio.to_thread(ClipTower.load, self.settings.device, cache)
+        config = self.settings
+        self.clips = await asyncio.to_thread(ClipTowers.open, config.device, cache, config.max_loaded_clips)
         self.models = KnownModels(self.peer("activation"))
         self.active = ActiveAtlases(self.settings.redis_url)
         self.atlases = AtlasHolder(self.active, OpenedAtlas)
@@ -67,15 +68,17 @@ class AlignerServicer(Servicer):
     @rpc(Scope.READ)
     async def EmbedTexts(self, request: pb.EmbedTextsRequest, call: Call) -> pb.EmbedTextsResponse:
         """Embed texts with CLIP's text tower, through the cache."""
-        vectors = await self.clip.embed_texts(self._texts(request.texts, "texts"))
-        return pb.EmbedTextsResponse(embeddings=write_embeddings(vectors), clip_id=self.clip.clip_id)
+        texts = self._texts(request.texts, "texts")
+        clip = await self.clips.get(request.clip_id)
+        return pb.EmbedTextsResponse(embeddings=write_embeddings(await clip.embed_texts(texts)), clip_id=clip.clip_id)
 
     @rpc(Scope.READ)
     async def EmbedImages(self, request: pb.EmbedImagesRequest, call: Call) -> pb.EmbedImagesResponse:
         """Embed images with CLIP's image tower."""
         check_size(request.images, "images", 1, self.settings.max_images)
-        vectors = await self.clip.embed_images(request.images)
-        return pb.EmbedImagesResponse(embeddings=write_embeddings(vectors), clip_id=self.clip.clip_id)
+        clip = await self.clips.get(request.clip_id)
+        vectors = await clip.embed_images(request.images)
+        return pb.EmbedImagesResponse(embeddings=write_embeddings(vectors), clip_id=clip.clip_id)
 
     @rpc(Scope.READ)
     async def EmbedUnits(self, request: pb.EmbedUnitsRequest, call: Call) -> pb.EmbedUnitsResponse:
@@ -105,12 +108,12 @@ class AlignerServicer(Servicer):
         concepts = self._texts(request.concepts, "concepts")
         top_k = requested_top_k(request, self.settings.max_top_k)
         atlas = (await self.models.held(self.atlases, model, "model")).atlas
-        atlas.check_clip(self.clip.clip_id)
+        clip = await self.clips.get(atlas.manifest.clip_id, "model")
         began = time.perf_counter()
         with series.stage(self.application, "capture"):
             captured = await capture(self.peer("activation"), atlas, request.images, self.settings.max_images)
         ran = time.perf_counter()
-        vectors = await self.clip.embed_texts(concepts)
+        vectors = await clip.embed_texts(concepts)
         embedded = time.perf_counter()
         with series.stage(self.application, "compare"):
             traces = await asyncio.to_thread(image_traces, atlas, captured.activations, captured.logits, vectors, top_k)
@@ -125,8 +128,8 @@ class AlignerServicer(Servicer):
     async def CreateAlignment(self, request: pb.CreateAlignmentRequest, call: Call) -> pb.CreateAlignmentResponse:
         """Queue an alignment."""
         name = parse_model(request.model, field="model")
-        layers = layer_ids(await self.models.get(name, "model"))
-        spec = await asyncio.to_thread(new_spec, request, name, layers, self.settings, call.principal.key_id)
+        layers, active = layer_ids(await self.models.get(name, "model")), await self._active_id(name.model)
+        spec = await asyncio.to_thread(new_spec, request, name, layers, active, self.settings, call.principal.key_id)
         job = await self.jobs.create(spec, self.settings.max_open_alignments)
         self.queue.wake()
         return pb.CreateAlignmentResponse(alignment=alignment_message(job))
@@ -196,11 +199,7 @@ class AlignerServicer(Servicer):
                 "Align the model again.",
                 field="name",
             )
-        if manifest.clip_id != self.clip.clip_id:
-            raise BadArtefact(
-                f"Atlas {atlas_id[:12]} was made with another CLIP model than the one served. Align the model again.",
-                field="name",
-            )
+        await self.clips.get(manifest.clip_id, "name")  # refuse an atlas whose space cannot be searched
         await self.active.activate(atlas_id)
         return pb.ActivateAtlasResponse(atlas=atlas_message(atlas_id, manifest, active=True))
 

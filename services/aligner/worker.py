@@ -33,7 +33,7 @@ _NICENESS = 10  # predictions come first
 
 
 def probe_set_names(config: Settings) -> list[str]:
-    """Names of the probe sets that requests may give; the first is the default."""
+    """Names of the probe sets that requests may give."""
     return [*dict.fromkeys([*bundled_probe_sets(), *sorted(config.probe_sets)])]
 
 
@@ -77,11 +77,12 @@ def _align(spec: JobSpec, config: Settings, reporter: Reporter) -> str:
     reporter(Progress(Stage(StageKind.LOADING), 0, 1))
     from miclip.alignment import AlignmentConfig, EncoderSettings, align_model
     from miclip.atlas import atlas_root
-    from miclip.catalogue import load_clip, load_target
+    from miclip.catalogue import load_target
+    from miclip.clips import choose_clip, load_clip_of
 
     atlas_id = align_model(
         load_target(spec.model, config.device),
-        load_clip(config.device),
+        load_clip_of(spec.clip_id, config.device) if spec.clip_id else choose_clip("", config.device),
         load_probe_set(spec.probe_set, config),
         AlignmentConfig(layers=spec.layers, encoder=EncoderSettings(**spec.settings.model_dump())),
         store=config.activations_dir,
@@ -112,15 +113,19 @@ def load_probe_set(name: str, config: Settings) -> ProbeSet:
     if name not in probe_set_names(config):
         allowed = ", ".join(probe_set_names(config))
         raise InvalidInput(f"probe_set: {name[:80]!r} is none of {allowed}.", field="probe_set", allowed=allowed)
-    directory: Path | None = config.probe_sets.get(name)
-    if directory is None:
+    path: Path | None = config.probe_sets.get(name)
+    if path is None:
         from miclip.bundles.views import DrawingViews
 
         return DrawingViews(*bundled_probe_sets()[name])
-    from miclip.alignment import DirectoryProbe
+    from miclip.probe_sets.images import open_images
 
-    probe = DirectoryProbe(directory)
-    probe.name = name  # the name that requests give it, not the directory's
+    try:
+        probe = open_images(path)
+    except ModuleNotFoundError as error:
+        text = f"probe_set: {name} needs {error.name}, which this server lacks. Install miclip[data] where it runs."
+        raise InvalidInput(text, field="probe_set") from error
+    probe.name = name  # the name that requests give it, not its file's
     return probe
 
 

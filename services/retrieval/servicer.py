@@ -134,7 +134,7 @@ class RetrievalServicer(Servicer):
         check_unit(searcher.atlas, name, "name")
 
         def read() -> pb.Unit:
-            return write_record(searcher.unit_record(name.layer, name.unit))
+            return write_record(searcher.unit_record(name.layer, name.unit, thumbnails=request.include_thumbnails))
 
         unit = await asyncio.to_thread(read)
         source = provenance(searcher.atlas, [name.layer], searcher.labels.sha256)
@@ -210,9 +210,9 @@ class RetrievalServicer(Servicer):
         """Embeddings [Q, D] of the texts, then of the images."""
         parts = []
         if texts:
-            parts.append(await self.words.embed_texts(texts))
+            parts.append(await self.words.embed_texts(texts, atlas.manifest.clip_id))
         if images:
-            parts.append(await self.words.embed_images(images))
+            parts.append(await self.words.embed_images(images, atlas.manifest.clip_id))
         for _, clip_id in parts:
             atlas.check_clip(clip_id)
         return np.concatenate([vectors for vectors, _ in parts])

@@ -35,7 +35,7 @@ class VocabularyRecord(BaseModel):
     sha256: str
     """Of the concepts."""
     clip_id: str
-    """The CLIP model that embedded them."""
+    """The CLIP model that embedded them first; other spaces have fields of their own."""
     created_at: float
     """Seconds since the epoch."""
 
@@ -50,7 +50,7 @@ class VocabularyStore:
     def __init__(self, url: str) -> None:
         self._redis = connect(url)
         self._create_script = script(self._redis, "create_vocabulary")
-        self._reembed_script = script(self._redis, "reembed_vocabulary")
+        self._space_script = script(self._redis, "add_vocabulary_space")
 
     async def records(self) -> list[VocabularyRecord]:
         """All vocabularies in order of their ids."""
@@ -86,22 +86,25 @@ class VocabularyStore:
             )
         return record
 
-    async def load(self, record: VocabularyRecord) -> Vocabulary:
-        """Read concepts and embeddings; raises NotFound when the vocabulary was deleted meanwhile."""
+    async def load(self, record: VocabularyRecord, clip_id: str) -> tuple[tuple[str, ...], NDArray[np.float32] | None]:
+        """Read the concepts, and their embeddings in the space of a CLIP; None where it has not embedded them.
+
+        Raises:
+            NotFound: the vocabulary was deleted meanwhile.
+        """
+        fields = ["concepts", _space(record, clip_id)]
         async with reachable():
-            concepts, vectors = await self._redis.hmget(_ONE + record.vocabulary_id, ["concepts", "embeddings"])
-        if concepts is None or vectors is None:
+            concepts, vectors = await self._redis.hmget(_ONE + record.vocabulary_id, fields)
+        if concepts is None:
             raise no_vocabulary(record.vocabulary_id)
         texts = tuple(json.loads(concepts))
-        return Vocabulary(record.vocabulary_id, texts, np.frombuffer(vectors, "<f4").reshape(len(texts), -1))
+        return texts, None if vectors is None else np.frombuffer(vectors, "<f4").reshape(len(texts), -1)
 
-    async def reembed(self, record: VocabularyRecord, vocabulary: Vocabulary, clip_id: str) -> VocabularyRecord:
-        """Exchange the embeddings for those of another CLIP model, unless the vocabulary changed since ``record``."""
-        new = record.model_copy(update={"clip_id": clip_id})
-        args = [vocabulary.id, record.model_dump_json(), new.model_dump_json(), _to_bytes(vocabulary.embeddings)]
+    async def add_space(self, record: VocabularyRecord, vocabulary: Vocabulary, clip_id: str) -> None:
+        """Keep the embeddings in the space of another CLIP, too, unless the vocabulary changed since ``record``."""
+        args = [vocabulary.id, record.model_dump_json(), _space(record, clip_id), _to_bytes(vocabulary.embeddings)]
         async with reachable():
-            await self._reembed_script(keys=[_INDEX, _ONE + vocabulary.id], args=args)
-        return new
+            await self._space_script(keys=[_INDEX, _ONE + vocabulary.id], args=args)
 
     async def delete(self, vocabulary_id: str) -> None:
         """Delete a vocabulary; raises NotFound."""
@@ -141,6 +144,10 @@ def no_vocabulary(vocabulary_id: str, field: str = "name") -> NotFound:
     """The error for a vocabulary that there is not."""
     text = f"{field}: there is no vocabularies/{vocabulary_id}; ListVocabularies shows what there is."
     return NotFound(text, field=field)
+
+
+def _space(record: VocabularyRecord, clip_id: str) -> str:
+    return "embeddings" if clip_id == record.clip_id else f"embeddings:{clip_id}"
 
 
 def _to_bytes(embeddings: NDArray[np.float32]) -> bytes:

@@ -14,6 +14,7 @@ from miclip.atlas import Atlas, locate_atlas
 from miclip.bundles import Bundle, ImageSet, bundled_probe_sets
 from miclip.errors import BadArtefact, MiclipError, NotFound
 from miclip.names import parse_id
+from miclip.probe_sets import Source, find_source
 from miclip.settings import Settings
 from miclip.steering.edits import Edit
 from miclip.steering.effects import stored_norm_change
@@ -107,20 +108,27 @@ def spread(rows: Any, count: int) -> Any:
 
 
 def _reader(probe_set: str, config: Settings) -> Read | None:
-    if (folder := config.probe_sets.get(probe_set)) is not None:
-        return partial(_read_file, folder, config.max_message_bytes // (2 * config.max_images))
+    if (path := config.probe_sets.get(probe_set)) is not None:
+        return partial(_read_image, path, config.max_message_bytes // (2 * config.max_images))
     if (bundled := bundled_probe_sets().get(probe_set)) is not None:
         return partial(_read_view, *bundled)
     return None
 
 
-def _read_file(folder: Path, most_bytes: int, name: str) -> bytes | None:
-    """Read a file; one of more than ``most_bytes`` is shrunk, so that a full request stays below its limit."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+def _read_image(path: Path, most_bytes: int, name: str) -> bytes | None:
+    """Read an image of a probe set; one of more than ``most_bytes`` is shrunk, so that a request keeps its limit."""
+    try:
+        source = _source(path)
+        place = source.find(name)
+        data = b"" if place is None else source.read(place)
+    except (OSError, MiclipError, ModuleNotFoundError):  # a server without the extra that reads tables
         return None
-    data = path.read_bytes()
-    return data if len(data) <= most_bytes else _shrink(data, name)
+    return (data if len(data) <= most_bytes else _shrink(data, name)) or None
+
+
+@lru_cache(maxsize=8)
+def _source(path: Path) -> Source:
+    return find_source(path)
 
 
 def _shrink(data: bytes, name: str) -> bytes | None:

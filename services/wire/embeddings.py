@@ -36,20 +36,22 @@ def kind_of(enum: EnumTypeWrapper, value: int, field: str) -> Any:
     return read_kind(enum, value) if value else None
 
 
-async def embed_texts(aligner: Peer, texts: Sequence[str], at_once: int) -> Embedded:
+async def embed_texts(aligner: Peer, texts: Sequence[str], at_once: int, clip_id: str = "") -> Embedded:
     """Embed checked texts, as many as there are.
 
     Args:
         aligner: The aligner service.
         texts: At least one.
         at_once: Texts of one call.
+        clip_id: CLIP to embed with; empty is the aligner's default.
 
     Raises:
-        NotReady: the CLIP model changed between two calls.
+        BadArtefact: the aligner does not know that CLIP.
+        NotReady: the default CLIP changed between two calls.
     """
     parts, clip_ids = [], set()
     for start in range(0, len(texts), at_once):
-        request = aligner_pb2.EmbedTextsRequest(texts=texts[start : start + at_once])
+        request = aligner_pb2.EmbedTextsRequest(texts=texts[start : start + at_once], clip_id=clip_id)
         answer = await aligner.call("EmbedTexts", request)
         parts.append(await asyncio.to_thread(read_embeddings, answer.embeddings))
         clip_ids.add(answer.clip_id)

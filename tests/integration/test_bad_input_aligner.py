@@ -26,8 +26,8 @@ def units(*names: str, **fields: Any) -> pb.EmbedUnitsRequest:
     return pb.EmbedUnitsRequest(units=names, **fields)
 
 
-def texts(*values: str) -> pb.EmbedTextsRequest:
-    return pb.EmbedTextsRequest(texts=values)
+def texts(*values: str, **fields: Any) -> pb.EmbedTextsRequest:
+    return pb.EmbedTextsRequest(texts=values, **fields)
 
 
 def trace(**fields: Any) -> pb.TraceImagesRequest:
@@ -59,6 +59,8 @@ CASES = {
     "control characters": ("EmbedTexts", texts("a\0b"), INVALID, "texts[0]", "1 to 512"),
     "megabyte of text": ("EmbedTexts", texts("a", LONG), INVALID, "texts[1]", "1 to 512"),
     "too many texts": ("EmbedTexts", texts(*["a"] * 257), INVALID, "texts", "1 to 256"),
+    "a path as a CLIP's id": ("EmbedTexts", texts("a", clip_id="../x"), INVALID, "clip_id", "64"),
+    "a megabyte of a CLIP's id": ("EmbedTexts", texts("a", clip_id=LONG), INVALID, "clip_id", "64"),
     "no image": ("EmbedImages", pb.EmbedImagesRequest(), INVALID, "images", "1 to 64"),
     "too many images": ("EmbedImages", pb.EmbedImagesRequest(images=[b"x"] * 65), INVALID, "images", "1 to 64"),
     "trace no image": ("TraceImages", trace(images=[]), INVALID, "images", "1 to 64"),
@@ -80,6 +82,8 @@ CASES = {
     "unknown probe set": ("CreateAlignment", align(probe_set="nope"), INVALID, "probe_set", "demo"),
     "path as probe set": ("CreateAlignment", align(probe_set="../../etc"), INVALID, "probe_set", "demo"),
     "megabyte of a probe set": ("CreateAlignment", align(probe_set=LONG), INVALID, "probe_set", "demo"),
+    "a file as a CLIP": ("CreateAlignment", align(clip="/etc/passwd"), INVALID, "clip", "the name or id"),
+    "megabyte of a CLIP": ("CreateAlignment", align(clip=LONG), INVALID, "clip", "the name or id"),
     "unknown layer": ("CreateAlignment", align(layers=[f"{MODEL}/layers/x"]), "NOT_FOUND", "layers[0]", "layer4"),
     "layer of another model": ("CreateAlignment", align(layers=["models/x/layers/a"]), INVALID, "layers[0]", "layer4"),
     "layer twice": ("CreateAlignment", align(layers=[LAYER, LAYER]), INVALID, "layers[1]", "once"),

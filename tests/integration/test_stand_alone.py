@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from miclip.catalogue import Catalogue
 from miclip.cli.app import app
+from miclip.cli.connect import client
 from miclip.images import decode_image
 from tests.conftest import environment
 
@@ -111,6 +112,16 @@ def test_pictures_are_drawn_from_the_atlas(aligned: Path, tmp_path: Path) -> Non
     found = value_of("picture", "map", "blocks.1/3", "--model", MODEL, "--out", str(tmp_path / "map.png"))
     assert found["image"] == "the strongest held-out image" and found["predicted"] in COLOURS
     assert all((tmp_path / f"{name}.png").is_file() for name in ("units", "unit", "map"))
+
+
+def test_the_server_sends_thumbnails(aligned: Path) -> None:
+    with client() as connected:
+        record = connected.get_unit(f"models/{MODEL}/layers/norm/units/3", thumbnails=True)
+    shown = [decode_image(image.thumbnail, field="thumbnail") for image in record.top_images]
+    assert {max(image.shape) for image in shown} == {96}
+    for image, named in zip(shown, record.top_images, strict=True):
+        colour = COLOURS[named.image.partition("/")[0]]
+        assert (image.float().mean(dim=(1, 2)) - torch.tensor(colour)).abs().max() < 12
 
 
 @pytest.mark.slow

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from miclip.alignment import ActivationStore, DirectoryProbe, EncoderSettings, NeuronEncoder, train_encoder
+from miclip.alignment import ActivationStore, EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.embedding import unit_embeddings
 from miclip.alignment.encoder import _batches
 from miclip.alignment.loss import dual_loss, info_nce
 from miclip.errors import InvalidInput
+from miclip.probe_sets.images import open_images
 
 
 def _rows(count: int, dim: int, seed: int) -> Tensor:
@@ -186,7 +187,7 @@ def _picture_directory(path: Path, count: int) -> Path:
 
 def test_a_stopped_store_goes_on_where_it_stopped_and_holds_the_same(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    probe = DirectoryProbe(_picture_directory(tmp_path / "images", 150))
+    probe = open_images(_picture_directory(tmp_path / "images", 150))
     stopped, whole = _CountingModel(), _CountingModel()
     whole.network = stopped.network
     calls = iter([False, True])
@@ -208,7 +209,7 @@ def test_a_stopped_store_goes_on_where_it_stopped_and_holds_the_same(tmp_path: P
 def test_a_model_that_gives_no_finite_numbers_is_refused(tmp_path: Path) -> None:
     diverged = _CountingModel()
     diverged.network.weight.data[0, 0] = float("nan")
-    probe = DirectoryProbe(_picture_directory(tmp_path, 20))
+    probe = open_images(_picture_directory(tmp_path, 20))
     store = ActivationStore(tmp_path / "store", diverged, _MeanClip(), probe, ["l"])  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=r"diverged gives numbers that are not finite \(logits\)"):
         store.fill()
@@ -217,14 +218,14 @@ def test_a_model_that_gives_no_finite_numbers_is_refused(tmp_path: Path) -> None
 
 def test_a_probe_directory_with_too_few_images_says_how_many_it_needs(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="found 3 images; an alignment needs at least 16"):
-        DirectoryProbe(_picture_directory(tmp_path, 3))
+        open_images(_picture_directory(tmp_path, 3))
 
 
 def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
     from PIL import Image
 
     whole = _picture_directory(tmp_path, 20)
-    expected = DirectoryProbe(whole)
+    expected = open_images(whole)
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.JPG").write_text("not an image")
     Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "cut.jpg")
@@ -233,13 +234,13 @@ def test_what_is_no_image_is_left_out_and_named(tmp_path: Path) -> None:
         (tmp_path / silent).parent.mkdir(exist_ok=True)
         (tmp_path / silent).write_text("x")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
-    probe = DirectoryProbe(tmp_path)
+    probe = open_images(tmp_path)
     assert (probe.names, probe.sha256) == (expected.names, expected.sha256)
     assert probe.skipped == ("cut.jpg", "empty.png", "text.JPG")
     assert len(probe.load(0, 20)) == 20
 
 
 def test_changed_pixels_change_the_hash_of_a_probe_set(tmp_path: Path) -> None:
-    before = DirectoryProbe(_picture_directory(tmp_path, 20)).sha256
+    before = open_images(_picture_directory(tmp_path, 20)).sha256
     (tmp_path / "0003.png").write_bytes((tmp_path / "0004.png").read_bytes())
-    assert DirectoryProbe(tmp_path).sha256 != before
+    assert open_images(tmp_path).sha256 != before

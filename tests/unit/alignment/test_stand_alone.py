@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from miclip.alignment import ActivationStore, AlignmentConfig, DirectoryProbe, EncoderSettings, align_model
+from miclip.alignment import ActivationStore, AlignmentConfig, EncoderSettings, align_model
 from miclip.alignment.coordinates import LANDMARKS, plane
 from miclip.alignment.held_out import held_out_pictures, set_aside, shown_labels
 from miclip.alignment.thumbnails import needed_rows, thumbnail_pictures
@@ -19,6 +19,7 @@ from miclip.alignment.webp import shrink
 from miclip.atlas import Atlas, normalise
 from miclip.demo.concepts import CLASSES
 from miclip.images import decode_image
+from miclip.probe_sets.images import open_images
 from miclip.settings import Settings, settings
 from tests.unit.alignment.colours import COLOURS, ColourClip, colour_model, colour_square
 
@@ -86,7 +87,7 @@ def test_a_bundle_with_held_out_images_of_the_labels_gives_all_its_images() -> N
 
 
 def test_nothing_of_an_atlas_is_made_from_held_out_images(photos: Path, tmp_path: Path) -> None:
-    probe = DirectoryProbe(photos)
+    probe = open_images(photos)
     split = set_aside(probe, list(COLOURS), settings())
     aside = {probe.names[row] for row in split.held_out}
     whole = align(tmp_path / "a", probe)
@@ -101,7 +102,7 @@ def test_nothing_of_an_atlas_is_made_from_held_out_images(photos: Path, tmp_path
 
 
 def test_held_out_images_are_stored_with_what_the_model_says_and_what_they_show(photos: Path, tmp_path: Path) -> None:
-    atlas = align(tmp_path, DirectoryProbe(photos))
+    atlas = align(tmp_path, open_images(photos))
     held_out, model = atlas.held_out, colour_model()
     assert held_out is not None and len(held_out) == 12 and held_out.labelled
     images = [decode_image(held_out[place], field="image") for place in range(12)]
@@ -114,6 +115,21 @@ def test_held_out_images_without_a_class_folder_have_no_label(tmp_path: Path) ->
     held_out = align(tmp_path, Numbered(64)).held_out
     assert held_out is not None and not held_out.labelled
     assert held_out.shown.tolist() == [-1] * 8
+
+
+def test_labels_of_the_probe_set_come_before_folders_and_may_be_numbers() -> None:
+    probe = Numbered(64)
+    probe.labels = tuple(str(row % 6) if row % 2 else "blue" for row in range(64))  # type: ignore[attr-defined]
+    _, tensors = held_out_pictures(colour_model(), probe, range(6), Settings())
+    blue = list(COLOURS).index("blue")
+    assert tensors["shown"].tolist() == [blue, 1, blue, 3, blue, -1], "there is no class of number 5"
+
+
+def test_copies_of_a_file_are_set_aside_with_it() -> None:
+    probe = Numbered(64)
+    probe.hashes = tuple(f"{row // 2}" for row in range(64))  # type: ignore[attr-defined]
+    split = set_aside(probe, COLOURS, Settings())
+    assert len(split.held_out) == 8 and len(split.aligning.names) == 48
 
 
 def test_classes_are_found_by_their_name_alone() -> None:
@@ -132,15 +148,15 @@ def test_held_out_images_stay_in_their_budget() -> None:
 
 
 def test_thumbnails_are_of_the_images_that_units_need(photos: Path, tmp_path: Path) -> None:
-    atlas = align(tmp_path, DirectoryProbe(photos))
+    atlas = align(tmp_path, open_images(photos))
     assert atlas.thumbnails is not None
     for name in atlas.layer_names:
         for row in np.unique(atlas.layer(name).top_images):
             thumbnail = atlas.thumbnail(int(row))
             assert thumbnail is not None
             shown = decode_image(thumbnail, field="thumbnail")
-            (original,) = DirectoryProbe(photos).load(
-                place := DirectoryProbe(photos).names.index(atlas.probe_images[row]), place + 1
+            (original,) = open_images(photos).load(
+                place := open_images(photos).names.index(atlas.probe_images[row]), place + 1
             )
             assert tuple(shown.shape) == (3, 96, 96)
             difference = shown.float().mean(dim=(1, 2)) - original.float().mean(dim=(1, 2))
@@ -198,7 +214,7 @@ def test_many_units_are_placed_between_landmarks(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_alignment_that_need_not_stand_alone_uses_every_image(photos: Path, tmp_path: Path) -> None:
-    atlas = align(tmp_path, DirectoryProbe(photos), AlignmentConfig(encoder=CONFIG.encoder, stands_alone=False))
+    atlas = align(tmp_path, open_images(photos), AlignmentConfig(encoder=CONFIG.encoder, stands_alone=False))
     assert len(atlas.probe_images) == 96 and atlas.held_out is None and atlas.thumbnails is None
     assert atlas.layer("1").coordinates is None
-    assert ActivationStore(tmp_path / "store", colour_model(), ColourClip(), DirectoryProbe(photos), ["1"]).done == 0  # type: ignore[arg-type]
+    assert ActivationStore(tmp_path / "store", colour_model(), ColourClip(), open_images(photos), ["1"]).done == 0  # type: ignore[arg-type]

@@ -15,7 +15,9 @@ from miclip.atlas import activate_atlas
 from miclip.cli import align, evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
+from miclip.cli.probe_images import probe_images
 from miclip.cli.specs import ConceptSteer, PolicySteer
+from miclip.demo.probe import demo_probe
 from miclip.errors import AlreadyExists, InvalidInput, NotFound
 from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
 from miclip.names import UnitName
@@ -245,7 +247,13 @@ def test_align_on_the_server_takes_no_local_files(tmp_path: Path) -> None:
 
 def test_align_refuses_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="16"):
-        align.probe_images(tmp_path, 0)
+        probe_images(tmp_path, 0, "emoji-vit")
+
+
+def test_only_a_model_that_comes_with_images_is_aligned_without_naming_some() -> None:
+    assert probe_images(None, 0, "emoji-vit").sha256 == demo_probe().sha256
+    with pytest.raises(InvalidInput, match=r"mine comes with no images.*WebDataset"):
+        probe_images(None, 0, "mine")
 
 
 def test_evaluate_describes_with_three_open_vocabularies() -> None:

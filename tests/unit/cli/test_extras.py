@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
 """Distributions that are not called as what they install."""
 
 
-@pytest.mark.parametrize("extra", ["local", "serve"])
+@pytest.mark.parametrize("extra", ["local", "serve", "data"])
 def test_every_library_of_an_extra_is_told_to_come_from_it(extra: str) -> None:
     required = {canonicalize_name(Requirement(text).name) for text in PROJECT["optional-dependencies"][extra]}
     known = {canonicalize_name(DISTRIBUTIONS.get(package, package)) for package in EXTRAS[extra]}

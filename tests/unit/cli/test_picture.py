@@ -172,7 +172,7 @@ IMAGE = str(example_image())
         (("map", "layer4/10", "no-such.png", "--out", "x.png"), "no-such.png"),
         (("map", "logits/10", IMAGE, "--out", "x.png"), "no positions"),
         (("map", "layer4/10", __file__, "--out", "x.png"), "not an image"),
-        (("unit", "layer4/10", "--images", "nowhere", "--out", "x.png"), "no directory"),
+        (("unit", "layer4/10", "--images", "nowhere", "--out", "x.png"), "there is no 'nowhere'"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
 )

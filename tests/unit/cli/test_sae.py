@@ -150,7 +150,7 @@ def test_an_id_is_used_once_and_the_way_out_is_said(foreign: Path) -> None:
         (("train", *SMALL, "--normalisation", "max"), "layer_norm"),
         (("train", *SMALL, "--k", "65"), "1 to 64"),
         (("train", *SMALL, "--id", "../x"), "--id"),
-        (("train", *SMALL, "--images", "nowhere"), "no directory"),
+        (("train", *SMALL, "--images", "nowhere"), "there is no 'nowhere'"),
         (("train", *SMALL, "--class-token-only"), "no tokens"),
         (("train", "--model", "emoji-resnet", "--layer", "logits"), "layer4"),
         (("train", "--model", "emoji-resnet", "--layer", "layer9"), "layer4"),

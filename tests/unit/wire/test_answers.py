@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from miclip.atlas import Atlas
+from miclip.atlas import THUMBNAILS, Atlas
 from miclip.kinds import LocalizationMethod
 from miclip.models.predictions import Prediction, softmax, top_predictions
 from miclip.retrieval.image_trace import image_traces
@@ -67,6 +68,19 @@ def test_the_record_of_a_unit(searcher: AtlasSearcher) -> None:
     value = searcher.unit_record("mid", 13)
     source = write_provenance(provenance(searcher.atlas, ["mid"]))
     assert read_record(retrieval_pb2.GetUnitResponse(unit=write_record(value), provenance=source)) == single(value)
+
+
+def test_the_record_of_a_unit_brings_thumbnails_where_they_are_asked_for(recipe: Any, tmp_path: Path) -> None:
+    made = recipe()
+    row = int(made.tensors["mid"]["top_images"][13][1])
+    made.add_pictures(THUMBNAILS, [b"a picture"], rows=np.array([row]))
+    searcher = AtlasSearcher(made.open(tmp_path))
+    value = searcher.unit_record("mid", 13, thumbnails=True)
+    assert [image.thumbnail for image in value.top_images[:3]] == [b"", b"a picture", b""]
+    source = write_provenance(provenance(searcher.atlas, ["mid"]))
+    answer = read_record(retrieval_pb2.GetUnitResponse(unit=write_record(value), provenance=source))
+    assert answer.top_images == single(value.top_images)
+    assert not any(image.thumbnail for image in searcher.unit_record("mid", 13).top_images)
 
 
 def test_traces_and_predictions(atlas: Atlas) -> None:

@@ -46,7 +46,7 @@ def on_the_command_line(images: Path, monkeypatch: pytest.MonkeyPatch, report: R
         yield report
 
     monkeypatch.setattr(command, "progress_bar", bar)
-    made = command._here(RESNET, "", images, None, "", list(LAYERS), 0, CHOSEN, False)
+    made = command._here(RESNET, "", images, "", None, "", list(LAYERS), 0, CHOSEN, False)
     return str(made["atlas"]).removeprefix("atlases/")
 
 
