@@ -5,7 +5,7 @@ alignments saw, and is the mean over three seeds, each with probe views of its o
 name one of the five classes which the unit drives most on that style (no label abstains), and the change of accuracy,
 in points, when the five units localized for a class name or a synonym are doubled or removed, weighted by its
 specificity; 48 queries of a kind, evenly spread, or 24 in the middle. Nothing of the held-out style is read. What
-weighs the probe rows is chosen by benchmarks/localisation_defaults.py.
+weighs the outputs is chosen by benchmarks/localisation_defaults.py.
 """
 
 from __future__ import annotations

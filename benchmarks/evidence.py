@@ -68,7 +68,8 @@ class Bench:
             searcher = AtlasSearcher(atlas)
             for place in self.places:
                 carried = coverage(queries, len(model.labels)) @ self._carried[place]
-                for row, found in zip(carried, searcher.localize(texts, [place.name], TOP, concepts=asked), strict=True):
+                hits = searcher.localize(texts, [place.name], TOP, concepts=asked)
+                for row, found in zip(carried, hits, strict=True):
                     most = float(np.sort(row)[-TOP:].sum())
                     assert found.evidence is not None
                     if most > 0:

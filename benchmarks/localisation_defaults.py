@@ -1,172 +1,198 @@
-"""Which mix of mechanism, input, output and which τ localise best: ``python benchmarks/localisation_defaults.py``.
+"""Which parts and which τ localise best, and with how few images: ``python benchmarks/localisation_defaults.py``.
 
-Two tables, both of the shipped atlases; ``benchmarks/defaults.py`` aligns anew, with several seeds, for every setting.
+Aligns both demo models' penultimate and middle layers anew, and judges on the validation style, which no alignment saw:
+by kind of query, the share of the most that five units can carry of the attribution of the classes meant, the mean over
+both models, both layers, neurons and features. Prints three tables:
 
-- Both models' penultimate and middle layers: the share of the oracle's attribution that the five units found carry, and
-  the share of the rows' weight that lies on images predicted as what the query covers. No image is needed.
-- Neurons of the penultimate layers (``--middle``: of the middle ones too, which takes minutes) on the validation style:
-  the specificity-weighted gain (×2) and loss (×0), as a share of the oracle's.
+- the parts that weigh the model's outputs, and τ;
+- the default beside what lacks a part of it: answers by probe rows (as of an atlas that does not know its outputs), by
+  the mechanism that was the default before, by the text of labels alone (*output only*), with an encoder of random
+  weights in the place of the trained one, and told the classes;
+- the default and the answers by probe rows, by the number of probe images.
 
-``--update FILE`` writes what was printed into a Markdown file between its markers.
+``--style twemoji`` judges on the held-out style: for a last look, not to choose. ``--update FILE`` writes what was
+printed into a Markdown file between its markers.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich.progress import track
-from scipy.special import softmax
 
-from miclip.atlas import Atlas, find_atlas
+os.environ.setdefault("MICLIP_LABEL_SEEDS", "1")  # no label is judged here: see benchmarks/labels.py
+
+from hidden_classes import Forgetful
+from judged import judging_probe
+
+from miclip.atlas import Atlas
 from miclip.catalogue import load_clip, load_target
 from miclip.cli.evaluate import DEMO
 from miclip.demo.concepts import VALIDATION_STYLE
-from miclip.demo.probe import held_out
+from miclip.demo.probe import demo_probe, held_out
 from miclip.demo.queries import demo_queries
-from miclip.evaluation.intervention import Change, Laboratory, intervene
-from miclip.evaluation.methods import class_means, dense, ranking
-from miclip.evaluation.queries import Query, class_names, coverage
-from miclip.evaluation.subject import EvaluationSettings, Subject
-from miclip.evaluation.summary import SIGNS, summarise
-from miclip.models.clip import Clip
-from miclip.retrieval.attribution import relevance_vectors
+from miclip.evaluation.methods import class_means, ranking
+from miclip.evaluation.queries import class_names, coverage
+from miclip.evaluation.run import align_seed
+from miclip.evaluation.subject import Subject
+from miclip.evaluation.unseen import Subset
+from miclip.models.target import LOGITS
 from miclip.retrieval.results import LocalizationMix
 from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 MIXES = {
-    "mechanism": (1, 0, 0), "input": (0, 1, 0), "output": (0, 0, 1), "mechanism + input": (1, 1, 0),
-    "input + output": (0, 1, 1), "mechanism + output": (1, 0, 1), "mechanism + 3 output": (1, 0, 3),
-    "all three": (1, 1, 1), "mechanism + input + 2 output": (1, 1, 2),
+    "text": (0, 0, 1), "images": (0, 1, 0), "images + text": (0, 1, 1), "2 images + text": (0, 2, 1),
+    "images + 2 text": (0, 1, 2), "mechanism + text": (1, 0, 1), "all three": (1, 1, 1),
 }  # fmt: skip
 TEMPERATURES = (0.03, 0.05)
-QUERIES = {"names": (64, 24), "synonyms": (64, 24), "keywords": (48, 12)}
+VIEWS = (64, 128, 256, 512, 2560)
 TOP = 5
 MARKERS = ("<!-- localisation defaults -->", "<!-- end of localisation defaults -->")
+Shares = dict[str, list[float]]
+"""By kind of query, one a place."""
+Find = Callable[[Atlas, Any, str], np.ndarray]
+"""Atlas, texts [Q, D] and layer → units [Q, TOP]."""
 
 
 class Bench:
-    """One layer of one model with its validation images, aligned with one seed."""
+    """One demo model, its queries and what its units carry on the style that judges."""
 
-    def __init__(self, searcher: AtlasSearcher, subject: Subject, layer: str, laboratory: Laboratory, clip: Clip):
-        self.atlas, self._layer, self._laboratory = searcher.atlas, layer, laboratory
-        self.asked = EvaluationSettings(queries=QUERIES).chosen(subject, layer)
-        self.texts = {kind: clip.embed_texts([query.text for query in some]) for kind, some in self.asked.items()}
-        predicted, classes = np.asarray(self.atlas.predicted, np.int64), len(self.atlas.manifest.labels)
-        oracle = class_means(dense(self.atlas.layer(layer).attributions), predicted, classes)
-        self.oracle = {kind: self._weighted(ranking(coverage(some, classes) @ oracle), some)
-                       for kind, some in self.asked.items()}  # fmt: skip
+    def __init__(self, name: str, style: str, store: Path) -> None:
+        self._clip, self._store, images = load_clip(), store, held_out(style)
+        self._subject = Subject(load_target(name), DEMO[name], images, images.labels)
+        self._layers = [place.name for place in self._subject.places() if place.layer != LOGITS]
+        model = self._subject.model
+        self._queries = {"names": class_names(model.labels), **demo_queries()}
+        self._texts = {kind: self._clip.embed_texts([one.text for one in some]) for kind, some in self._queries.items()}
+        self._carried = {}
+        for layer in self._layers:
+            judge = judging_probe(model, self._clip, images, layer, store)
+            attributions = np.asarray(judge.attributions, np.float32)
+            means = class_means(attributions, judge.predicted, len(model.labels))
+            self._carried[layer] = {kind: coverage(some, len(means)) @ means for kind, some in self._queries.items()}
 
-    def shares(self, mix: LocalizationMix, temperature: float) -> dict[str, float]:
-        """Share of the oracle's weighted change by kind of query."""
-        searcher, found = AtlasSearcher(self.atlas, mix), {}
-        for kind, queries in self.asked.items():
-            hits = searcher.localize(self.texts[kind], [self._layer], TOP, temperature=temperature)
-            units = np.array([[unit.unit for unit in hit.units] for hit in hits])
-            found[kind] = self._weighted(units, queries) / self.oracle[kind]
-        return found
+    def atlas(self, views: int, root: Path) -> Atlas:
+        """Align on as many probe images, drawn at random."""
+        probe = demo_probe(0)
+        rows = np.sort(np.random.default_rng(0).permutation(len(probe.names))[:views])
+        part = probe if views >= len(probe.names) else Subset(probe, rows)
+        return align_seed(self._subject.model, self._clip, part, self._layers, 0, self._store, root, lambda *_: None)
 
-    def _weighted(self, units: np.ndarray, queries: tuple[Query, ...]) -> float:
-        changes: dict[str, list[Change]] = intervene(self._laboratory, units, [q.classes for q in queries], TOP)
-        gain, loss = (summarise([changes[scale]], SIGNS[scale]).weighted.value for scale in ("scale_2", "scale_0"))
-        return gain - loss
+    def measure(self, atlas: Atlas, find: Find, into: Shares) -> None:
+        """Add the share of every place by kind of query."""
+        for layer in self._layers:
+            for kind, texts in self._texts.items():
+                carried = self._carried[layer][kind]
+                most = np.sort(carried, axis=1)[:, -TOP:].sum(axis=1)
+                found = np.take_along_axis(carried, find(atlas, texts, layer), axis=1).sum(axis=1)
+                into.setdefault(kind, []).append(100 * float((found[most > 0] / most[most > 0]).mean()))
 
-
-def benches(middle: bool) -> Iterator[tuple[str, Bench]]:
-    """Give the demo models' penultimate layers, and the middle ones where ``middle``."""
-    clip, views = load_clip(), held_out(VALIDATION_STYLE)
-    for name, layers in DEMO.items():
-        subject = Subject(load_target(name), layers, views, views.labels, demo_queries())
-        images, searcher, usual = subject.preprocessed(), AtlasSearcher(find_atlas(name)), EvaluationSettings()
-        for layer, others in zip(reversed(layers), usual.other_classes, strict=True):
-            if middle or layer == subject.penultimate:
-                laboratory = Laboratory(subject.model, layer, images, views.labels, usual.other_views, others)
-                yield f"{name} {layer}", Bench(searcher, subject, layer, laboratory, clip)
-
-
-def table(middle: bool) -> str:
-    """Measure, and return a Markdown table."""
-    configs = list(itertools.product(MIXES.items(), TEMPERATURES))
-    measured: dict[tuple[str, float], dict[str, list[float]]] = {}
-    for place, bench in benches(middle):
-        for (name, weights), temperature in track(configs, place):
-            for kind, share in bench.shares(LocalizationMix(*map(float, weights)), temperature).items():
-                measured.setdefault((name, temperature), {}).setdefault(kind, []).append(share)
-    layers = "penultimate and middle layers" if middle else "penultimate layers"
-    title = (
-        f"Share of the oracle's weighted change on {VALIDATION_STYLE}, %: mean of both models' {layers}, neurons; in "
-        "brackets the worst of the layers."
-    )
-    shown = {config: {kind: f"{100 * np.mean(shares):.0f} ({100 * min(shares):.0f})" for kind, shares in found.items()}
-             for config, found in measured.items()}  # fmt: skip
-    return markdown(title, shown)
+    def told(self, atlas: Atlas, into: Shares) -> None:
+        """Add the share of the five units that the effects of the classes meant name."""
+        for layer in self._layers:
+            effects = np.asarray(atlas.layer(layer).output_effects, np.float32)
+            for kind, some in self._queries.items():
+                units, carried = ranking(coverage(some, len(effects)) @ effects)[:, :TOP], self._carried[layer][kind]
+                most = np.sort(carried, axis=1)[:, -TOP:].sum(axis=1)
+                found = np.take_along_axis(carried, units, axis=1).sum(axis=1)
+                into.setdefault(kind, []).append(100 * float((found[most > 0] / most[most > 0]).mean()))
 
 
-def reach() -> str:
-    """Return a Markdown table of what the shipped atlases' attributions say."""
-    clip, typed = load_clip(), demo_queries()
-    found: dict[tuple[str, float], dict[str, list[tuple[float, float]]]] = {}
-    for name, layers in DEMO.items():
-        atlas = find_atlas(name)
-        queries = {"names": class_names(atlas.manifest.labels), **typed}
-        texts = {kind: clip.embed_texts([query.text for query in some]) for kind, some in queries.items()}
-        for layer in (one for one in atlas.layer_names if one.partition("/")[0] in layers):
-            for (mix, weights), temperature in itertools.product(MIXES.items(), TEMPERATURES):
-                vectors = relevance_vectors(atlas, layer, LocalizationMix(*map(float, weights)))
-                for kind, some in queries.items():
-                    centred = AtlasSearcher(atlas).centre(texts[kind])
-                    shares = _carried(atlas, layer, softmax(centred @ vectors.T / temperature, axis=1), some)
-                    found.setdefault((mix, temperature), {}).setdefault(kind, []).append(shares)
-    title = (
-        "Share of the oracle's attribution that the five units found carry, %; in brackets the share of the rows' "
-        "weight on images predicted as what the query covers. Shipped atlases, both models' penultimate and middle "
-        "layers, neurons, and features where the atlas has them."
-    )
-    shown = {
-        config: {kind: "{0:.1f} ({1:.0f})".format(*(100 * np.mean(shares, axis=0))) for kind, shares in by_kind.items()}
-        for config, by_kind in found.items()
-    }
-    return markdown(title, shown)
+def search(
+    mix: LocalizationMix | None = None, temperature: float | None = None, wrap: Any = lambda atlas: atlas
+) -> Find:
+    """Return a search with a mix and τ, those of the settings by default."""
+
+    def find(atlas: Atlas, texts: Any, layer: str) -> np.ndarray:
+        hits = AtlasSearcher(wrap(atlas), mix).localize(texts, [layer], TOP, temperature=temperature)
+        return np.array([[unit.unit for unit in hit.units] for hit in hits])
+
+    return find
 
 
-def _carried(atlas: Atlas, layer: str, weights: np.ndarray, queries: Sequence[Query]) -> tuple[float, float]:
-    predicted, classes = np.asarray(atlas.predicted, np.int64), len(atlas.manifest.labels)
-    attributions, shares = dense(atlas.layer(layer).attributions), coverage(queries, classes)
-    oracle = shares @ class_means(attributions, predicted, classes)
-    chosen = np.argsort(-(weights @ attributions), axis=1)[:, :TOP]
-    carried = np.take_along_axis(oracle, chosen, axis=1).sum(axis=1) / np.sort(oracle, axis=1)[:, -TOP:].sum(axis=1)
-    return float(carried.mean()), float((weights * (shares > 0)[:, predicted]).sum(axis=1).mean())
+class _Untrained(Forgetful):
+    """An atlas that does not know its outputs, whose encoders have random weights."""
+
+    def layer(self, name: str) -> Any:
+        layer = self._atlas.layer(name)
+        if layer.entry.kind == "features":
+            return layer
+        spread = np.maximum(np.asarray(layer.std, np.float32), 1e-6)
+        weights = np.random.default_rng(0).standard_normal(layer.encoder.shape).astype(np.float32) / spread
+        return _WithEncoder(layer, weights)
 
 
-def markdown(title: str, shown: dict[tuple[str, float], dict[str, str]]) -> str:
-    """Return a table with a row a mix and τ, the defaults in bold."""
-    config, kinds = settings(), list(next(iter(shown.values())))
-    chosen = np.array([config.localize_mechanism, config.localize_input, config.localize_output])
-    lines = [
-        title,
-        "",
-        "| relevance of a probe image by | τ | " + " | ".join(kinds) + " |",
-        "|---" * (len(kinds) + 2) + "|",
-    ]
-    for (name, temperature), cells in shown.items():
-        same = np.allclose(chosen / chosen.sum(), np.array(MIXES[name]) / sum(MIXES[name]))
-        star = "**" if same and temperature == config.temperature else ""
-        lines.append(f"| {star}{name}{star} | {temperature} | " + " | ".join(cells[kind] for kind in kinds) + " |")
+class _WithEncoder:
+    def __init__(self, layer: Any, encoder: np.ndarray) -> None:
+        self._layer, self.encoder = layer, encoder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+
+ROWS: Mapping[str, Find] = {
+    "by probe rows": search(wrap=Forgetful),
+    "by probe rows, mechanism + text, τ 0.03": search(LocalizationMix(1, 0, 1), 0.03, Forgetful),
+    "the same, encoder of random weights": search(LocalizationMix(1, 0, 1), 0.03, _Untrained),
+    "output only: text × class-mean attribution": search(LocalizationMix(0, 0, 1)),
+}
+
+
+def tables(style: str, store: Path) -> str:
+    """Measure, and return Markdown tables."""
+    parts: dict[str, Shares] = {}
+    compared: dict[str, Shares] = {}
+    few: dict[str, Shares] = {}
+    for name in DEMO:
+        bench = Bench(name, style, store)
+        with tempfile.TemporaryDirectory() as root:
+            for views in VIEWS:
+                atlas = bench.atlas(views, Path(root))
+                bench.measure(atlas, search(), few.setdefault(f"{views:,} images", {}))
+                bench.measure(atlas, ROWS["by probe rows"], few.setdefault(f"{views:,} images, by probe rows", {}))
+            for mix, weights in MIXES.items():
+                for tau in TEMPERATURES:
+                    find = search(LocalizationMix(*map(float, weights)), tau)
+                    bench.measure(atlas, find, parts.setdefault(f"{mix}, τ {tau}", {}))
+            bench.measure(atlas, search(), compared.setdefault("default", {}))
+            for row, find in ROWS.items():
+                bench.measure(atlas, find, compared.setdefault(row, {}))
+            bench.told(atlas, compared.setdefault("told the classes", {}))
+    said = f"Share of the attribution on {style}, %"
+    return "\n\n".join(
+        (markdown(f"{said}: what weighs an output", parts), markdown(f"{said}: what the parts add", compared),
+         markdown(f"{said}: few probe images", few))
+    )  # fmt: skip
+
+
+def markdown(title: str, shown: Mapping[str, Shares]) -> str:
+    """Return a table with a row a way to find units, the default in bold."""
+    config = settings()
+    usual = np.array([config.localize_mechanism, config.localize_input, config.localize_output])
+    bold = {f"{name}, τ {config.temperature}" for name, weights in MIXES.items()
+            if np.allclose(usual / usual.sum(), np.array(weights) / sum(weights))} | {"default"}  # fmt: skip
+    kinds = list(next(iter(shown.values())))
+    lines = [title, "", "| units by | " + " | ".join(kinds).replace("_", " ") + " |", "|---" * (len(kinds) + 1) + "|"]
+    for row, shares in shown.items():
+        star = "**" if row in bold else ""
+        lines.append(f"| {star}{row}{star} | " + " | ".join(f"{np.mean(shares[kind]):.1f}" for kind in kinds) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, and print or write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--middle", action="store_true", help="measure the middle layers too")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--style", default=VALIDATION_STYLE)
+    parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "miclip-localisation")
     parser.add_argument("--update", type=Path, help="Markdown file with the markers")
     chosen = parser.parse_args()
-    bold = "Bold: the defaults (`MICLIP_LOCALIZE_*`, `MICLIP_TEMPERATURE`)."
-    found = f"{reach()}\n\n{table(chosen.middle)}\n\n{bold}"
+    found = tables(chosen.style, chosen.store)
     print(found)
     if chosen.update:
         before, _, rest = chosen.update.read_text(encoding="utf-8").partition(MARKERS[0])

@@ -58,11 +58,14 @@ def show(localizations: Sequence[Localization], layers: Sequence[str]) -> None:
     """Print localizations, one table a concept."""
     where = ", ".join(map(short_layer, layers))
     for localization in localizations:
-        scale = "attribution, in logits" if localization.method == "attribution" else "cosine"
+        attributed = localization.method == "attribution"
+        several = attributed and len(layers) > 1
+        scale = "attribution, in logits" if attributed else "cosine"
         title = f'Where {localization.model} keeps "{localization.concept}"'
-        table = output.table(">rank", "unit", ">score")
+        table = output.table(">rank", "unit", ">score", *([">of its layer"] if several else []))
         for rank, unit in enumerate(localization.units, 1):
-            table.add_row(str(rank), output.text(short_unit(unit.name)), output.number(unit.score))
+            share = [f"{100 * unit.share:.1f} %"] if several else []
+            table.add_row(str(rank), output.text(short_unit(unit.name)), output.number(unit.score), *share)
         evidence = localization.evidence
         source = f" · from images taken for {seen_as(evidence)}" if evidence else ""
         output.show(title, table, f"searched {where} · score: {scale}{source}")
