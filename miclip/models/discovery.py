@@ -18,7 +18,9 @@ from miclip.models.layers import Layout
 _FEWEST, _MOST = 3, 48
 _SHARE = 0.9
 """Share of the weights from which on a part of the model is taken apart further."""
-_STEM = ("embed", "patch_embed", "stem", "conv_stem")
+_SHARE_ALONE = 0.5
+"""The same of a part that is the only block."""
+_STEM = ("embed", "patch", "stem", "conv_stem")
 _PREFIX = 16
 """Most leading tokens that are taken for no patches."""
 _POOLED_BY_FIRST = 0.3
@@ -142,8 +144,8 @@ class Survey:
     def _next(self, found: list[str]) -> str:
         """Return which part to take apart next; empty where none is to be.
 
-        One whose own output is no layer; the heaviest while there are few layers, or where it is nearly the whole
-        model; a head of several maps, the last of which alone gives the logits.
+        One whose own output is no layer; the heaviest while there are few layers, where it is nearly the whole model,
+        or the only block and most of it; a head of several maps, the last of which alone gives the logits.
         """
         closed = [path for path in found if self._inside(path) and not self._is_head(path)]
         heads = [path for path in found if self._is_head(path) and self.parts[path].layers > 1]
@@ -153,7 +155,8 @@ class Survey:
         heaviest = max(closed, key=self._weigh, default="")
         total = sum(self._weigh(path) for path in found if not self._is_head(path))
         few = sum(self.parts[path].is_layer for path in found) < _FEWEST
-        if heaviest and (few or self._weigh(heaviest) > _SHARE * total):
+        share = _SHARE if len(closed) > 1 else _SHARE_ALONE
+        if heaviest and (few or self._weigh(heaviest) > share * total):
             return heaviest
         return heads[0] if heads else ""
 

@@ -92,12 +92,13 @@ def remake(name: str, parameters: Mapping[str, Any]) -> nn.Module:
 
 
 def _run(path: Path, name: str) -> tuple[tuple[nn.Module, dict[str, Any]], dict[str, str]]:
-    """Return what the factory makes, and the hash of every file of its folder that took part, by its path there."""
+    """Return what the factory makes, and the hash of every file of its folder that took part, by its path there.
+
+    Modules of the folder are forgotten afterwards: those of another model may have the same names.
+    """
     data = path.read_bytes()
-    before = set(sys.modules)
-    with _blamed(path, name), redirect_stdout(sys.stderr), _folder_importable(path.parent):
+    with _blamed(path, name), redirect_stdout(sys.stderr), _neighbours(path) as neighbours:
         made = _function(path, data, name)()
-    neighbours = {file for module in set(sys.modules) - before if (file := _file_below(sys.modules[module], path))}
     hashes = {str(file.relative_to(path.parent)): _sha256(file.read_bytes()) for file in sorted(neighbours)}
     return _module_and_options(made, name), {path.name: _sha256(data), **hashes}
 
@@ -126,13 +127,19 @@ def _module_and_options(made: Any, name: str) -> tuple[nn.Module, dict[str, Any]
 
 
 @contextmanager
-def _folder_importable(folder: Path) -> Iterator[None]:
-    """Let the file import its neighbours, as ``python file.py`` does."""
-    sys.path.insert(0, str(folder))
+def _neighbours(path: Path) -> Iterator[list[Path]]:
+    """Let the file import its neighbours, as ``python file.py`` does, then forget them; gives their files."""
+    found: list[Path] = []
+    before = set(sys.modules)
+    sys.path.insert(0, str(path.parent))
     try:
-        yield
+        yield found
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(str(path.parent))
+        came = {name: file for name in set(sys.modules) - before if (file := _file_below(name, path))}
+        for name in came:
+            del sys.modules[name]
+        found.extend(came.values())
 
 
 @contextmanager
@@ -150,9 +157,10 @@ def _blamed(path: Path, name: str) -> Iterator[None]:
         raise InvalidInput(text, field="model") from error
 
 
-def _file_below(module: ModuleType, path: Path) -> Path | None:
-    file = getattr(module, "__file__", None)
-    if not file:
+def _file_below(module: str, path: Path) -> Path | None:
+    """Return a module's file where it is the user's, in the folder of ``path`` or below."""
+    file = getattr(sys.modules[module], "__file__", None)
+    if not file or module.partition(".")[0] == "miclip":
         return None
     found = Path(file).resolve()
     ours = found.is_relative_to(path.parent) and "site-packages" not in found.parts and found != path
