@@ -70,6 +70,7 @@ def show_stops(stops: Sequence[Stop]) -> None:
 def show_receipt(receipt: Receipt) -> None:
     """Print what a policy does."""
     caption = f"measured on {receipt.images} images, {receipt.target_images} of them of the target"
+    caption += f": {receipt.measured_on}" if receipt.measured_on else ""
     table = output.table("probability of", ">policy", ">random units")
     table.add_row(
         output.text(receipt.target_label), _points(receipt.target_change), _points(receipt.random_target_change)

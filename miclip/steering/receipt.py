@@ -41,6 +41,7 @@ class Receipt:
         images: Images measured.
         target_images: Images that show the target.
         seconds: Wall time.
+        measured_on: What the images are, and who says what they show.
     """
 
     target_label: str
@@ -54,6 +55,7 @@ class Receipt:
     images: int
     target_images: int
     seconds: float
+    measured_on: str = ""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class UnitReceipt(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., mean_before: _Optional[float] = ..., mean_after: _Optional[float] = ..., target_change: _Optional[float] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds")
+    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds", "measured_on")
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
     OFF_TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class Receipt(_message.Message):
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_IMAGES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_ON_FIELD_NUMBER: _ClassVar[int]
     target_label: str
     target_change: float
     off_target_change: float
@@ -128,7 +129,8 @@ class Receipt(_message.Message):
     images: int
     target_images: int
     seconds: float
-    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    measured_on: str
+    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ..., measured_on: _Optional[str] = ...) -> None: ...
 
 class CreatePolicyRequest(_message.Message):
     __slots__ = ("policy_id", "policy")

@@ -95,6 +95,7 @@ class Measurer:
             images=len(images),
             target_images=len(on_target),
             seconds=time.perf_counter() - started,
+            measured_on=probes.source(target),
         )
 
     async def norm_change(self, model: activation_pb2.Model, edits: Sequence[Edit], probes: Probes) -> float:
