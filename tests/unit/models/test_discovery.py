@@ -81,7 +81,7 @@ def test_tokens_are_pooled_as_the_model_pools_them(class_token: bool, by_mean: b
 def test_layers_of_two_layouts_are_refused_by_name() -> None:
     survey = Survey(Permuted(), 32)
     named = ["patch", "stages.0", "stages.1"]
-    with pytest.raises(InvalidInput, match="'patch' lays out its output otherwise than 'stages.0'"):
+    with pytest.raises(InvalidInput, match=r"'patch' lays out its output otherwise than 'stages\.0'"):
         survey.check_layers(named, survey.layout(named))
 
 

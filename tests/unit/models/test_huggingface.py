@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from miclip.errors import InvalidInput
 from miclip.models import _torchvision, huggingface  # noqa: F401  (before transformers)
 from miclip.models.discovery import Survey
-from miclip.models.files import read_spec, read_state, write_model
-from miclip.models.files import TargetSpec
+from miclip.models.files import TargetSpec, read_spec, read_state, write_model
 from miclip.models.huggingface import as_preprocessing, build
 from miclip.models.labels import imagenet_labels
 from miclip.models.loaders import as_target, build_target, load_foreign
@@ -167,7 +166,8 @@ def test_sources_and_their_ids(vit: tuple[Path, nn.Module], monkeypatch: pytest.
 CONFIGS: dict[str, dict[str, Any]] = {
     "vit": TINY,
     "deit": TINY,
-    "dinov2_with_registers": {key: TINY[key] for key in TINY if key != "intermediate_size"} | {"num_register_tokens": 4},
+    "dinov2_with_registers": {key: TINY[key] for key in TINY if key != "intermediate_size"}
+    | {"num_register_tokens": 4},
     "beit": TINY | {"out_indices": [1, 2, 3]},
     "swin": {"embed_dim": 16, "depths": [1, 1, 2], "num_heads": [1, 2, 4], "image_size": 64, "window_size": 4},
     "convnextv2": {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1], "image_size": 64},
