@@ -136,23 +136,32 @@ def timm_layers(module: nn.Module) -> tuple[str, ...]:
     found = [entry["module"] for entry in info if entry["module"] in known]
     stages = [path for path in found if not path.startswith(_STEM)] or found or _children(module)
     last_width = info[-1]["num_chs"] if info else None
-    ends = ["norm", "fc_norm"]
+    ends = [] if _joins_late(module) else ["norm", "fc_norm"]
     features = getattr(module, "num_features", last_width)
     if last_width != features:
         ends.append("global_pool")
     if features != getattr(module, "head_hidden_size", features):  # MobileNetV3 has a convolution behind the pooling
         ends.append("act2")
-    extra = [end for end in ends if end in known and not isinstance(known[end], nn.Identity) and end not in stages]
+    unread = (nn.Identity, nn.ModuleList)
+    extra = [end for end in ends if end in known and not isinstance(known[end], unread) and end not in stages]
     return (*stages, *extra)
 
 
 def timm_layout(module: nn.Module) -> Layout:
     """Return the layout that a timm model's attributes tell."""
+    if _joins_late(module):
+        return Layout()
+    class_token = getattr(module, "global_pool", "") == "token"
     return Layout(
-        class_token=getattr(module, "global_pool", "") == "token",
-        prefix_tokens=int(getattr(module, "num_prefix_tokens", 0)),
+        class_token=class_token,
+        prefix_tokens=max(int(getattr(module, "num_prefix_tokens", 0)), int(class_token)),
         channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
     )
+
+
+def _joins_late(module: nn.Module) -> bool:
+    """Whether the class token joins behind the blocks (CaiT, XCiT), whose tokens are then patches alone."""
+    return hasattr(module, "blocks_token_only") or hasattr(module, "cls_attn_blocks")
 
 
 def _timm_preprocessing(module: nn.Module) -> Preprocessing:

@@ -169,13 +169,16 @@ def test_layers_were_there_to_see_before_the_alignment_and_are_aligned_after(ali
 
 @pytest.mark.parametrize("local", [[], ["--local"]], ids=["server", "local"])
 def test_questions_are_answered_by_the_server_and_without_it(aligned: Own, shell: Shell, local: list[str]) -> None:
-    described = shell.value("describe", f"{aligned.layer}/0", "--model", aligned.id, *local)
-    assert described["descriptions"][0]["concepts"][0]["concept"] in COLOURS
-    (localization,) = shell.value("localize", "red", "--model", aligned.id, *local)["localizations"]
+    (description,) = shell.value("describe", f"{aligned.layer}/0", "--model", aligned.id, *local)
+    assert description["name"] == f"models/{aligned.id}/layers/{aligned.layer}/units/0"
+    assert {concept["concept"] for concept in description["concepts"]} <= set(COLOURS)
+    (localization,) = shell.value("localize", "red", "--model", aligned.id, *local)
     assert localization["units"][0]["name"].startswith(f"models/{aligned.id}/layers/{aligned.layer}/")
     image = "colours/red/00.png"
     predicted = shell.value("predict", image, "--model", aligned.id, "--steer", "red=0.0", *local)
-    assert "red" in json.dumps(predicted)
+    assert predicted["model"] == aligned.id
+    assert predicted["baseline"][0]["label"] == "red"
+    assert {edit["layer"] for edit in predicted["edits"]} == {aligned.layer}
 
 
 def test_a_preview_needs_no_images(aligned: Own, shell: Shell) -> None:
