@@ -17,51 +17,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from miclip.atlas import active_atlas_id, deactivate_atlas
 from miclip.bundles import Bundle, bundles
-from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
+from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotAligned, NotFound
 from miclip.models.card import ModelCard, make_card, read_card, write_card
 from miclip.models.clip import Clip, build_clip, load_open_clip
 from miclip.models.dictionaries import MANIFEST as DICTIONARY_MANIFEST
 from miclip.models.dictionaries import DictionaryManifest, dictionary_folder, read_dictionaries
+from miclip.models.entries import Entry, entry_state, read_entries
+from miclip.models.factory import is_factory
 from miclip.models.files import ClipSpec, TargetSpec, read_spec, read_state, write_model
-from miclip.models.loaders import HUB, as_target, build_target, load_foreign, read_labels
+from miclip.models.labels import read_labels
+from miclip.models.loaders import HUB, as_target, build_target, load_foreign
 from miclip.models.sae import SparseAutoencoder
+from miclip.models.sources import Given
 from miclip.models.target import TargetModel
 from miclip.names import check_id
 from miclip.settings import settings
-
-
-class Entry(BaseModel):
-    """A model of the catalogue file.
-
-    Attributes:
-        source: ``timm/NAME``, ``torchvision/NAME`` or ``open_clip/NAME``.
-        weights: Path of a safetensors file, or ``"hub"`` (``"hub:TAG"`` for OpenCLIP).
-        labels: File of labels; empty means ImageNet-1k's.
-        layers: Module paths; empty means the family's defaults.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    weights: str
-    labels: Path | None = None
-    layers: tuple[str, ...] = ()
-
-    def within(self, folder: Path) -> Self:
-        """This entry with its files absolute: relative ones are in the catalogue file's folder."""
-        labels = folder / self.labels if self.labels else None
-        weights = self.weights if self.weights.startswith(HUB) else str(folder / self.weights)
-        return self.model_copy(update={"labels": labels, "weights": weights})
 
 
 class Catalogue:
@@ -83,7 +65,7 @@ class Catalogue:
         self._bundles = bundles() if bundled is None else tuple(bundled)
         self._imported = imported or settings().data_dir / "models"
         self._folders = (*(bundle.models for bundle in self._bundles), self._imported)
-        self._entries = _read_entries(file or settings().catalogue)
+        self._entries = read_entries(file or settings().catalogue)
         self._cards: dict[str, ModelCard] = {}
 
     def model_ids(self) -> list[str]:
@@ -172,16 +154,30 @@ class Catalogue:
         return build_clip(spec.config, spec.preprocessing, state, text_sha256=spec.text_sha256, device=where)
 
     def import_model(
-        self, model: str, source: str, weights: str, *, labels: Sequence[str] = (), layers: Sequence[str] = ()
+        self,
+        model: str,
+        source: str,
+        weights: str = "",
+        *,
+        labels: Sequence[str] = (),
+        layers: Sequence[str] = (),
+        size: int = 0,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
     ) -> TargetModel:
         """Read a model, torch checkpoint or not, and keep it as safetensors under an id, ready to be served.
 
+        A source ``file.py:factory`` runs the user's code: never pass on one that a request names.
+
         Args:
             model: New id, for example ``"resnet50"``.
-            source: As for ``miclip.models.loaders.load_foreign``; so are ``weights``, ``labels`` and ``layers``.
-            weights: Local file or ``"hub"``.
-            labels: Names of the outputs.
+            source: As for ``miclip.models.loaders.load_foreign``.
+            weights: Local file, or ``"hub"``; may be empty where the source has weights of its own.
+            labels: Names of the outputs; this and what follows as in ``miclip.models.sources.Given``.
             layers: Module paths.
+            size: Edge of the input in pixels.
+            mean: Per channel.
+            std: Per channel.
 
         Returns:
             The model, on the CPU.
@@ -193,11 +189,64 @@ class Catalogue:
         check_id(model, field="model")
         if model in self.model_ids():
             raise AlreadyExists(f"There is a model {model!r} already; choose another id.", field="model")
-        spec, module = load_foreign(source, weights, labels=labels, layers=layers)
+        spec, module = load_foreign(source, weights, Given(labels, layers, size, mean, std))
         target = as_target(model, spec, module)
         write_model(self._imported, model, spec, module.state_dict())
         self.save_card(target)
         return target
+
+    def remove_model(self, model: str, *, force: bool = False) -> None:
+        """Delete an imported model: its description, weights, dictionaries and card. Its atlases stay.
+
+        Args:
+            model: Its id.
+            force: Also one whose atlas is active, which then is so no longer.
+
+        Raises:
+            NotFound: no such model.
+            InvalidInput: it comes with a bundle or from the catalogue file, or its atlas is active.
+        """
+        self.check_known(model)
+        if model not in self._imported_ids():
+            text = f"Model {model!r} is not yours to remove: it comes with a bundle or stands in the catalogue file."
+            raise InvalidInput(text, field="name", allowed=", ".join(self._imported_ids()) or "imported models")
+        with suppress(NotAligned):
+            if not force:
+                atlas = active_atlas_id(model)[:12]
+                text = f"Model {model!r} has an active atlas, {atlas}. Use --force to remove the model all the same."
+                raise InvalidInput(text, field="name")
+            deactivate_atlas(model)
+        (self._imported / f"{model}.json").unlink()  # first: without it there is no model
+        for path in (self._imported / f"{model}.safetensors", self._card_path(model)):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(dictionary_folder(self._imported, model), ignore_errors=True)
+
+    def spec(self, model: str) -> TargetSpec | None:
+        """Return how a model is built; None for one of the catalogue file.
+
+        Raises:
+            NotFound: no such model.
+            BadArtefact: its description is broken.
+        """
+        self.check_known(model)
+        folder = next((folder for folder in self._folders if (folder / f"{model}.json").is_file()), None)
+        return read_spec(folder, model, TargetSpec) if folder else None
+
+    def entry(self, model: str) -> Entry:
+        """Return what the catalogue file says of a model; raises NotFound."""
+        self.check_known(model)
+        return self._entries[model]
+
+    def origin(self, model: str) -> Literal["bundle", "imported", "catalogue"]:
+        """Return which source knows a model; raises NotFound."""
+        self.check_known(model)
+        if model in self._imported_ids():
+            return "imported"
+        return "bundle" if any((bundle.models / f"{model}.json").is_file() for bundle in self._bundles) else "catalogue"
+
+    def _imported_ids(self) -> list[str]:
+        others = {path.stem for bundle in self._bundles for path in bundle.models.glob("*.json")}
+        return [path.stem for path in sorted(self._imported.glob("*.json")) if path.stem not in others]
 
     def _card_path(self, model: str) -> Path:
         return self._imported.parent / "cards" / f"{model}.json"
@@ -210,7 +259,7 @@ class Catalogue:
         if spec is not None:
             digest.update(spec.read_bytes())
         elif model in self._entries:
-            digest.update(_entry_state(self._entries[model]).encode())
+            digest.update(entry_state(self._entries[model]).encode())
         for folder in self._folders:
             for path in sorted(dictionary_folder(folder, model).glob(f"*/{DICTIONARY_MANIFEST}")):
                 digest.update(path.parent.name.encode() + path.read_bytes())
@@ -220,6 +269,8 @@ class Catalogue:
         for folder in self._folders:
             if (folder / f"{model}.json").is_file():
                 spec = read_spec(folder, model, TargetSpec)
+                if spec.architecture.startswith("factory/"):
+                    _check_own(folder / f"{model}.json", imported=folder == self._imported)
                 return build_target(model, spec, read_state(folder, model, spec), device)
         return self._load_entry(model, self._entries[model], device)
 
@@ -236,7 +287,10 @@ class Catalogue:
             text = f"Model {model!r} has weights that are not safetensors; import it with `miclip align` first."
             raise InvalidInput(text, field="weights", allowed="a safetensors file or 'hub'")
         labels = read_labels(entry.labels) if entry.labels else ()
-        spec, module = load_foreign(entry.source, entry.weights, labels=labels, layers=entry.layers)
+        if is_factory(entry.source):
+            text = f"Model {model!r} is made by code; import it with `miclip align` instead of the catalogue file."
+            raise InvalidInput(text, field="source", allowed="a source that is no file.py:factory")
+        spec, module = load_foreign(entry.source, entry.weights, Given(labels, entry.layers))
         return as_target(model, spec, module, device)
 
 
@@ -260,11 +314,6 @@ def load_clip(device: str | None = None) -> Clip:
     return Catalogue().load_clip(device)
 
 
-def default_id(source: str) -> str:
-    """Return the id that a source gets when none is chosen: ``timm/resnet50`` → ``timm-resnet50``."""
-    return source.replace("/", "-")
-
-
 def pick_device(device: str | None = None) -> str:
     """Resolve ``"auto"`` (and ``None``, which means ``settings().device``) to ``"cuda"`` where there is one.
 
@@ -281,26 +330,14 @@ def pick_device(device: str | None = None) -> str:
     raise InvalidInput(f"device: {wanted!r} is not available here; use {allowed}.", field="device", allowed=allowed)
 
 
-def _read_entries(file: Path | None) -> dict[str, Entry]:
-    if file is None:
-        return {}
-    try:
-        models = json.loads(file.read_bytes())["models"]
-        entries = {name: Entry.model_validate(entry).within(file.absolute().parent) for name, entry in models.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        text = (
-            f'The catalogue file {file.name!r} is missing or not {{"models": {{ID: {{"source": …, "weights": …}}}}}}.'
-        )
-        raise BadArtefact(text) from error
-    for name in entries:
-        check_id(name, field="models")
-    return entries
+def _check_own(spec: Path, *, imported: bool) -> None:
+    """Refuse to run code that this user's command line did not import; raises BadArtefact.
 
-
-def _entry_state(entry: Entry) -> str:
-    files = [Path(entry.weights), *([entry.labels] if entry.labels else [])]
-    states = [file.stat() for file in files if file.is_file()]
-    return json.dumps([entry.model_dump(mode="json"), [(state.st_size, state.st_mtime_ns) for state in states]])
+    A bundle may come from anyone; so may a description that another user wrote.
+    """
+    if not imported or spec.stat().st_uid not in (os.getuid(), 0):
+        text = f"Model {spec.stem!r} is made by code that this user did not import. Import it with `miclip align`."
+        raise BadArtefact(text)
 
 
 def _is_target(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,6 +98,60 @@ def activate_atlas(atlas_id: str) -> AtlasManifest:
         active = {**before, manifest.model: atlas_id}
         write_file(settings().data_dir / _ACTIVE, json.dumps(active, indent=1, sort_keys=True))
     return manifest
+
+
+def deactivate_atlas(model: str) -> None:
+    """Let a model use no atlas of its own any more; that of a bundle, where there is one, answers again."""
+    with _locked(settings().data_dir):
+        active = {name: atlas for name, atlas in _read_active().items() if name != model}
+        write_file(settings().data_dir / _ACTIVE, json.dumps(active, indent=1, sort_keys=True))
+
+
+def remove_atlas(atlas_id: str, *, force: bool = False) -> None:
+    """Delete an atlas that was made here.
+
+    Args:
+        atlas_id: Its id.
+        force: Also the one that its model uses, which then has none.
+
+    Raises:
+        InvalidInput: not an atlas id; a bundle's atlas; or it is active.
+        NotFound: no such atlas.
+    """
+    path = locate_atlas(atlas_id)
+    if path.parent != atlas_root():
+        text = f"Atlas {atlas_id[:12]} is not yours to remove: it comes with a bundle."
+        raise InvalidInput(text, field="name", allowed="atlases made here")
+    users = [model for model, active in _read_active().items() if active == atlas_id]
+    if users and not force:
+        text = f"Atlas {atlas_id[:12]} is the one that {users[0]!r} uses. Use --force to remove it all the same."
+        raise InvalidInput(text, field="name")
+    for model in users:
+        deactivate_atlas(model)
+    gone = path.with_name(f".removed-{atlas_id}")
+    path.rename(gone)  # at once: no reader finds half an atlas
+    shutil.rmtree(gone)
+
+
+def full_atlas_id(prefix: str) -> str:
+    """Return the id of the one atlas that begins so; raises NotFound, or InvalidInput where several do."""
+    found = [atlas_id for atlas_id in list_atlases() if atlas_id.startswith(prefix)] if prefix else []
+    if not found:
+        raise NotFound(f"There is no atlas {prefix[:80]!r}. `miclip atlases` lists them.", field="name")
+    if len(found) > 1:
+        allowed = ", ".join(atlas_id[:12] for atlas_id in found[:8])
+        raise InvalidInput(f"{prefix!r} is the beginning of several atlases: {allowed}.", field="name", allowed=allowed)
+    return found[0]
+
+
+def atlas_bytes(atlas_id: str) -> int:
+    """Return the size of an atlas on disk in bytes; raises NotFound."""
+    return sum(path.stat().st_size for path in locate_atlas(atlas_id).rglob("*") if path.is_file())
+
+
+def is_bundled(atlas_id: str) -> bool:
+    """Whether an atlas comes with a bundle; raises NotFound."""
+    return locate_atlas(atlas_id).parent != atlas_root()
 
 
 def _root_of(atlas_id: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,23 +9,17 @@ import typer
 
 from miclip.cli import output
 from miclip.cli.connect import client
-from miclip.cli.options import Layers
 from miclip.cli.probe_images import ImageDir, Most, probe_images, skipped_value
 from miclip.cli.progress import progress_bar
-from miclip.errors import AlreadyExists, Internal, InvalidInput, Unreachable
+from miclip.cli.sources import Inputs, Labels, Layers, Mean, Size, Source, Std, Weights, target_of
+from miclip.errors import Internal, InvalidInput, Unreachable
 from miclip.progress import Progress, Report, Stage
 from miclip.settings import settings
 
 if TYPE_CHECKING:
     from miclip.alignment import AlignmentConfig
-    from miclip.models.target import TargetModel
     from miclip.v1.aligner_pb2 import Alignment
 
-Source = Annotated[
-    str, typer.Option("--model", "-m", help="timm/NAME, torchvision/NAME, open_clip/NAME, or a model that is known.")
-]
-Weights = Annotated[str, typer.Option(help="File (safetensors or a torch checkpoint of tensors), or `hub`.")]
-Labels = Annotated[Path | None, typer.Option(help="Names of the outputs: JSON list, or one a line. 1000: ImageNet's.")]
 Name = Annotated[str, typer.Option("--id", help="Id to keep the model under; default from its name.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Steps = Annotated[int | None, typer.Option(min=1, max=100_000, help="Optimiser steps of every layer's encoder.")]
@@ -49,6 +42,9 @@ def align(  # the options of the command
     labels: Labels = None,
     name: Name = "",
     layers: Layers = None,
+    size: Size = 0,
+    mean: Mean = "",
+    std: Std = "",
     limit: Most = 0,
     seed: Seed = 0,
     steps: Steps = None,
@@ -68,33 +64,39 @@ def align(  # the options of the command
 
         miclip align --model photos --images 'shards/{000..003}.tar' --clip ViT-B-16:vit-b-16.safetensors
 
+        miclip align --model ./my-vit/ --images photos/
+
+        miclip align --model net.py:make_model --labels labels.txt --images photos/ --size 64
+
         miclip align --model emoji-vit --remote
     """
     chosen = {"seed": seed, "steps": steps, "output_weight": output_weight, "input_weight": input_weight}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     where = [layer for layer in layers or [] if layer != "all"]
     if remote:
-        if weights or images or labels or name or limit:
+        if weights or images or labels or name or limit or size or mean or std:
             raise InvalidInput("--remote: the server aligns models and probe sets that it knows; leave out --weights, "
-                               "--images, --labels, --id and --limit.", field="--remote")  # fmt: skip
+                               "--images, --labels, --id, --size, --mean, --std and --limit.",
+                               field="--remote")  # fmt: skip
         value = _on_server(model, probe_set, clip, where, chosen, activate)
     else:
         if probe_set:
             text = "--probe-set: names a probe set of the server, for --remote. Name your images with --images."
             raise InvalidInput(text, field="--probe-set")
-        value = _here(model, weights, images, clip, labels, name, where, limit, chosen, activate)
+        inputs = Inputs(size, mean, std)
+        value = _here(model, weights, images, clip, labels, name, where, inputs, limit, chosen, activate)
     output.emit(value, as_json, lambda: _show(value))
 
 
 def _here(
-    model: str, weights: str, images: Path | None, clip: str, labels: Path | None, name: str, layers: list[str],
+    model: str, weights: str, images: Path | None, clip: str, labels: Path | None, name: str, layers: list[str], inputs: Inputs,
     limit: int, chosen: dict[str, Any], activate: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from miclip.alignment import align_model
     from miclip.atlas import atlas_root
     from miclip.clips import choose_clip
 
-    target = _target(model, weights, labels, name, layers)
+    target = target_of(model, weights, labels, name, layers, inputs)
     space = choose_clip(clip)  # before the images, of which there may be many to read
     probe = probe_images(images, limit, target.name)
     _note_space(target.name, clip)
@@ -130,43 +132,6 @@ def _note_space(model: str, clip: str) -> None:
     if not (clip or settings().clip or bundle_of_model(model)):
         output.note("Using the bundled CLIP, which has seen emoji alone. For photographs add --clip NAME:FILE, such as "
                     "ViT-B-16:vit-b-16.safetensors.")  # fmt: skip
-
-
-def _target(model: str, weights: str, labels: Path | None, name: str, layers: list[str]) -> TargetModel:
-    """Return the model; one named by its library is imported once, and kept so that it can be served."""
-    from miclip.catalogue import Catalogue, default_id
-    from miclip.models.loaders import HUB, read_labels
-
-    catalogue = Catalogue()
-    if "/" not in model:
-        if weights or labels or name:
-            text = "--weights, --labels and --id are for a model that --model names as its library does: timm/NAME."
-            raise InvalidInput(text, field="--weights")
-        return catalogue.load_target(model)
-    known = name or default_id(model)
-    names = read_labels(labels) if labels else ()
-    if known in catalogue.model_ids():
-        target = catalogue.load_target(known)
-        if weights and not weights.startswith(HUB):
-            _check_same(target, model, weights, names)
-        output.note(f"Using the model that was imported as {known}; another --id imports it anew.")
-        return target
-    if not weights:
-        raise InvalidInput("--weights: name a local file, or `hub` for the published weights.", field="--weights",
-                           allowed="a file, or hub")  # fmt: skip
-    catalogue.import_model(known, model, weights, labels=names, layers=layers)
-    return catalogue.load_target(known)
-
-
-def _check_same(known: TargetModel, source: str, weights: str, labels: Sequence[str]) -> None:
-    from miclip.models.loaders import as_target, load_foreign
-
-    if not (labels or source.startswith("open_clip/")):
-        labels = known.labels
-    given = as_target(known.name, *load_foreign(source, weights, labels=labels))
-    if (given.weights_sha256, given.labels) != (known.weights_sha256, known.labels):
-        text = f"There is a model {known.name!r} already, of other weights or labels; choose another --id."
-        raise AlreadyExists(text, field="--id")
 
 
 def _config(layers: list[str], chosen: dict[str, Any]) -> AlignmentConfig:

@@ -48,6 +48,22 @@ class Program(LazyCommands):
             "Align a model: one pass over the images, then one linear encoder a layer, written as an atlas.",
             _MAKE,
         ),
+        Entry(
+            "models",
+            "List the models of this machine: where each comes from, its layers, its atlas and its licence.",
+            _MAKE,
+        ),
+        Entry(
+            "layers",
+            "List the layers of a model, with their units and shapes: of a known one, or of one not imported yet.",
+            _MAKE,
+        ),
+        Entry(
+            "atlases",
+            "List the atlases of this machine: of which model, from which images, which are active, and their size.",
+            _MAKE,
+        ),
+        Entry("rm", "Remove imported models or atlases from this machine, after asking.", _MAKE),
         Entry("evaluate", "Measure descriptions and interventions on images that labels are not made from.", _MAKE),
         Entry(
             "report",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,13 +14,18 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from miclip.errors import InvalidInput
-from miclip.models import _torchvision  # noqa: F401  (before timm, torchvision and open_clip)
+from miclip.models import (
+    _torchvision,  # noqa: F401  (before timm, torchvision and open_clip)
+    factory,
+    huggingface,
+)
 from miclip.models.clip import open_clip_preprocessing
+from miclip.models.discovery import Survey
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.small import SMALL
 from miclip.models.target import Layout
 
-SOURCES = "timm/NAME, torchvision/NAME or open_clip/NAME"
+SOURCES = "timm/NAME, torchvision/NAME, open_clip/NAME, transformers/FOLDER_OR_NAME, a folder, or file.py:factory"
 _NONE: Mapping[str, Any] = {}
 _STEM = ("act", "bn", "conv", "stem")
 
@@ -69,16 +74,23 @@ def build_module(architecture: str, outputs: int, parameters: Mapping[str, Any] 
     """Build the bare module of any architecture that a spec may name, with random weights.
 
     Args:
-        architecture: A source of ``build_family``, or ``miclip/NAME`` of ``miclip.models.small``.
+        architecture: A source of ``build_family``, ``miclip/NAME`` of ``miclip.models.small``, ``transformers/TYPE`` or
+            ``factory/NAME``.
         outputs: Number of its outputs ``K``.
-        parameters: Of a ``miclip/NAME``: what its builder takes.
+        parameters: Of a ``miclip/NAME``: what its builder takes; of a ``transformers/TYPE``: its configuration; of a
+            ``factory/NAME``: its file.
 
     Raises:
         InvalidInput: the architecture is unknown or does not take the parameters.
+        BadArtefact: the file of a factory has changed.
     """
     library, _, name = architecture.partition("/")
     if library == "miclip":
         return _own(name, outputs, parameters)
+    if library == huggingface.LIBRARY:
+        return huggingface.build(name, outputs, parameters)
+    if library == factory.LIBRARY:
+        return factory.remake(name, parameters)
     return build_family(architecture, outputs).module
 
 
@@ -93,10 +105,9 @@ def build_family(source: str, outputs: int) -> Family:
         InvalidInput: the source or name is unknown, or the model's input is not square.
     """
     library, _, name = source.partition("/")
-    builders = {"timm": _timm, "torchvision": _torchvision_family, "open_clip": _open_clip}
-    if library not in builders or not name:
+    if library not in BUILDERS or not name:
         raise InvalidInput(f"model: {source[:80]!r} is not {SOURCES}.", field="model", allowed=SOURCES)
-    return builders[library](name, outputs)
+    return BUILDERS[library](name, outputs)
 
 
 def _own(name: str, outputs: int, parameters: Mapping[str, Any]) -> nn.Module:
@@ -125,23 +136,32 @@ def timm_layers(module: nn.Module) -> tuple[str, ...]:
     found = [entry["module"] for entry in info if entry["module"] in known]
     stages = [path for path in found if not path.startswith(_STEM)] or found or _children(module)
     last_width = info[-1]["num_chs"] if info else None
-    ends = ["norm", "fc_norm"]
+    ends = [] if _joins_late(module) else ["norm", "fc_norm"]
     features = getattr(module, "num_features", last_width)
     if last_width != features:
         ends.append("global_pool")
     if features != getattr(module, "head_hidden_size", features):  # MobileNetV3 has a convolution behind the pooling
         ends.append("act2")
-    extra = [end for end in ends if end in known and not isinstance(known[end], nn.Identity) and end not in stages]
+    unread = (nn.Identity, nn.ModuleList)
+    extra = [end for end in ends if end in known and not isinstance(known[end], unread) and end not in stages]
     return (*stages, *extra)
 
 
 def timm_layout(module: nn.Module) -> Layout:
     """Return the layout that a timm model's attributes tell."""
+    if _joins_late(module):
+        return Layout()
+    class_token = getattr(module, "global_pool", "") == "token"
     return Layout(
-        class_token=getattr(module, "global_pool", "") == "token",
-        prefix_tokens=int(getattr(module, "num_prefix_tokens", 0)),
+        class_token=class_token,
+        prefix_tokens=max(int(getattr(module, "num_prefix_tokens", 0)), int(class_token)),
         channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
     )
+
+
+def _joins_late(module: nn.Module) -> bool:
+    """Whether the class token joins behind the blocks (CaiT, XCiT), whose tokens are then patches alone."""
+    return hasattr(module, "blocks_token_only") or hasattr(module, "cls_attn_blocks")
 
 
 def _timm_preprocessing(module: nn.Module) -> Preprocessing:
@@ -181,10 +201,10 @@ def _torchvision_family(name: str, outputs: int) -> Family:
     )
     tokens = hasattr(module, "class_token")
     layout = Layout(class_token=tokens, prefix_tokens=int(tokens), channels_last=name.startswith("swin"))
-    return Family(module, _torchvision_layers(module), preprocessing, layout)
+    return Family(module, _torchvision_layers(module, preprocessing.size), preprocessing, layout)
 
 
-def _torchvision_layers(module: nn.Module) -> tuple[str, ...]:
+def _torchvision_layers(module: nn.Module, size: int) -> tuple[str, ...]:
     known = dict(module.named_modules())
     if "encoder.layers" in known:
         return (*(f"encoder.layers.{child}" for child, _ in known["encoder.layers"].named_children()), "encoder.ln")
@@ -192,7 +212,9 @@ def _torchvision_layers(module: nn.Module) -> tuple[str, ...]:
         if stem in known:
             return (*_blocks(stem, known[stem]), *(["norm"] if "norm" in known else []))
     stages = [path for path in known if path.startswith("layer") and path.removeprefix("layer").isdigit()]
-    return tuple(stages or _children(module))
+    children = stages or _children(module)
+    called = not any(isinstance(known[path], nn.ModuleList) for path in children)
+    return tuple(children) if called and len(children) > 1 else Survey(module, size).layers()
 
 
 def _blocks(path: str, sequence: nn.Module) -> list[str]:
@@ -249,3 +271,9 @@ def _any(items: Iterable[object]) -> bool:
 def _check_square(height: int, width: int) -> None:
     if height != width:
         raise InvalidInput(f"model: its input is {width}×{height}; only square inputs are supported.", field="model")
+
+
+BUILDERS: Mapping[str, Callable[[str, int], Family]] = {
+    "timm": _timm, "torchvision": _torchvision_family, "open_clip": _open_clip,
+}  # fmt: skip
+"""What builds the models of a library: from a name in it and a number of outputs."""

@@ -20,9 +20,11 @@ class TargetSpec(BaseModel):
     """How to build a target model.
 
     Attributes:
-        architecture: ``timm/NAME``, ``torchvision/NAME``, ``open_clip/NAME``, or ``miclip/NAME`` of
-            ``miclip.models.small``.
-        parameters: Of a ``miclip/NAME``: what its builder takes.
+        architecture: ``timm/NAME``, ``torchvision/NAME``, ``open_clip/NAME``, ``miclip/NAME`` of
+            ``miclip.models.small``, ``transformers/TYPE``, or ``factory/NAME`` of a file of the user's.
+        parameters: What the builder of the architecture takes; see ``miclip.models.families.build_module``.
+        source: What the user named when it was imported; empty for one that was built here.
+        licence: Licence that came with the model; empty where none did.
         labels: Names of the outputs.
         layers: Module paths of its layers, without the logits.
         preprocessing: From images to inputs.
@@ -39,6 +41,8 @@ class TargetSpec(BaseModel):
     layers: tuple[str, ...]
     preprocessing: Preprocessing
     layout: Layout = Layout()
+    source: str = ""
+    licence: str = ""
     weights_file_sha256: str = ""
 
 

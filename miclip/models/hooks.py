@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,14 +41,39 @@ def recorder(shapes: dict[str, tuple[int, ...]]) -> Change:
     return record
 
 
+def first_tensor(output: Any) -> Tensor | None:
+    """Return a module's output, or the first of several where that is a tensor (a block that adds its attention)."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) else None
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the logits in what a classifier gives: the tensor, or its ``logits`` as transformers' classifiers do it.
+
+    Raises:
+        InvalidInput: the output is neither.
+    """
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if not isinstance(logits, Tensor):
+        keys = f" with {', '.join(map(str, list(output)[:8]))}" if isinstance(output, Mapping) else ""
+        text = f"model: its output is a {type(output).__name__}{keys}, not logits. Return a tensor [B, K]."
+        raise InvalidInput(text, field="model", allowed="a tensor [B, K], or an output that has one as `logits`")
+    return logits
+
+
 @contextmanager
 def hooked(module: nn.Module, layer: str, change: Change) -> Iterator[None]:
-    """Put ``change`` behind a module for a while; a forward pass raises InvalidInput where it gives no tensor."""
+    """Put ``change`` behind a module for a while.
 
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor):
+    Of several outputs the first is changed. A forward pass raises InvalidInput where that is no tensor.
+    """
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        first = first_tensor(output)
+        if first is None:
             raise InvalidInput(f"{layer!r} cannot be a layer: its output is not one tensor.", field="layers")
-        return change(layer, output)
+        changed = change(layer, first)
+        return changed if output is first else type(output)((changed, *output[1:]))
 
     handle: RemovableHandle = module.register_forward_hook(hook)
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import cast
@@ -13,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from miclip.errors import InvalidInput
+from miclip.models import huggingface
 from miclip.models.clip import create_open_clip, open_clip_preprocessing
+from miclip.models.discovery import run_trial
+from miclip.models.factory import is_factory
 from miclip.models.families import ZeroShot, build_family, build_module
 from miclip.models.files import TargetSpec
+from miclip.models.sources import NOTHING, Given, build_foreign, checkpoint_name, make_spec
 from miclip.models.target import TargetModel
 from miclip.models.weights import import_weights, load_exactly
 
@@ -23,22 +25,16 @@ HUB = "hub"
 """In place of a weights file: what the library publishes for the model."""
 
 
-def load_foreign(
-    source: str,
-    weights: str,
-    *,
-    labels: Sequence[str] = (),
-    layers: Sequence[str] = (),
-) -> tuple[TargetSpec, nn.Module]:
-    """Load a timm, torchvision or OpenCLIP model, for building and importing.
+def load_foreign(source: str, weights: str, given: Given = NOTHING) -> tuple[TargetSpec, nn.Module]:
+    """Load a model of a library or of the user's, for building and importing.
 
     Args:
-        source: ``timm/NAME``, ``torchvision/NAME`` or ``open_clip/NAME``. An OpenCLIP image tower becomes a zero-shot
-            classifier over ``labels``; without labels its outputs are the image embedding.
+        source: ``timm/NAME``, ``torchvision/NAME``, ``open_clip/NAME``, ``transformers/FOLDER_OR_NAME``, the folder of
+            a transformers model, or ``file.py:factory``, whose code is run. An OpenCLIP image tower becomes a
+            zero-shot classifier over the labels; without labels its outputs are the image embedding.
         weights: Path of a local file (safetensors, or a torch checkpoint of tensors), or ``"hub"`` (for OpenCLIP
-            ``"hub:TAG"``) for the published ones.
-        labels: Names of the outputs; may be left out when there are 1000, which then are ImageNet-1k's.
-        layers: Module paths; the family's defaults when left out.
+            ``"hub:TAG"``) for the published ones. Empty means those of the folder, or those that the factory gives.
+        given: Labels, layers and preprocessing other than the model's own.
 
     Returns:
         How to build it again, and the module with its weights.
@@ -47,20 +43,34 @@ def load_foreign(
         InvalidInput: unknown name, unreadable weights, or weights that do not fit.
     """
     if source.startswith("open_clip/"):
-        return _load_zero_shot(source, weights, labels, layers)
-    names = tuple(labels) or imagenet_labels()
-    family = build_family(source, len(names))
-    state = _published(source) if weights == HUB else import_weights(Path(weights))
-    _check_outputs(family.module, state, len(names))
-    load_exactly(family.module, state, source)
-    spec = TargetSpec(
-        architecture=source,
-        labels=names,
-        layers=tuple(layers) or family.layers,
-        preprocessing=family.preprocessing,
-        layout=family.layout,
-    )
-    return spec, family.module
+        spec, module = _load_zero_shot(source, weights, given)
+    else:
+        spec, module = build_foreign(source, given)
+        if not spec.labels:
+            raise _unlabelled(source, run_trial(module, spec.preprocessing.size).shape[1])
+        state = _weights_of(source, weights)
+        if state is not None:
+            _check_outputs(module, state, len(spec.labels))
+            load_exactly(module, state, source)
+    if given.size:
+        run_trial(module, given.size)
+    return spec, module
+
+
+def _weights_of(source: str, weights: str) -> dict[str, Tensor] | None:
+    """Return the weights of a source; None where the module has them already."""
+    if weights and weights != HUB:
+        return import_weights(Path(weights))
+    if is_factory(source):
+        return None
+    name = checkpoint_name(source)
+    return huggingface.read_state(name) if name else _published(source)
+
+
+def _unlabelled(source: str, outputs: int) -> InvalidInput:
+    text = (f"labels: {source} has {outputs} outputs and does not name them. Give their names, one a line: --labels "
+            "FILE.")  # fmt: skip
+    return InvalidInput(text, field="labels", allowed=f"{outputs} labels")
 
 
 def build_target(
@@ -83,28 +93,6 @@ def as_target(name: str, spec: TargetSpec, module: nn.Module, device: torch.devi
         layout=spec.layout,
         device=device,
     )
-
-
-def imagenet_labels() -> tuple[str, ...]:
-    """Return OpenCLIP's names of the 1000 ImageNet-1k classes."""
-    from open_clip import IMAGENET_CLASSNAMES
-
-    return tuple(IMAGENET_CLASSNAMES)
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Read labels: a JSON list, or one per line; raises InvalidInput."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = (
-            json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines() if line.strip()]
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"labels: {path.name!r} cannot be read as text or JSON.", field="labels") from error
-    if not isinstance(found, list) or not found or not all(isinstance(label, str) and label for label in found):
-        allowed = "a JSON list of texts, or one label a line"
-        raise InvalidInput(f"labels: {path.name!r} holds no labels.", field="labels", allowed=allowed)
-    return tuple(found)
 
 
 def _published(source: str) -> dict[str, Tensor]:
@@ -139,30 +127,23 @@ def _check_outputs(module: nn.Module, state: dict[str, Tensor], outputs: int) ->
         raise InvalidInput(text, field="labels", allowed=f"{there} labels")
 
 
-def _load_zero_shot(
-    source: str, weights: str, labels: Sequence[str], layers: Sequence[str]
-) -> tuple[TargetSpec, nn.Module]:
+def _load_zero_shot(source: str, weights: str, given: Given) -> tuple[TargetSpec, nn.Module]:
     import open_clip
 
     name = source.removeprefix("open_clip/")
     model = create_open_clip(name, weights)
     dim = int(open_clip.get_model_config(name)["embed_dim"])
-    names = tuple(labels) or tuple(f"dimension {index}" for index in range(dim))
+    names = tuple(given.labels) or tuple(f"dimension {index}" for index in range(dim))
     family = build_family(source, len(names))
     zero_shot = cast("ZeroShot", family.module)
     zero_shot.visual.load_state_dict(cast("nn.Module", model.visual).state_dict())
-    if labels:
+    if given.labels:
         zero_shot.labels, scale = _label_embeddings(name, model, names)
         zero_shot.scale = scale.reshape(())
     else:
         zero_shot.labels = torch.eye(dim)
-    spec = TargetSpec(
-        architecture=source,
-        labels=names,
-        layers=tuple(layers) or family.layers,
-        preprocessing=open_clip_preprocessing(open_clip.get_model_preprocess_cfg(model)),
-        layout=family.layout,
-    )
+    preprocessing = open_clip_preprocessing(open_clip.get_model_preprocess_cfg(model))
+    spec = make_spec(source, source, {}, names, family.layers, family.layout, preprocessing, given)
     return spec, zero_shot
 
 

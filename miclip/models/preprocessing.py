@@ -23,10 +23,11 @@ class Preprocessing:
         resize: ``"shortest"`` (short edge to ``resize_size``, centre crop), ``"longest"`` (long edge to
             ``resize_size``, padded with ``fill``) or ``"squash"`` (both edges to ``resize_size``, centre crop).
         resize_size: Edge before the crop in pixels; 0 means ``size``.
-        interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, both antialiased, or ``"nearest-exact"``.
         mean: Per channel, on the scale 0 to 1.
         std: Per channel, on the scale 0 to 1.
         fill: Padding value, 0 to 255.
+        bgr: The model's channels are blue, green, red; ``mean`` and ``std`` are in that order.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     fill: int = 0
+    bgr: bool = False
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return the input of one image.
@@ -51,8 +53,9 @@ class Preprocessing:
         height, width = self._resized(*image.shape[-2:])
         if (height, width) != tuple(image.shape[-2:]):
             # on uint8 the kernel rounds as Pillow does
-            image = interpolate(image[None], (height, width), mode=self.interpolation, antialias=True)[0]
-        image = self._fit(image).float().div_(255)
+            smooth = self.interpolation != "nearest-exact"
+            image = interpolate(image[None], (height, width), mode=self.interpolation, antialias=smooth)[0]
+        image = self._fit(image.flip(0) if self.bgr else image).float().div_(255)
         return image.sub_(torch.tensor(self.mean).view(3, 1, 1)).div_(torch.tensor(self.std).view(3, 1, 1))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -78,8 +81,8 @@ class Preprocessing:
         return image
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
+        """Return the fields as plain values; ``bgr`` only where it is set, so that hashes of older ones stay."""
+        return {name: value for name, value in asdict(self).items() if name != "bgr" or value}
 
 
 def _trim(image: Tensor) -> Tensor:

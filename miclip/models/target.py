@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from miclip.errors import InvalidInput, NotFound
 from miclip.models.features import edit_features, encode_features, feature_gain, scale_features
 from miclip.models.grid import to_grid
-from miclip.models.hooks import Change, hooked, margin_gradients, plain, recorder
+from miclip.models.hooks import Change, hooked, logits_of, margin_gradients, plain, recorder
 from miclip.models.layers import LOGITS, Layer, LayerKind, Layout, Output, with_features
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.sae import SparseAutoencoder
@@ -31,7 +31,8 @@ class TargetModel:
 
     Args:
         name: Catalogue id.
-        model: Maps float32 ``[B,3,S,S]`` to ``[B,K]``. Frozen, put into evaluation mode and moved to ``device``.
+        model: Maps float32 ``[B,3,S,S]`` to ``[B,K]``, or to an output with such ``logits``. Frozen, put into
+            evaluation mode and moved to ``device``.
         labels: Names of the ``K`` outputs.
         modules: Paths of the submodules to offer as layers, in order of depth.
         preprocessing: From images to inputs.
@@ -70,6 +71,11 @@ class TargetModel:
     def input_size(self) -> int:
         """Edge of the square input in pixels."""
         return self.preprocess.size
+
+    @property
+    def layout(self) -> Layout:
+        """How it lays out its activations."""
+        return self._layout
 
     @property
     def layer_sizes(self) -> dict[str, int]:
@@ -254,7 +260,7 @@ class TargetModel:
         with self._lock, ExitStack() as hooks:
             for base in bases - {LOGITS}:
                 hooks.enter_context(hooked(self._modules[self.layers[base].module], base, change))
-            logits: Tensor = self.module(images)
+            logits = logits_of(self.module(images))
             return change(LOGITS, logits) if LOGITS in bases else logits
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -302,7 +308,7 @@ class TargetModel:
         with torch.inference_mode(), ExitStack() as hooks:
             for path, module in self._modules.items():
                 hooks.enter_context(hooked(module, path, recorder(shapes)))
-            logits = self.module(images)
+            logits = logits_of(self.module(images))
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             outputs = " × ".join(str(size) for size in logits.shape[1:])
             text = f"{self.name!r} gives {outputs} outputs per image, but there are {len(self.labels)} labels."

@@ -11,12 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from miclip.bundles import Bundle, BundleManifest, bundle_of_model, bundled_probe_sets, bundles
 from miclip.bundles.manifest import MANIFEST
-from miclip.catalogue import Catalogue, Entry, default_id, load_clip, pick_device
+from miclip.catalogue import Catalogue, load_clip, pick_device
 from miclip.demo.assets import DEMO
 from miclip.errors import AlreadyExists, BadArtefact, InvalidInput, NotFound
+from miclip.models.entries import Entry
 from miclip.models.files import ClipSpec, TargetSpec, clip_state, read_spec, write_model
 from miclip.models.preprocessing import Preprocessing
 from miclip.models.small import SMALL
+from miclip.models.sources import default_id
 from miclip.retrieval.vocabulary import builtin_vocabularies
 from miclip.settings import settings
 

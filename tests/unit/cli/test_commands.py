@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.atlas import activate_atlas
-from miclip.cli import align, evaluate, output, predict
+from miclip.cli import evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.probe_images import probe_images
+from miclip.cli.sources import Inputs, target_of
 from miclip.cli.specs import ConceptSteer, PolicySteer
 from miclip.demo.probe import demo_probe
 from miclip.errors import AlreadyExists, InvalidInput, NotFound
@@ -51,6 +52,7 @@ def run(*arguments: str) -> Result:
 
 COMMANDS = (
     "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate",
+    "models", "layers", "atlases", "rm",
     "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
     "key create", "key list", "key delete", "picture unit", "picture map", "picture units", "report", "sae train",
     "sae import", "sae list",
@@ -284,10 +286,10 @@ def test_align_under_a_taken_id_wants_the_same_weights_and_labels(tmp_path: Path
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, file)
     (tmp_path / "labels.txt").write_text("a\nb\nc\n", encoding="utf-8")
     (tmp_path / "other.txt").write_text("a\nb\nd\n", encoding="utf-8")
-    source = ("timm/test_resnet", "mine", [])
-    first = align._target(source[0], files[0], tmp_path / "labels.txt", *source[1:])
+    source = ("timm/test_resnet", "mine", [], Inputs())
+    first = target_of(source[0], files[0], tmp_path / "labels.txt", *source[1:])
     for labels in (tmp_path / "labels.txt", None):
-        assert align._target(source[0], files[0], labels, *source[1:]).weights_sha256 == first.weights_sha256
+        assert target_of(source[0], files[0], labels, *source[1:]).weights_sha256 == first.weights_sha256
     for weights, labels in ((files[1], tmp_path / "labels.txt"), (files[0], tmp_path / "other.txt")):
         with pytest.raises(AlreadyExists, match="other weights or labels"):
-            align._target(source[0], weights, labels, *source[1:])
+            target_of(source[0], weights, labels, *source[1:])

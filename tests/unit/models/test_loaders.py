@@ -17,7 +17,9 @@ from miclip.models import _torchvision  # noqa: F401  (before timm, torchvision 
 from miclip.models.clip import load_open_clip
 from miclip.models.families import build_family
 from miclip.models.files import TargetSpec, read_spec, read_state, write_model
-from miclip.models.loaders import as_target, build_target, imagenet_labels, load_foreign, read_labels
+from miclip.models.labels import imagenet_labels, read_labels
+from miclip.models.loaders import as_target, build_target, load_foreign
+from miclip.models.sources import Given
 from miclip.models.target import LayerKind, TargetModel
 from miclip.models.weights import import_weights
 
@@ -36,7 +38,7 @@ def save(module: nn.Module, path: Path) -> str:
 
 
 def load(source: str, weights: str, **options: Any) -> TargetModel:
-    spec, module = load_foreign(source, weights, **options)
+    spec, module = load_foreign(source, weights, Given(**options))
     return as_target("mine", spec, module)
 
 
@@ -98,6 +100,11 @@ FAMILIES = {
     "timm/mobilenetv3_small_050": (None, LayerKind.CHANNELS, "act2", False),
     "timm/densenet121": (None, LayerKind.CHANNELS, None, False),
     "timm/mixer_s32_224": (None, LayerKind.TOKENS, "norm", False),
+    "timm/cait_xxs24_224": (25, LayerKind.TOKENS, "blocks.23", False),
+    "timm/xcit_nano_12_p16_224": (13, LayerKind.TOKENS, "blocks.11", False),
+    "timm/crossvit_tiny_240": (4, LayerKind.TOKENS, "blocks.2", True),
+    "torchvision/maxvit_t": (6, LayerKind.CHANNELS, "classifier.4", False),
+    "torchvision/mnasnet0_5": (None, LayerKind.CHANNELS, "layers.16", False),
     "torchvision/vit_b_16": (14, LayerKind.TOKENS, "encoder.ln", True),
     "torchvision/swin_t": (None, LayerKind.CHANNELS, "norm", False),
     "torchvision/convnext_tiny": (None, LayerKind.CHANNELS, "features.7", False),
@@ -193,7 +200,7 @@ def test_a_zero_shot_target_comes_back_from_its_files_without_the_text_tower(
     tiny: tuple[str, str], tmp_path: Path
 ) -> None:
     name, weights = tiny
-    spec, module = load_foreign(f"open_clip/{name}", weights, labels=["dog", "cat"])
+    spec, module = load_foreign(f"open_clip/{name}", weights, Given(labels=["dog", "cat"]))
     spec = write_model(tmp_path / "models", "mine", spec, module.state_dict())
     stored = read_state(tmp_path / "models", "mine", spec)
     assert not any("text" in key or "token_embedding" in key for key in stored)
@@ -285,7 +292,7 @@ def test_published_weights_of_open_clip_are_named_and_no_network_is_said() -> No
 )  # fmt: skip
 def test_unknown_sources_are_refused(source: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        load_foreign(source, "hub", labels=LABELS)
+        load_foreign(source, "hub", Given(labels=LABELS))
     assert caught.value.field in {"model", "weights"}
 
 
@@ -302,7 +309,7 @@ def test_labels_are_read_from_text_and_json(tmp_path: Path) -> None:
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[Path, TargetSpec]:
     module = timm_resnet()
-    spec, module = load_foreign("timm/resnet18", save(module, tmp_path / "w.safetensors"), labels=LABELS)
+    spec, module = load_foreign("timm/resnet18", save(module, tmp_path / "w.safetensors"), Given(labels=LABELS))
     return tmp_path, write_model(tmp_path, "mine", spec, module.state_dict(), half=True)
 
 

@@ -237,16 +237,21 @@ def test_wrong_labels_and_modules_are_refused() -> None:
     with pytest.raises(NotFound, match=r"blocks\.9"):
         build("ab", ["blocks.9"])
     with pytest.raises(InvalidInput, match="not one tensor"):
-        build("ab", ["lstm"], Recurrent())
+        build("ab", ["body"], Keyed())
 
 
-class Recurrent(nn.Module):
+class Body(nn.Module):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"features": images.mean(dim=(2, 3))[:, :2]}
+
+
+class Keyed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(3, 2, batch_first=True)
+        self.body = Body()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.lstm(images.mean(dim=3).transpose(1, 2))[0][:, -1]
+        return self.body(images)["features"]
 
 
 class Tokens(nn.Module):
