@@ -119,7 +119,7 @@ def test_a_key_needs_the_name_of_who_holds_it(name: str) -> None:
 def test_texts_of_another_clip_model_are_not_compared_with_an_atlas() -> None:
     result = CliRunner().invoke(app, ["describe", "toy/mid/1", "-c", "dog", "--local"])  # the toy's CLIP is made up
     assert result.exit_code == 1
-    assert "another CLIP model" in result.stderr
+    assert "CLIP toy-clip that the atlas was made with is not known here" in result.stderr
 
 
 def test_a_concept_may_be_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
