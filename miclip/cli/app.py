@@ -35,7 +35,7 @@ class Program(LazyCommands):
             _ASK,
         ),
         Entry("localize", "Find the units of concepts: which units carry what the text says.", _ASK),
-        Entry("predict", "Classify an image; with --steer, show the answer before and after side by side.", _ASK),
+        Entry("predict", "Classify images; with --steer, show the answer before and after side by side.", _ASK),
         Entry(
             "trace",
             "Follow an image through the model: at which layer a wrong concept takes over from the right one.",

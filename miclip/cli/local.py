@@ -175,7 +175,8 @@ def _searcher(model: str) -> AtlasSearcher:
 
 
 def _inputs(target: TargetModel, images: Iterable[Image]) -> torch.Tensor:
-    return torch.stack([target.preprocess(decode_image(image, field="IMAGE")) for image in read_images(images)])
+    decoded = (decode_image(image, field=f"images[{place}]") for place, image in enumerate(read_images(images)))
+    return torch.stack([target.preprocess(pixels) for pixels in decoded])
 
 
 def _one_of(value: str, allowed: Sequence[str], option: str) -> str:

@@ -31,9 +31,14 @@ def preview_json(preview: Preview) -> dict[str, Any]:
     return {**value.pop("receipt"), **value}
 
 
+def edit_text(edit: Edit) -> str:
+    """Return an edit as people read it, and ``--steer`` takes it: ``layer4/12 ×2``."""
+    return f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}"
+
+
 def edits_text(edits: Sequence[Edit], limit: int = 8) -> str:
     """Return edits as people read them: ``layer4/12 ×2``, ``layer4@topk-512/12 ×2``."""
-    shown = [f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}" for edit in edits[:limit]]
+    shown = [edit_text(edit) for edit in edits[:limit]]
     more = len(edits) - limit
     how = ", in the reconstruction" if any(edit.reconstruct for edit in edits) else ""
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + how

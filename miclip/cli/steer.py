@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +13,9 @@ from miclip.cli.connect import client
 from miclip.cli.evidence import warn
 from miclip.cli.localize import search_layers
 from miclip.cli.options import DEFAULT_MODEL, Layers, Method, Model, Reconstruct
-from miclip.cli.predict import UnitCount, read_image, resolve
-from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, parse_steer
+from miclip.cli.photos import read_image
+from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer
+from miclip.cli.steering import UnitCount, parse_steers, resolve
 from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
 from miclip.steering.policy import make_policy
@@ -59,12 +61,13 @@ def create(  # the options of the command
     Examples:
         miclip steer create more-dogs "dog=2.0" --ttl 3600 --traffic-share 0.1
 
-        miclip steer create by-hand "layer4:12*2" "layer4:7=0"
+        miclip steer create by-hand "layer4/12*2" "layer4/7=0"
 
         miclip steer create by-features "dog=2.0" --layer layer4@topk-512
     """
+    wanted = parse_steers(steer, model)
     with client() as connected:
-        steering = _steering(connected, steer, model, layers or [], units_per_concept, method, reconstruct)
+        steering = _steering(connected, wanted, model, layers or [], units_per_concept, method, reconstruct)
         policy = make_policy(
             **steering,
             ttl_seconds=ttl,
@@ -98,17 +101,20 @@ def preview(  # the options of the command
 
         miclip steer preview policies/more-dogs --target dog
     """
+    wanted = parse_steers(steer, model)
     data = [read_image(path) for path in images or []]
     with client() as connected:
-        wanted = parse_steer(steer[0])
         subject: str | Policy = (
-            f"policies/{wanted.policy_id}"
-            if isinstance(wanted, PolicySteer) and len(steer) == 1
-            else make_policy(**_steering(connected, steer, model, layers or [], units_per_concept, method, reconstruct))
+            f"policies/{wanted[0].policy_id}"
+            if len(wanted) == 1 and isinstance(wanted[0], PolicySteer)
+            else make_policy(
+                **_steering(connected, wanted, model, layers or [], units_per_concept, method, reconstruct)
+            )
         )
         preview_ = connected.preview_policy(subject, images=data, target_label=target)
     value, receipt = policies.preview_json(preview_), preview_.receipt
-    warn(wanted.concept if isinstance(wanted, ConceptSteer) else receipt.target_label, preview_.evidence)
+    concept = wanted[0].concept if isinstance(wanted[0], ConceptSteer) else receipt.target_label
+    warn(concept, preview_.evidence)
     output.emit(value, as_json, lambda: policies.show_receipt(receipt))
 
 
@@ -157,10 +163,15 @@ app.command()(watch)
 
 
 def _steering(
-    connected: MiclipClient, steer: list[str], model: str, layers: list[str], top_k: int, method: str, reconstruct: bool
+    connected: MiclipClient,
+    wanted: Sequence[Steer],
+    model: str,
+    layers: list[str],
+    top_k: int,
+    method: str,
+    reconstruct: bool,
 ) -> dict[str, Any]:
     """Return what ``make_policy`` is told: one concept stays a concept, which the server resolves; else edits."""
-    wanted = [parse_steer(value) for value in steer]
     if any(isinstance(one, PolicySteer) for one in wanted):
         raise InvalidInput("STEER: name concepts or units here, not a policy.", field="STEER")
     if len(wanted) == 1 and isinstance(wanted[0], ConceptSteer):

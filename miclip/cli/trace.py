@@ -13,7 +13,7 @@ from miclip.cli import output
 from miclip.cli.backend import Backend
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Local, Model
-from miclip.cli.predict import Image, read_image
+from miclip.cli.photos import Image, read_image
 from miclip.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def test_a_key_has_the_scopes_it_was_made_with_until_it_is_deleted(monkeypatch: 
         patch.setenv("MICLIP_API_KEY", made["key"])
         settings.cache_clear()
         wait_until(lambda: run("localize", "dog").exit_code == 0)
-        refused = run("steer", "create", "cli-not-allowed", "layer4:1*2")
+        refused = run("steer", "create", "cli-not-allowed", "layer4/1*2")
         assert (refused.exit_code, made["key"] in refused.stderr) == (1, False)
         assert "steer" in refused.stderr
     settings.cache_clear()
@@ -139,7 +139,7 @@ def test_an_unsteered_prediction_has_no_change_and_a_steered_one_has() -> None:
 
 
 def test_steering_by_hand_is_the_same_on_the_server_and_in_this_process() -> None:
-    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0", "--steer", "layer4:3+0.5")
+    arguments = ("predict", str(example_image()), "--steer", "layer4/12*0", "--steer", "layer4/3+0.5")
     remote, local = value_of(*arguments), value_of(*arguments, "--local")
     assert remote["applied"]["fingerprint"] == local["applied"]["fingerprint"] != ""
     for side in ("baseline", "steered"):
@@ -164,7 +164,7 @@ def test_a_policy_lives_from_create_to_delete() -> None:
 
 
 def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
-    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0")
+    arguments = ("predict", str(example_image()), "--steer", "layer4/12*0")
     try:
         assert [stop["reason"] for stop in value_of("steer", "stop", "a drill")] == ["a drill"]
         wait_until(lambda: value_of(*arguments)["applied"]["outcome"] == "stopped")
@@ -195,7 +195,7 @@ def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
         assert watching.stdout and reading.stdout and watching.stderr and reading.stderr
         assert json.loads(watching.stdout.readline())["event"] == "snapshot"
         assert "olicies" in reading.stdout.readline()
-        value_of("steer", "create", "cli-watched", "layer4:12*0", "--ttl", "3600")
+        value_of("steer", "create", "cli-watched", "layer4/12*0", "--ttl", "3600")
         try:
             made = json.loads(watching.stdout.readline())
             assert (made["event"], made["policy"]["policy_id"], made["policy"]["version"]) == (

@@ -16,8 +16,9 @@ from miclip.cli import align, evaluate, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer
+from miclip.cli.steering import parse_steers, resolve
 from miclip.errors import AlreadyExists, InvalidInput, NotFound
-from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction, PredictResult
+from miclip.models.predictions import AppliedSteering, ImagePrediction, Prediction
 from miclip.names import UnitName
 from miclip.retrieval.results import Localization, LocalizeResult, LocatedUnit, Provenance
 from miclip.settings import settings
@@ -71,7 +72,7 @@ def test_the_version_is_that_of_the_package() -> None:
 NEED_A_SERVER = (
     ("status",), ("tour",), ("describe",), ("localize", "dog"), ("steer", "list"), ("steer", "get", "x"),
     ("trace", str(example_image()), "--against", "cat"),
-    ("steer", "create", "x", "layer4:1*2"), ("steer", "stop", "why"), ("key", "list"),
+    ("steer", "create", "x", "layer4/1*2"), ("steer", "stop", "why"), ("key", "list"),
     ("align", "--model", "emoji-vit", "--remote"),
 )  # fmt: skip
 
@@ -196,7 +197,7 @@ class Recorder:
 def test_a_concept_is_steered_by_its_units_and_edits_stay_in_order() -> None:
     recorder = Recorder()
     wanted = [Edit("layer3", 1, Op.ADD, 0.5), ConceptSteer("dog", 2.0)]
-    steering = predict.resolve(recorder, "m", wanted, ["layer4"], 2, "causal")  # type: ignore[arg-type]
+    steering = resolve(recorder, "m", wanted, ["layer4"], 2, "causal")  # type: ignore[arg-type]
     assert recorder.asked == [("m", ["dog"], ["layer4"], 2, "causal")]
     assert steering == {
         "edits": [wanted[0], Edit("layer4", 7, Op.SCALE, 2.0), Edit("layer4", 3, Op.SCALE, 2.0)],
@@ -204,9 +205,18 @@ def test_a_concept_is_steered_by_its_units_and_edits_stay_in_order() -> None:
     }
 
 
+def test_of_one_concept_or_unit_that_is_steered_twice_the_last_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = parse_steers(["dog=2", "layer4/3*5", "layer4/3+1", "cat=0", "Dog=3"], "m")
+    assert wanted[2:] == [ConceptSteer("cat", 0.0), ConceptSteer("Dog", 3.0)]
+    assert '"Dog" is steered twice; the last counts: ×3.' in capsys.readouterr().err
+    edits = resolve(Recorder(), "m", wanted, ["layer4"], 2, "causal")["edits"]  # type: ignore[arg-type]
+    assert edits == [Edit("layer4", 3, Op.ADD, 1.0), Edit("layer4", 7, Op.SCALE, 3.0), Edit("layer4", 3, Op.SCALE, 3.0)]
+    assert "layer4/3 is steered twice; the last counts: layer4/3 ×3." in capsys.readouterr().err
+
+
 def test_a_policy_and_edits_together_are_refused() -> None:
     with pytest.raises(InvalidInput, match="policy stands alone"):
-        predict.resolve(Recorder(), "m", [PolicySteer("p"), ConceptSteer("dog", 2.0)], [], 5, "causal")  # type: ignore[arg-type]
+        resolve(Recorder(), "m", [PolicySteer("p"), ConceptSteer("dog", 2.0)], [], 5, "causal")  # type: ignore[arg-type]
 
 
 def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -> None:
@@ -214,17 +224,17 @@ def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -
     steered = (Prediction("c", 2, 0.0, 0.7), Prediction("a", 0, 0.0, 0.2), Prediction("b", 1, 0.0, 0.1))
     image, applied = ImagePrediction(steered, labels), AppliedSteering("applied", fingerprint="f")
     edits = [Edit("l", 0, Op.SCALE, 2.0)]
-    result = PredictResult((image,), applied, {}, "")
-    value = output.plain(predict.predicted("m", "x.png", {"edits": edits, "policy": ""}, result, top_k=1))
+    value = output.plain(predict.predicted("m", "x.png", {"edits": edits, "policy": ""}, image, applied, 1, ["B"]))
     assert [label["label"] for label in value["baseline"] + value["steered"]] == ["a", "c"]
     assert math.isclose(value["steered"][0]["change"], 0.6)
+    assert [(label["label"], round(label["change"], 6)) for label in value["named"]] == [("b", -0.2)]
     assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0, "reconstruct": False}]
     json.dumps(value)
 
 
 def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     label = Prediction("[bold]x[/]", 0, 0.0, 0.5)
-    predict.show(predict.Predicted("m", "a[b].png", [], (label,), (), AppliedSteering("none")))
+    predict.show(predict.Predicted("m", "a[b].png", [], (label,), (), (), AppliedSteering("none")))
     shown = capsys.readouterr().out
     assert "[bold]x[/]" in shown
     assert "a[b].png" in shown
