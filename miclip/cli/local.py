@@ -17,7 +17,7 @@ from miclip.images import decode_image
 from miclip.kinds import LocalizationMethod, UnitEmbedding
 from miclip.models.predictions import AppliedSteering, ImagePrediction, PredictResult, top_predictions
 from miclip.names import ModelName, UnitName, parse_unit
-from miclip.retrieval.image_trace import image_traces
+from miclip.retrieval.image_trace import image_traces, labels_of
 from miclip.retrieval.provenance import provenance
 from miclip.retrieval.results import DEFAULT_TOP_K, DescribeResult, Description, LocalizeResult, TraceResult
 from miclip.retrieval.search import AtlasSearcher
@@ -143,10 +143,10 @@ class LocalBackend:
         output = target.forward(_inputs(target, images), capture=names)
         activations = {name: output.activations[name].cpu().numpy() for name in names}
         embeddings = np.asarray(self._embed(searcher)(list(texts)), np.float32)
-        traces = image_traces(
-            searcher.atlas, activations, output.logits.cpu().numpy(), embeddings, top_k or DEFAULT_TOP_K
-        )
-        return TraceResult(texts, traces, provenance(searcher.atlas, names), {})
+        labels = labels_of(searcher.atlas, texts, embeddings)
+        logits, count = output.logits.cpu().numpy(), top_k or DEFAULT_TOP_K
+        traces = image_traces(searcher.atlas, activations, logits, embeddings, labels, count)
+        return TraceResult(texts, labels, traces, provenance(searcher.atlas, names), {})
 
     def _embed(self, searcher: AtlasSearcher) -> EmbedTexts:
         """Return what embeds texts for searches of an atlas; raises BadArtefact when that is another CLIP model's."""
