@@ -74,13 +74,17 @@ def show_stops(stops: Sequence[Stop]) -> None:
 
 def show_receipt(receipt: Receipt) -> None:
     """Print what a policy does."""
-    caption = f"measured on {receipt.images} images, {receipt.target_images} of them of the target"
-    table = output.table("probability of", ">policy", ">random units")
-    table.add_row(
-        output.text(receipt.target_label), _points(receipt.target_change), _points(receipt.random_target_change)
+    caption = (
+        f"each label on the images that show it: {receipt.images} images, {receipt.target_images} of them of the target"
     )
+    table = output.table("probability of", ">policy", ">random units")
+    targets = receipt.targets
+    name = output.text(targets[0].label) if len(targets) == 1 else f"these {len(targets)} labels together"
+    table.add_row(name, _points(receipt.target_change), _points(receipt.random_target_change))
+    for target in targets if len(targets) > 1 else ():
+        table.add_row(f"  on {output.text(target.label)} ({target.share:.0%})", _points(target.change), "")
     table.add_row("the other labels", _points(receipt.off_target_change), _points(receipt.random_off_target_change))
-    output.show(f'What the policy does to "{receipt.target_label}"', table, caption)
+    output.show(f"What the policy does to {_names([target.label for target in targets])}", table, caption)
     output.out.print(
         f"Specificity {receipt.specificity:.2f} (1: only the target changes) · "
         f"largest change of a layer {receipt.norm_change:.2f} of its norm\n"
@@ -94,6 +98,11 @@ def show_receipt(receipt: Receipt) -> None:
             _points(unit.target_change),
         )
     output.show("Its units, each alone", units)
+
+
+def _names(labels: Sequence[str]) -> str:
+    quoted = [f'"{label}"' for label in labels]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def moment(time: datetime | None) -> str:

@@ -38,7 +38,9 @@ Etag = Annotated[str, typer.Option(help="Only if the policy is still at this eta
 Reason = Annotated[str, typer.Argument(help="Why; kept in the audit stream.")]
 OneModel = Annotated[str, typer.Option("--model", "-m", help="Only this model; default all.")]
 Images = Annotated[list[Path] | None, typer.Option("--image", help="Image to measure on; repeat it.")]
-Target = Annotated[str, typer.Option("--target", help="Label that counts as target; default that of the concept.")]
+Target = Annotated[
+    str, typer.Option("--target", help="Label that counts as target; default those that the concept covers.")
+]
 
 
 @app.command()
@@ -111,7 +113,11 @@ def preview(  # the options of the command
                 **_steering(connected, wanted, model, layers or [], units_per_concept, method, reconstruct)
             )
         )
-        preview_ = connected.preview_policy(subject, images=data, target_label=target)
+        try:
+            preview_ = connected.preview_policy(subject, images=data, target_label=target)
+        except InvalidInput as error:  # the request's field is an option here
+            text = error.message.replace("target_label", "--target")
+            raise InvalidInput(text, field=error.field, allowed=error.allowed) from error
     value, receipt = policies.preview_json(preview_), preview_.receipt
     concept = wanted[0].concept if isinstance(wanted[0], ConceptSteer) else receipt.target_label
     warn(concept, preview_.evidence)

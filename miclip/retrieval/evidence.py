@@ -19,7 +19,7 @@ from miclip.settings import settings
 
 _SAMPLE = 256  # queries of a null at most
 _BLOCK = 32  # queries weighed at a time
-_LABELS = 3  # named in an answer
+_LABELS = 8  # named in an answer: a category has several
 _LEAST_SHARE = 0.01  # of the weight, to be named
 
 

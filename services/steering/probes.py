@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from miclip.v1 import activation_pb2
 from services.steering.atlas_probes import AtlasProbes, encode_png
 
 _TARGET_VIEWS = 16
+_LEAST_VIEWS = 4
 _PLAIN_VIEWS = 1
 _OVERLAP = 0.5
 
@@ -21,8 +22,8 @@ _OVERLAP = 0.5
 class Probes(Protocol):
     """Where images come from."""
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """Encoded images and the label that each shows; None where the model has to say."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """Encoded images, most of the target, and the label that each shows; None where the model has to say."""
         ...
 
 
@@ -32,7 +33,7 @@ class GivenProbes:
     def __init__(self, images: Sequence[bytes]) -> None:
         self._images = images
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
         """The images, and no labels."""
         return self._images, None
 
@@ -48,11 +49,12 @@ class BundleProbes:
     def __init__(self, bundle: Bundle, rows: dict[int, int]) -> None:
         self._bundle, self._rows = bundle, rows
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """One view of every label, sixteen of the target."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """One view of every label; sixteen of the target, or as many of its labels together, four of each at least."""
         encoded, shown = [], []
+        views = max(_LEAST_VIEWS, _TARGET_VIEWS // max(1, len(target)))
         for label, row in self._rows.items():
-            for view in range(_TARGET_VIEWS if label == target else _PLAIN_VIEWS):
+            for view in range(views if label in target else _PLAIN_VIEWS):
                 encoded.append(_held_out_view(self._bundle, row, view))
                 shown.append(label)
         return encoded, shown

@@ -54,7 +54,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
     labels = Catalogue().load_target("emoji-resnet", "cpu").labels
-    images, shown = known_probes(model("emoji-resnet", labels), Settings()).images(3)
+    images, shown = known_probes(model("emoji-resnet", labels), Settings()).images([3])
     assert shown is not None
     assert len(images) == len(labels) + 15
     assert [shown.count(3), shown.count(4)] == [16, 1]
@@ -65,24 +65,24 @@ def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
 
 def test_a_model_of_most_of_a_bundles_labels_is_measured_on_its_images_too() -> None:
     labels = [*demo_labels()[10:20], "something else"]
-    images, shown = known_probes(model("mine", labels), Settings()).images(None)
+    images, shown = known_probes(model("mine", labels), Settings()).images(())
     assert (len(images), shown) == (10, list(range(10)))
 
 
 def test_an_own_model_is_measured_on_the_probe_set_of_its_atlas(aligned: activation_pb2.Model, photos: Path) -> None:
     probes = known_probes(aligned, Settings(probe_sets={"toy": photos}))
-    images, shown = probes.images(None)
+    images, shown = probes.images(())
     assert shown is None, "the model says what they show"
     assert len(images) == 112
     assert len({int(pixels(image)[0, 0, 0]) for image in images}) > 100, "spread over the set"
-    assert 112 < len(probes.images(2)[0]) <= 128
+    assert 112 < len(probes.images([2])[0]) <= 128
 
 
 def test_large_files_are_sent_small(aligned: activation_pb2.Model, photos: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
     Image.fromarray(noise).save(photos / "0.png")
     config = Settings(probe_sets={"toy": photos})
-    images, _ = known_probes(aligned, config).images(None)
+    images, _ = known_probes(aligned, config).images(())
     assert pixels(images[0]).shape == (384, 512, 3)
     assert sum(map(len, images[: config.max_images])) < config.max_message_bytes
 
@@ -91,7 +91,7 @@ def test_an_atlas_made_from_a_bundles_probe_set_needs_no_folder(recipe: Any, dat
     made = recipe(labels=tuple(f"part {n}" for n in range(8)))
     made.manifest["probe"]["set"] = "demo"
     made.images = list(demo_probe().names[: len(made.images)])
-    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings()).images(None)
+    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings()).images(())
     np.testing.assert_array_equal(pixels(images[0]), demo_probe().load(0, 1)[0].permute(1, 2, 0).numpy())
 
 
