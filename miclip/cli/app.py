@@ -42,6 +42,12 @@ class Program(LazyCommands):
             _ASK,
         ),
         Entry("steer", "Policies of the running server, and the kill switch.", _ASK, group=True),
+        Entry(
+            "vocabularies",
+            "Vocabularies of a server: lists of concepts that units are described with.",
+            _ASK,
+            group=True,
+        ),
         Entry("picture", "Draw units: their images, their map, their layer (miclip\\[plot]).", _ASK, group=True),
         Entry(
             "align",

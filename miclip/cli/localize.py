@@ -29,6 +29,7 @@ def localize(
     method: Method = "attribution",
     local: Local = False,
     as_json: output.Json = False,
+    as_csv: output.Csv = False,
 ) -> None:
     """Find the units of concepts: which units carry what the text says.
 
@@ -42,7 +43,8 @@ def localize(
     with backend(local) as service:
         where = search_layers(service, model, layers or [])
         result = service.localize(concepts, model=model, layers=where, top_k=top_k, method=method)
-    output.emit(result.localizations, as_json, lambda: show(result.localizations, where))
+    found = result.localizations
+    output.emit(found, as_json, lambda: show(found, where), csv_sheet(found) if as_csv else None)
 
 
 def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[str]:
@@ -52,6 +54,16 @@ def search_layers(service: Backend, model: str, layers: Sequence[str]) -> list[s
             raise InvalidInput("--layer: `all` stands alone; leave out the other layers.", field="--layer")
         return neuron_layers(service.get_model(model))
     return list(layers) or [default_layer(service.get_model(model))]
+
+
+def csv_sheet(localizations: Sequence[Localization]) -> output.Sheet:
+    """Return one row a unit of a concept."""
+    rows = [
+        (each.concept, rank, short_unit(unit.name), unit.score, each.method, each.evidence and each.evidence.doubtful)
+        for each in localizations
+        for rank, unit in enumerate(each.units, 1)
+    ]
+    return output.Sheet(("concept", "rank", "unit", "score", "method", "doubtful"), rows)
 
 
 def show(localizations: Sequence[Localization], layers: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,21 @@ def edits_text(edits: Sequence[Edit], limit: int = 8) -> str:
     more = len(edits) - limit
     how = ", in the reconstruction" if any(edit.reconstruct for edit in edits) else ""
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + how
+
+
+SHEET: dict[str, Callable[[Policy], object]] = {
+    "policy": lambda each: each.policy_id,
+    "model": lambda each: each.model,
+    "concept": lambda each: each.concept.text if each.concept else None,
+    "edits": lambda each: edits_text(each.edits, limit=len(each.edits)),
+    "traffic_share": lambda each: each.traffic_share,
+    "ttl_seconds": lambda each: each.ttl_seconds,
+    "expire_time": lambda each: each.expire_time.isoformat() if each.expire_time else None,
+    "norm_limit": lambda each: each.norm_limit,
+    "version": lambda each: each.version,
+    "description": lambda each: each.description,
+}
+"""Columns of --csv."""
 
 
 def show_policies(policies: Sequence[Policy]) -> None:
@@ -87,7 +102,8 @@ def show_receipt(receipt: Receipt) -> None:
     output.show(f"What the policy does to {_names([target.label for target in targets])}", table, caption)
     output.out.print(
         f"Specificity {receipt.specificity:.2f} (1: only the target changes) · "
-        f"largest change of a layer {receipt.norm_change:.2f} of its norm\n"
+        f"largest change of a layer {receipt.norm_change:.2f} of its norm\n",
+        soft_wrap=True,
     )
     units = output.table("unit", ">activation", ">→", ">target")
     for unit in receipt.units:

@@ -74,6 +74,11 @@ def parse_units(units: list[str], model: str) -> list[UnitName]:
     return [_unit(value, model, f"UNIT {position}") for position, value in enumerate(units, 1)]
 
 
+def layer_argument(value: str) -> str | None:
+    """Return the layer that an argument names, ``layer4`` or ``layer4@topk-512``; None for a unit of one."""
+    return full_layer(value) if re.fullmatch(_LAYER, value, re.ASCII) else None
+
+
 def parse_ranges(ranges: str, *, field: str = "--units") -> list[int]:
     """Parse ``"0-9,12"`` into unit indices in the order given, both ends included.
 

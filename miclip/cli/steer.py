@@ -18,7 +18,7 @@ from miclip.cli.specs import STEER_FORMS, ConceptSteer, PolicySteer, Steer
 from miclip.cli.steering import UnitCount, parse_steers, resolve
 from miclip.cli.watch import watch
 from miclip.errors import InvalidInput
-from miclip.steering.policy import make_policy
+from miclip.steering.policy import Conditions, make_policy
 
 if TYPE_CHECKING:
     from miclip.client import MiclipClient
@@ -34,6 +34,13 @@ Ttl = Annotated[int, typer.Option(min=0, help="Time to live in seconds; 0 is for
 Share = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the requests that are steered, above 0 to 1.")]
 NormLimit = Annotated[float, typer.Option(min=0.0, help="Largest relative change of a layer; 0 is no limit.")]
 Text = Annotated[str, typer.Option("--description", help="Free text for people.")]
+NewWhat = Annotated[list[str] | None, typer.Argument(metavar="[STEER...]", help=f"{STEER_FORMS}; default as it is.")]
+NewTtl = Annotated[int | None, typer.Option("--ttl", min=0, help="Time to live in seconds from now; 0 is for ever.")]
+NewShare = Annotated[float | None, typer.Option("--traffic-share", min=0.0, max=1.0, help="Share of the requests.")]
+NewNormLimit = Annotated[
+    float | None, typer.Option("--norm-limit", min=0.0, help="Largest relative change; 0 is none.")
+]
+NewText = Annotated[str | None, typer.Option("--description", help="Free text for people.")]
 Etag = Annotated[str, typer.Option(help="Only if the policy is still at this etag.")]
 Reason = Annotated[str, typer.Argument(help="Why; kept in the audit stream.")]
 OneModel = Annotated[str, typer.Option("--model", "-m", help="Only this model; default all.")]
@@ -78,10 +85,46 @@ def create(  # the options of the command
             description=description,
         )
         made = connected.create_policy(policy_id, policy)
-    (value,) = policies.as_json([made])
-    if made.concept:
-        warn(made.concept.text, made.concept.evidence)
-    output.emit(value, as_json, lambda: policies.show_policies([made]))
+    _show_written(made, as_json)
+
+
+@app.command()
+def update(  # the options of the command
+    policy_id: PolicyId,
+    steer: NewWhat = None,
+    layers: Layers = None,
+    units_per_concept: UnitCount = 5,
+    method: Method = "attribution",
+    reconstruct: Reconstruct = False,
+    ttl: NewTtl = None,
+    traffic_share: NewShare = None,
+    norm_limit: NewNormLimit = None,
+    description: NewText = None,
+    etag: Etag = "",
+    as_json: output.Json = False,
+) -> None:
+    """Change a policy without a gap; what is not given stays. The server resolves a concept to units anew.
+
+    Examples:
+        miclip steer update more-dogs --traffic-share 0.5
+
+        miclip steer update more-dogs "dog=3.0" --ttl 600
+    """
+    given = {
+        "ttl_seconds": ttl, "traffic_share": traffic_share, "norm_limit": norm_limit, "description": description,
+    }  # fmt: skip
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not (changes or steer):
+        text = "Nothing to change. Give STEER, --ttl, --traffic-share, --norm-limit or --description."
+        raise InvalidInput(text, field="STEER")
+    with client() as connected:
+        policy = connected.get_policy(policy_id)
+        steering: dict[str, Any] = {}
+        if steer:
+            wanted = parse_steers(steer, policy.model)
+            steering = _steering(connected, wanted, policy.model, layers or [], units_per_concept, method, reconstruct)
+        updated = connected.update_policy(_revised(policy, steering, changes, etag))
+    _show_written(updated, as_json)
 
 
 @app.command()
@@ -125,11 +168,12 @@ def preview(  # the options of the command
 
 
 @app.command("list")
-def list_(model: OneModel = "", as_json: output.Json = False) -> None:
+def list_(model: OneModel = "", as_json: output.Json = False, as_csv: output.Csv = False) -> None:
     """List the policies."""
     with client() as connected:
         found = connected.list_policies(model)
-    output.emit(policies.as_json(found), as_json, lambda: policies.show_policies(found))
+    sheet = output.sheet_of(policies.SHEET, found) if as_csv else None
+    output.emit(policies.as_json(found), as_json, lambda: policies.show_policies(found), sheet)
 
 
 @app.command()
@@ -166,6 +210,22 @@ def resume(reason: Reason, model: OneModel = "", as_json: output.Json = False) -
 
 
 app.command()(watch)
+
+
+def _revised(policy: Policy, steering: dict[str, Any], conditions: dict[str, Any], etag: str) -> Policy:
+    """Return a policy with what it does, and conditions, changed where they are given."""
+    before = {name: getattr(policy, name) for name in Conditions.model_fields}
+    changes: dict[str, Any] = dict(Conditions.checked({**before, **conditions}, "policy"))
+    if steering:
+        fresh = make_policy(**steering)
+        changes |= {name: getattr(fresh, name) for name in ("concept", "requested", "edits")}
+    return policy.replaced(**changes, etag=etag or policy.etag)
+
+
+def _show_written(policy: Policy, as_json: bool) -> None:
+    if policy.concept:
+        warn(policy.concept.text, policy.concept.evidence)
+    output.emit(policies.as_json([policy])[0], as_json, lambda: policies.show_policies([policy]))
 
 
 def _steering(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from miclip.cli.app import app
@@ -161,6 +162,54 @@ def test_a_policy_lives_from_create_to_delete() -> None:
     finally:
         assert value_of("steer", "delete", "cli-more-dogs") == {"deleted": "cli-more-dogs"}
     assert run("steer", "get", "cli-more-dogs").exit_code == 1
+
+
+def test_an_update_changes_what_is_given_alone() -> None:
+    made = value_of("steer", "create", "cli-updated", "dog=2.0", "--ttl", "3600", "--description", "kept")
+    try:
+        shared = value_of("steer", "update", "cli-updated", "--traffic-share", "0.5")
+        assert (shared["version"], shared["traffic_share"], shared["description"]) == (2, 0.5, "kept")
+        assert (shared["concept"]["text"], shared["edits"]) == ("dog", made["edits"])
+        edited = value_of("steer", "update", "cli-updated", "layer4/1*0", "layer4/2+0.5")
+        assert (edited["concept"], edited["traffic_share"], edited["ttl_seconds"]) == (None, 0.5, 3600)
+        assert [(edit["unit"], edit["op"]) for edit in edited["edits"]] == [(1, "scale"), (2, "add")]
+        stale = run("steer", "update", "cli-updated", "--ttl", "7", "--etag", made["etag"])
+        assert (stale.exit_code, "etag" in stale.stderr) == (1, True)
+        nothing = run("steer", "update", "cli-updated")
+        assert (nothing.exit_code, "Nothing to change" in nothing.stderr) == (1, True)
+        rows = run("steer", "list", "--csv").stdout.splitlines()
+        assert rows[0].startswith("policy,model,concept,edits")
+        assert [row for row in rows if row.startswith("cli-updated,emoji-resnet,,")]
+    finally:
+        value_of("steer", "delete", "cli-updated")
+
+
+def test_a_vocabulary_lives_from_create_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("fur\n\n smooth metal \n", encoding="utf-8")
+    made = value_of("vocabularies", "create", "cli-words", "water", "--file", str(tmp_path / "words.txt"))
+    try:
+        assert (made["vocabulary"], made["size"], made["builtin"]) == ("cli-words", 3, False)
+        listed = {each["vocabulary"]: each for each in value_of("vocabularies", "list")}
+        assert listed["cli-words"] == made == value_of("vocabularies", "show", "cli-words")
+        assert listed["emoji"]["builtin"] and listed["model-labels"]["size"] is None
+        (described,) = value_of("describe", "layer4/12", "--vocabulary", "cli-words")
+        assert {concept["concept"] for concept in described["concepts"]} == {"water", "fur", "smooth metal"}
+    finally:
+        assert value_of("vocabularies", "delete", "cli-words") == {"deleted": "cli-words"}
+    missing = run("vocabularies", "show", "cli-words")
+    assert (missing.exit_code, "emoji" in missing.stderr) == (1, True)
+
+
+def test_a_photograph_above_the_servers_limit_is_shrunk(tmp_path: Path) -> None:
+    with Image.open(example_image()) as drawing:
+        drawing.convert("RGB").resize((6000, 6000)).save(tmp_path / "large.jpg")
+    result = run("predict", str(tmp_path / "large.jpg"), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "shrunk to 2048×2048" in result.stderr
+    best = [
+        each["baseline"][0]["label"] for each in (json.loads(result.stdout), value_of("predict", str(example_image())))
+    ]
+    assert best[0] == best[1]
 
 
 def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from miclip.atlas import activate_atlas
-from miclip.cli import align, evaluate, output, predict
+from miclip.cli import align, describe, evaluate, localize, output, predict
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import ConceptSteer, PolicySteer
@@ -50,7 +54,8 @@ def run(*arguments: str) -> Result:
 
 COMMANDS = (
     "serve", "stop", "status", "tour", "describe", "localize", "predict", "trace", "align", "evaluate",
-    "steer create", "steer preview", "steer list", "steer get", "steer delete", "steer stop", "steer resume",
+    "steer create", "steer update", "steer preview", "steer list", "steer get", "vocabularies list",
+    "vocabularies show", "vocabularies create", "vocabularies delete", "steer delete", "steer stop", "steer resume",
     "key create", "key list", "key delete", "picture unit", "picture map", "picture units", "report", "sae train",
     "sae import", "sae list",
 )  # fmt: skip
@@ -73,6 +78,7 @@ NEED_A_SERVER = (
     ("status",), ("tour",), ("describe",), ("localize", "dog"), ("steer", "list"), ("steer", "get", "x"),
     ("trace", str(example_image()), "--against", "cat"),
     ("steer", "create", "x", "layer4/1*2"), ("steer", "stop", "why"), ("key", "list"),
+    ("steer", "update", "x", "--ttl", "3"), ("vocabularies", "list"), ("vocabularies", "create", "x", "fur"),
     ("align", "--model", "emoji-vit", "--remote"),
 )  # fmt: skip
 
@@ -166,6 +172,60 @@ def test_describe_without_units_shows_the_most_clearly_labelled_of_the_last_hidd
     assert math.isclose(answers[0]["concepts"][0]["score"], best)
 
 
+def test_describe_of_a_layer_shows_all_its_units_in_order(toy: str) -> None:
+    every = [f"mid/{unit}" for unit in range(40)]
+    for arguments in (("mid",), ("--layer", "mid"), ("--layer", "mid", "--units", "0-39")):
+        result = run("describe", *arguments, "--model", toy, "--local", "--csv")
+        assert result.exit_code == 0, result.stderr
+        rows = list(csv.DictReader(io.StringIO(result.stdout, newline="")))
+        assert [row["unit"] for row in rows] == every
+        assert {row["abstained"] for row in rows} <= {"true", "false"}
+        assert [row["label"] for row in rows[:2]] == ["dog", "cat"]
+    mixed = json.loads(run("describe", "mid/3", "logits", "--model", toy, "--local", "--json").stdout)
+    assert [answer["name"].partition("layers/")[2] for answer in mixed] == [
+        "mid/units/3", *(f"logits/units/{unit}" for unit in range(8))
+    ]  # fmt: skip
+    few = json.loads(run("describe", "mid", "--model", toy, "--local", "--json", "--limit", "4").stdout)
+    assert len(few) == 4
+
+
+def test_a_layer_of_more_units_than_a_request_takes_is_described_in_several(toy: str) -> None:
+    asked: list[int] = []
+
+    class Pages:
+        def describe(self, units: list[UnitName], **_: Any) -> Any:
+            asked.append(len(units))
+            return SimpleNamespace(descriptions=[SimpleNamespace(name=unit) for unit in units])
+
+    told: list[tuple[int, int]] = []
+    units = [UnitName("m", "a", unit) for unit in range(2300)]
+    answers = describe.ask(
+        Pages(), units, "", [], 3, "", lambda now: told.append((now.done, now.total))  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert [answer.name for answer in answers] == units
+    assert asked == [1000, 1000, 300]
+    assert told == [(1000, 2300), (2000, 2300), (2300, 2300)]
+
+
+def test_json_and_csv_together_are_refused(toy: str) -> None:
+    result = run("describe", "mid/1", "--model", toy, "--local", "--json", "--csv")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--csv" in result.stderr
+
+
+def test_csv_is_that_of_rfc_4180(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    output.emit_csv(output.Sheet(("a,b", "c"), [('say "hi"', None), ("two\nlines", True), (0.1, 3)]))
+    assert capfdbinary.readouterr().out == b'"a,b",c\r\n"say ""hi""",\r\n"two\nlines",true\r\n0.1,3\r\n'
+
+
+def test_localizations_as_csv_have_a_row_a_unit() -> None:
+    found = Recorder().localize(["dog"], model="m", layers=[], top_k=2, method="filter").localizations
+    sheet = localize.csv_sheet([*found, replace(found[0], concept="cat")])
+    assert [tuple(row)[:3] for row in sheet.rows] == [
+        ("dog", 1, "layer4/7"), ("dog", 2, "layer4/3"), ("cat", 1, "layer4/7"), ("cat", 2, "layer4/3")
+    ]  # fmt: skip
+
+
 def test_describe_shows_a_table_with_every_unit(toy: str) -> None:
     result = run("describe", "--model", toy, "--layer", "mid", "--units", "0-3", "--local")
     assert result.exit_code == 0, result.stderr
@@ -230,6 +290,36 @@ def test_the_change_of_a_label_is_shown_even_where_it_was_not_among_the_best() -
     assert [(label["label"], round(label["change"], 6)) for label in value["named"]] == [("b", -0.2)]
     assert value["edits"] == [{"layer": "l", "unit": 0, "op": "scale", "value": 2.0, "reconstruct": False}]
     json.dumps(value)
+
+
+def test_predictions_as_csv_have_a_row_a_label() -> None:
+    labels = tuple(Prediction(name, at, 0.5, p) for at, (name, p) in enumerate((("a", 0.6), ("b", 0.3))))
+    steered = tuple(predict.SteeredLabel(**vars(label), change=0.1) for label in labels)
+    plain = predict.Predicted("m", "x.png", [], labels, steered, (), AppliedSteering("none"))
+    edited = replace(plain, image="y.png", edits=[Edit("l", 0, Op.SCALE, 2.0)], applied=AppliedSteering("stopped"))
+    sheet = predict.csv_sheet([plain, edited])
+    assert [tuple(row)[:4] for row in sheet.rows] == [
+        ("x.png", "none", 1, "a"), ("x.png", "none", 2, "b"), ("y.png", "none", 1, "a"), ("y.png", "none", 2, "b"),
+        ("y.png", "stopped", 1, "a"), ("y.png", "stopped", 2, "b"),
+    ]  # fmt: skip
+    assert [row[-1] for row in sheet.rows] == [None] * 4 + [0.1] * 2
+
+
+def test_a_folder_is_classified_image_by_image(tmp_path: Path) -> None:
+    for name in ("dog", "cat"):
+        (tmp_path / f"{name}.webp").write_bytes((example_image().parent / f"{name}.webp").read_bytes())
+    result = run("predict", str(tmp_path), "--local", "--json")
+    assert result.exit_code == 0, result.stderr
+    folder = json.loads(result.stdout)
+    assert [Path(value["image"]).name for value in folder] == ["cat.webp", "dog.webp"]
+    alone = json.loads(run("predict", str(tmp_path / "dog.webp"), "--local", "--json").stdout)
+    assert [label["label"] for label in alone["baseline"]] == [label["label"] for label in folder[1]["baseline"]]
+    table = run("predict", str(tmp_path), "--local").stdout
+    assert "2 images" in table and "dog.webp" in table.replace("\n", "")
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    broken = run("predict", str(tmp_path), "--local")
+    assert (broken.exit_code, broken.stdout) == (1, "")
+    assert "broken.png" in broken.stderr
 
 
 def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
