@@ -88,16 +88,21 @@ class LocalBackend:
         texts: Sequence[str] | str = (),
         *,
         model: str,
+        images: Iterable[Image] = (),
         layers: Sequence[str] = (),
         top_k: int | None = None,
         method: str | None = None,
     ) -> LocalizeResult:
-        """Return the units of each text, in order."""
+        """Return the units of each text, in order, then those of each image."""
         chosen = cast("LocalizationMethod", _one_of(method or "attribution", _METHODS, "--method"))
         searcher = _searcher(model)
         concepts = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(as_list(texts))]
-        queries = self._embed(searcher)(concepts)
-        localizations = searcher.localize(queries, layers, top_k or DEFAULT_TOP_K, concepts=concepts, method=chosen)
+        queries, count, localizations = self._embed(searcher)(concepts), top_k or DEFAULT_TOP_K, []
+        if concepts:
+            localizations += searcher.localize(queries, layers, count, concepts=concepts, method=chosen)
+        if shown := _decoded(images):
+            vectors = self._clip.embed_images(shown)
+            localizations += searcher.localize(vectors, layers, count, method=chosen, modality="image")
         searched = list(layers) or [searcher.atlas.default_layer]
         return LocalizeResult(tuple(localizations), provenance(searcher.atlas, searched), {})
 
@@ -175,8 +180,11 @@ def _searcher(model: str) -> AtlasSearcher:
 
 
 def _inputs(target: TargetModel, images: Iterable[Image]) -> torch.Tensor:
-    decoded = (decode_image(image, field=f"images[{place}]") for place, image in enumerate(read_images(images)))
-    return torch.stack([target.preprocess(pixels) for pixels in decoded])
+    return torch.stack([target.preprocess(pixels) for pixels in _decoded(images)])
+
+
+def _decoded(images: Iterable[Image]) -> list[torch.Tensor]:
+    return [decode_image(image, field=f"images[{place}]") for place, image in enumerate(read_images(images))]
 
 
 def _one_of(value: str, allowed: Sequence[str], option: str) -> str:

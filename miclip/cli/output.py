@@ -33,6 +33,9 @@ err = Console(highlight=False, stderr=True)
 
 T = TypeVar("T")
 
+_COMMANDS = {"ListPolicies": "`miclip steer list`", "ListVocabularies": "`miclip vocabularies list`"}
+"""What a server's errors call by the name of an RPC."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header line and nothing else on standard output.")]
 
@@ -79,7 +82,8 @@ def unwrapped(docstring: str | None) -> str:
 
 def fail(error: MiclipError) -> None:
     """Print an error's text, and what is allowed when the text does not already say it."""
-    err.print(f"[bold red]Error:[/] {_plain(error.message)}", soft_wrap=True)
+    text = re.sub("|".join(_COMMANDS), lambda found: _COMMANDS[found[0]], error.message)
+    err.print(f"[bold red]Error:[/] {_plain(text)}", soft_wrap=True)
     if error.allowed and error.allowed not in error.message:
         err.print(f"Allowed: {_plain(error.allowed)}", soft_wrap=True)
 

@@ -183,4 +183,4 @@ def _same(concept: str, *, said_by_model: bool) -> InvalidInput:
         text = f'--expected: the model predicts "{concept}" itself; say what it should predict.'
     else:
         text = f'--against: "{concept}" is also the expected concept; name another.'
-    return InvalidInput(text, field=text.partition(":")[0], allowed="another concept than --against names")
+    return InvalidInput(text, field=text.partition(":")[0], allowed="an expected concept that --against does not name")

@@ -202,7 +202,8 @@ def test_a_vocabulary_lives_from_create_to_delete(tmp_path: Path) -> None:
 
 def test_a_photograph_above_the_servers_limit_is_shrunk(tmp_path: Path) -> None:
     with Image.open(example_image()) as drawing:
-        drawing.convert("RGB").resize((6000, 6000)).save(tmp_path / "large.jpg")
+        white = Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing.convert("RGBA"))
+        white.convert("RGB").resize((6000, 6000)).save(tmp_path / "large.jpg")
     result = run("predict", str(tmp_path / "large.jpg"), "--json")
     assert result.exit_code == 0, result.stderr
     assert "shrunk to 2048×2048" in result.stderr

@@ -213,9 +213,30 @@ def test_json_and_csv_together_are_refused(toy: str) -> None:
     assert "--csv" in result.stderr
 
 
+def test_an_error_of_a_server_names_the_command_and_not_the_call(capsys: pytest.CaptureFixture[str]) -> None:
+    output.fail(NotFound("name: there is no policies/x; ListPolicies shows what there is.", field="name"))
+    assert "no policies/x; `miclip steer list` shows what there is." in capsys.readouterr().err
+
+
 def test_csv_is_that_of_rfc_4180(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     output.emit_csv(output.Sheet(("a,b", "c"), [('say "hi"', None), ("two\nlines", True), (0.1, 3)]))
     assert capfdbinary.readouterr().out == b'"a,b",c\r\n"say ""hi""",\r\n"two\nlines",true\r\n0.1,3\r\n'
+
+
+def test_an_empty_concept_is_said_to_be_empty() -> None:
+    result = run("localize", "dog", " ", "--local")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The concept is empty" in result.stderr
+
+
+def test_the_units_of_an_image_are_named_by_its_file() -> None:
+    result = run("localize", "dog", "--image", str(example_image()), "--local", "--json", "--top-k", "2")
+    assert result.exit_code == 0, result.stderr
+    text, image = json.loads(result.stdout)
+    assert (text["concept"], image["concept"]) == ("dog", str(example_image()))
+    assert [len(each["units"]) for each in (text, image)] == [2, 2]
+    broken = run("localize", "--image", __file__, "--local")
+    assert (broken.exit_code, Path(__file__).name in broken.stderr) == (1, True)
 
 
 def test_localizations_as_csv_have_a_row_a_unit() -> None:
@@ -247,7 +268,9 @@ class Recorder:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def localize(self, texts: list[str], *, model: str, layers: list[str], top_k: int, method: Any) -> LocalizeResult:
+    def localize(
+        self, texts: list[str], *, model: str, layers: list[str], top_k: int, method: Any, images: Any = ()
+    ) -> LocalizeResult:
         self.asked.append((model, texts, layers, top_k, method))
         units = tuple(LocatedUnit(UnitName(model, "layer4", unit), 1.0) for unit in (7, 3))
         localization = Localization(texts[0], model, method, units, 1.0, None, "atlases/a")
