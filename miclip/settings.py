@@ -75,6 +75,17 @@ class Settings(BaseSettings):
     """Times that an alignment is started when its worker is lost; each goes on where the one before stopped."""
     alignment_lease_s: float = Field(default=15.0, ge=2)
     """A worker that has not been heard of for so many seconds is taken for lost."""
+    held_out_share: float = Field(default=0.125, ge=0, le=0.5)
+    """Share of the probe images that an alignment sets aside and stores in the atlas, to measure on; 0 sets none aside,
+    nor does a probe set of fewer than 64 images."""
+    held_out_images: int = Field(default=256, ge=1)
+    """Images that are set aside at most."""
+    held_out_bytes: int = Field(default=8 * 2**20, ge=0)
+    """Bytes that the held-out images of an atlas may take."""
+    thumbnail_edge: int = Field(default=96, ge=16, le=512)
+    """Longest edge of a thumbnail in pixels."""
+    thumbnail_bytes: int = Field(default=8 * 2**20, ge=0)
+    """Bytes that the thumbnails of an atlas may take, those first that most units need; 0 makes none."""
 
     # Limits, published by GetModel
     max_message_bytes: int = Field(default=32 * 2**20, ge=2**16)

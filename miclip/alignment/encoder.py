@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,11 @@ class EncoderSettings:
         output_weight: Weight of the loss against the predicted label's text.
         input_weight: Weight of the loss against the image's embedding.
         steps: Optimizer steps.
-        batch: Rows per step.
+        batch: Rows per step, at most as many as there are.
         learning_rate: Peak of the cosine schedule.
         weight_decay: AdamW's, on the standardised weights.
         temperature: Contrastive temperature.
-        seed: Seed of initialisation and sampling.
+        seed: Seed of initialisation and of the order of the rows.
     """
 
     output_weight: float = 1.0
@@ -75,6 +76,7 @@ def train_encoder(
     predicted: NDArray[np.int64],
     label_embeddings: Float32,
     image_embeddings: Float32,
+    sources: NDArray[np.int64],
     settings: EncoderSettings,
     *,
     device: str = "cpu",
@@ -89,6 +91,7 @@ def train_encoder(
         predicted: The label the target model predicted for each row, int64 ``[N]``.
         label_embeddings: ``E_c`` of every label, normalised, float32 ``[K, D]``.
         image_embeddings: ``E_i`` of every row, normalised, float32 ``[N, D]``.
+        sources: Image that every row is a view of, int64 ``[N]``: no view of an image counts against another of it.
         settings: See :class:`EncoderSettings`.
         device: Torch device of the training.
         report: Told of progress, as that of an encoder of no layer in particular.
@@ -103,17 +106,17 @@ def train_encoder(
     inputs = torch.from_numpy((activations - centre) * inverse).float().to(device)
     texts = _centred(label_embeddings, device)
     images = _centred(image_embeddings, device)
-    labels = torch.from_numpy(predicted).to(device)
+    labels, groups = torch.from_numpy(predicted).to(device), torch.from_numpy(sources).to(device)
     weight = INITIAL_SCALE * torch.randn(texts.shape[1], inputs.shape[1], generator=generator).to(device)
     weight.requires_grad_(True)
     optimizer = torch.optim.AdamW([weight], lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     tail: list[float] = []
-    for step in range(settings.steps):
-        rows = torch.randint(len(inputs), (min(settings.batch, len(inputs)),), generator=generator).to(device)
+    for step, chosen in zip(range(settings.steps), _batches(len(inputs), settings.batch, generator), strict=False):
+        rows = chosen.to(device)
         embedded = normalize(inputs[rows] @ weight.T, dim=1)
         loss = dual_loss(
-            embedded, texts[labels[rows]], images[rows], labels[rows], 1 / settings.temperature,
+            embedded, texts[labels[rows]], images[rows], labels[rows], groups[rows], 1 / settings.temperature,
             output_weight=settings.output_weight, input_weight=settings.input_weight,
         )  # fmt: skip
         optimizer.zero_grad()
@@ -126,6 +129,13 @@ def train_encoder(
             report(Progress(Stage(StageKind.ENCODER), step + 1, settings.steps, loss.item()))
     folded = weight.detach().cpu().numpy() * inverse[None, :]
     return NeuronEncoder(folded.astype(np.float32), centre.astype(np.float32), float(np.mean(tail)))
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield rows without end: every epoch in a new order, no row twice, without its last, smaller batch."""
+    size = min(size, count)
+    while True:
+        yield from torch.randperm(count, generator=generator)[: count // size * size].split(size)
 
 
 def _centred(embeddings: Float32, device: str) -> Tensor:

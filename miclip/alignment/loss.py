@@ -14,7 +14,8 @@ def info_nce(left: Tensor, right: Tensor, scale: Tensor | float, groups: Tensor 
     """Symmetric InfoNCE between matched rows.
 
     Rows of the same group are all positives of each other: two images with the same predicted label share one text, and
-    counting that text as a negative of the other row would push a label away from itself. With every group of size one
+    counting that text as a negative of the other row would push a label away from itself. So would two views of one
+    image. With every group of size one
     this is ``open_clip.ClipLoss`` to rounding.
 
     Args:
@@ -41,6 +42,7 @@ def dual_loss(
     texts: Tensor,
     images: Tensor,
     predicted: Tensor,
+    sources: Tensor,
     scale: Tensor | float,
     *,
     output_weight: float,
@@ -54,6 +56,8 @@ def dual_loss(
         images: ``E_i(X)`` normalised, float32 ``[B, D]``.
         predicted: Predicted label of each row, int64 ``[B]``; rows that share it are positives of each other in
             ``L_out``.
+        sources: Image that each row is a view of, int64 ``[B]``; views of one image are positives of each other in
+            ``L_in``.
         scale: Inverse temperature.
         output_weight: Weight of ``L_out``.
         input_weight: Weight of ``L_in``.
@@ -62,5 +66,5 @@ def dual_loss(
     if output_weight:
         loss = loss + output_weight * info_nce(embedded, texts, scale, predicted)
     if input_weight:
-        loss = loss + input_weight * info_nce(embedded, images, scale)
+        loss = loss + input_weight * info_nce(embedded, images, scale, sources)
     return loss

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from miclip.alignment.coordinates import plane
 from miclip.alignment.encoder import EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.features import sparse_tensors
+from miclip.alignment.held_out import Split, set_aside
 from miclip.alignment.labels import LayerProbe, judge_labels
 from miclip.alignment.probe import ActivationStore, ProbeRecord, ProbeSet
-from miclip.atlas import SCHEMA_VERSION, compute_statistics, null_statistics, write_atlas
+from miclip.alignment.stand_alone import pictures
+from miclip.atlas import SCHEMA_VERSION, SHARED, compute_statistics, normalise, null_statistics, write_atlas
 from miclip.errors import InvalidInput, MiclipError
 from miclip.files import replacing
 from miclip.kinds import UnitEmbedding
@@ -30,6 +33,10 @@ from miclip.settings import settings
 
 _SEEDS_APART = 1_000_003
 """Between the seeds of one alignment's encoders, so that alignments of neighbouring seeds share none."""
+
+
+_TRAINING = 2
+"""Raised where the training of encoders changes: those that a store keeps of an earlier one are not used."""
 
 
 class Cancelled(MiclipError):
@@ -49,6 +56,8 @@ class AlignmentConfig:
         probe_rows: Probe rows kept in the atlas for localisation, evenly spread; 0 keeps all.
         text_template: Wraps a label for the CLIP text tower.
         points: Points at which the gradient of an attribution is taken: see ``miclip.models.attribution``.
+        stands_alone: Whether images are set aside and the atlas gets pictures and coordinates. Measurements of the
+            method, which have images of their own, do without.
     """
 
     layers: tuple[str, ...] = ()
@@ -56,6 +65,7 @@ class AlignmentConfig:
     probe_rows: int = 0
     text_template: str = "{}"
     points: int = field(default_factory=lambda: settings().attribution_points)
+    stands_alone: bool = True
 
 
 def align_model(
@@ -89,6 +99,8 @@ def align_model(
         Cancelled: ``cancelled`` became true.
     """
     layers = _layers(model, config)
+    split = set_aside(probe, model.labels, settings()) if config.stands_alone else Split(probe, probe, ())
+    probe = split.aligning
     activation_store = ActivationStore(store, model, clip, probe, layers, config.points)
     activation_store.fill(report, cancelled)
     _stop_if(cancelled)
@@ -110,21 +122,24 @@ def align_model(
             entry["nonzero"] = len(tensors[name]["features"])
         manifest_layers.append(entry)
     report(Progress(Stage(StageKind.ATLAS), 0, 1))
-    tensors["shared"] = {
+    shared = {
         "image_embeddings": np.asarray(record.image_embeddings[rows]),
         "predicted": record.logits.argmax(axis=1).astype(np.int32)[rows],
         "label_embeddings": labels.astype(np.float32),
     }
+    entries, stored = pictures(model, split, rows, tensors, settings(), report) if config.stands_alone else ({}, {})
     manifest = {
         "schema_version": SCHEMA_VERSION, "model": model.name, "weights_sha256": model.weights_sha256,
         "clip_id": clip.clip_id, "clip_dim": clip.dim, "labels": list(model.labels), "layers": manifest_layers,
         "probe": {"set": probe.name, "images": images, "views": len(rows),
-                  "sha256": probe.sha256},
+                  "sha256": split.whole.sha256}, "pictures": entries,
         "settings": {**dataclasses.asdict(config.encoder), "text_template": config.text_template,
                      "attribution_points": config.points, "probe_rows": len(rows), **_label_settings()},
         "licence": probe.licence,
     }  # fmt: skip
-    atlas_id = write_atlas(atlas_root, manifest, tensors, probe_images=[probe.names[i] for i in rows])
+    atlas_id = write_atlas(
+        atlas_root, manifest, {SHARED: shared, **tensors}, [probe.names[row] for row in rows], stored
+    )
     report(Progress(Stage(StageKind.ATLAS), 1, 1))
     return atlas_id
 
@@ -174,13 +189,13 @@ class _Run:
         _stop_if(self.cancelled)
         chosen = replace(self.config.encoder, seed=self.config.encoder.seed + _SEEDS_APART * number)
         hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (probe.texts, probe.sources)]
-        path = self.store / f"encoder-{key_of([dataclasses.asdict(chosen), name, *hashes])}.safetensors"
+        path = self.store / f"encoder-{key_of([_TRAINING, dataclasses.asdict(chosen), name, *hashes])}.safetensors"
         if path.exists():
             saved = load_file(path)
             return NeuronEncoder(saved["weight"], saved["centre"], float(saved["loss"][0]))
         encoder = train_encoder(
-            probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), chosen,
-            report=self._reporter(name, number),
+            probe.read, probe.predicted, probe.texts, np.asarray(probe.images, dtype=np.float32), probe.sources,
+            chosen, report=self._reporter(name, number),
         )  # fmt: skip
         with replacing(path) as temporary:
             save_file({"weight": encoder.weight, "centre": encoder.centre, "loss": np.array([encoder.loss])}, temporary)
@@ -232,6 +247,7 @@ def _layer_tensors(probe: LayerProbe, encoder: NeuronEncoder, config: AlignmentC
         "causal": _half(_unit_scale(embeddings["causal"])),
         **compute_statistics(activations, image_ids=probe.sources[probe.kept]),
         **_null(embeddings[probe.kind], probe.texts, config),
+        **({"coordinates": plane(normalise(embeddings[probe.kind]))} if config.stands_alone else {}),
     }
 
 

@@ -1,24 +1,26 @@
 """The atlas: everything known about one target model's units, as immutable, content-addressed files.
 
 Alignment writes it, retrieval reads it. A directory named by the SHA-256 of its ``manifest.json`` holds the manifest,
-one safetensors file per layer, one for what the layers share, and the names of the probe images. No pickle anywhere.
+one safetensors file per layer, one for what the layers share, the names of the probe images, and from schema 3 on
+thumbnails of them and images that the alignment did not use. No pickle anywhere.
 """
 
+from miclip.atlas.forms import FEATURE_TENSORS, LABEL_TENSORS, LAYER_TENSORS, SHARED_TENSORS
 from miclip.atlas.geometry import centre_texts, normalise
+from miclip.atlas.layer import LayerAtlas
 from miclip.atlas.manifest import (
-    FEATURE_TENSORS,
-    LABEL_TENSORS,
-    LAYER_TENSORS,
+    HELD_OUT,
     SCHEMA_VERSION,
     SHARED,
-    SHARED_TENSORS,
+    THUMBNAILS,
     AtlasManifest,
     DictionaryEntry,
     FileEntry,
     LayerEntry,
+    PicturesEntry,
     ProbeEntry,
 )
-from miclip.atlas.read import Atlas, LayerAtlas, is_atlas_id, read_manifest, verify
+from miclip.atlas.read import Atlas, is_atlas_id, read_manifest, verify
 from miclip.atlas.statistics import compute_statistics, contrast, null_contrast, null_statistics
 from miclip.atlas.store import (
     activate_atlas,
@@ -33,17 +35,20 @@ from miclip.atlas.write import write_atlas
 
 __all__ = [
     "FEATURE_TENSORS",
+    "HELD_OUT",
     "LABEL_TENSORS",
     "LAYER_TENSORS",
     "SCHEMA_VERSION",
     "SHARED",
     "SHARED_TENSORS",
+    "THUMBNAILS",
     "Atlas",
     "AtlasManifest",
     "DictionaryEntry",
     "FileEntry",
     "LayerAtlas",
     "LayerEntry",
+    "PicturesEntry",
     "ProbeEntry",
     "activate_atlas",
     "active_atlas_id",

@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from miclip.atlas.read import LayerAtlas
+from miclip.atlas.layer import LayerAtlas
 
 TOP_UNITS = 10
 """Units of an image that count as excited."""

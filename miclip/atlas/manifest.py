@@ -1,4 +1,4 @@
-"""What an atlas's ``manifest.json`` says, and which tensors its files hold."""
+"""What an atlas's ``manifest.json`` says, and which files it has."""
 
 from __future__ import annotations
 
@@ -8,79 +8,36 @@ import re
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from miclip.atlas.forms import (
+    FEATURE_TENSORS,
+    HELD_OUT_TENSORS,
+    LABEL_TENSORS,
+    LAYER_TENSORS,
+    OPTIONAL_LAYER_TENSORS,
+    OPTIONAL_SHARED_TENSORS,
+    SHARED_TENSORS,
+    THUMBNAIL_TENSORS,
+    Forms,
+    TensorForms,
+)
 from miclip.errors import BadArtefact
 from miclip.kinds import UnitEmbedding
 from miclip.names import base_layer, is_dictionary_layer
 
-SCHEMA_VERSION = 2
-"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features,
-and had encoders of float32."""
+SCHEMA_VERSION = 3
+"""Schema this program writes, and the newest it reads. Schema 1 lacked ``LABEL_TENSORS`` and features, and had encoders
+of float32. Schema 2 lacked pictures and the optional tensors."""
 
 MANIFEST = "manifest.json"
 PROBE = "probe.json"
 SHARED = "shared"
-HISTOGRAM_BINS = 32
-TOP_IMAGES = 16
-NULL_QUANTILES = 101
-
-TensorForms = dict[str, tuple[DTypeLike, tuple[str | int, ...]]]
-"""Name → dtype and shape of tensors; sizes that differ between atlases are named."""
-Forms = dict[str, tuple[DTypeLike, tuple[int, ...]]]
-"""The same with every size resolved."""
-
-SHARED_TENSORS: TensorForms = {
-    "image_embeddings": (np.float16, ("views", "dim")),
-    "predicted": (np.int32, ("views",)),
-    "label_embeddings": (np.float32, ("labels", "dim")),
-}
-"""Name → dtype and shape of the tensors of ``shared.safetensors``."""
-
-LAYER_TENSORS: TensorForms = {
-    "encoder": (np.float16, ("dim", "units")),
-    "centre": (np.float32, ("units",)),
-    "pattern": (np.float16, ("units", "dim")),
-    "causal": (np.float16, ("units", "dim")),
-    "activations": (np.float16, ("views", "units")),
-    "attributions": (np.float16, ("views", "units")),
-    "mean": (np.float32, ("units",)),
-    "std": (np.float32, ("units",)),
-    "maximum": (np.float32, ("units",)),
-    "fraction_nonzero": (np.float32, ("units",)),
-    "histogram_counts": (np.int32, ("units", HISTOGRAM_BINS)),
-    "histogram_edges": (np.float32, ("units", HISTOGRAM_BINS + 1)),
-    "top_images": (np.int32, ("units", TOP_IMAGES)),
-    "top_values": (np.float32, ("units", TOP_IMAGES)),
-    "null_mean": (np.float32, ()),
-    "null_std": (np.float32, ()),
-    "null_quantiles": (np.float32, (NULL_QUANTILES,)),
-}
-"""Name → dtype and shape of the tensors of a layer's file."""
-
-LABEL_TENSORS: TensorForms = {
-    "effect_mean": (np.float32, ("units",)),
-    "effect_std": (np.float32, ("units",)),
-    "null_contrast": (np.float32, (NULL_QUANTILES,)),
-    "stability": (np.float32, ("units",)),
-}
-"""Name → dtype and shape of the tensors by which labels are ranked and judged; a layer's file may lack them."""
-
-_OF_NEURONS = ("encoder", "centre", "activations", "attributions")
-
-FEATURE_TENSORS: TensorForms = {
-    **{name: form for name, form in LAYER_TENSORS.items() if name not in _OF_NEURONS},
-    "filter": (np.float16, ("units", "dim")),
-    "row_ends": (np.int32, ("views",)),
-    "features": (np.int32, ("nonzero",)),
-    "activation_values": (np.float16, ("nonzero",)),
-    "attribution_values": (np.float16, ("nonzero",)),
-}
-"""The same of a layer of features: its encoder is that of the layer below, and most of its activations are 0.
-
-Row ``j`` has the entries ``row_ends[j-1]`` to ``row_ends[j] - 1`` of ``features`` and the values, features ascending.
-"""
+PicturesStem = Literal["thumbnails", "held-out"]
+THUMBNAILS: PicturesStem = "thumbnails"
+HELD_OUT: PicturesStem = "held-out"
+PICTURES = {THUMBNAILS: THUMBNAIL_TENSORS, HELD_OUT: HELD_OUT_TENSORS}
+"""Stem of every file of pictures that an atlas may have → its tensors."""
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.(?:safetensors|json)", re.ASCII)
@@ -111,6 +68,22 @@ class ProbeEntry(_Frozen):
     images: int = Field(ge=1)
     views: int = Field(ge=1)
     sha256: str = Field(pattern=_SHA256)
+
+
+class PicturesEntry(_Frozen):
+    """A file of encoded pictures.
+
+    Attributes:
+        pictures: Number of pictures.
+        bytes: Size of all of them.
+        edge: Longest edge of a thumbnail, or the edge that the model takes of a held-out image, in pixels.
+        left_out: Pictures wanted that did not fit into the budget.
+    """
+
+    pictures: int = Field(ge=1)
+    bytes: int = Field(ge=1, lt=2**31)
+    edge: int = Field(ge=1)
+    left_out: int = Field(default=0, ge=0)
 
 
 class DictionaryEntry(_Frozen):
@@ -177,9 +150,10 @@ class AtlasManifest(_Frozen):
         layers: The aligned layers, from input to output.
         files: Checksum of every file but the manifest.
         licence: Licence notes of model, CLIP and probe images.
+        pictures: ``THUMBNAILS`` and ``HELD_OUT`` → their file's content, where the atlas has them.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[1, 2, 3] = 3
     model: str = Field(min_length=1)
     weights_sha256: str = Field(pattern=_SHA256)
     clip_id: str = Field(min_length=1)
@@ -191,6 +165,7 @@ class AtlasManifest(_Frozen):
     layers: tuple[LayerEntry, ...] = Field(min_length=1)
     files: dict[str, FileEntry]
     licence: str = ""
+    pictures: dict[PicturesStem, PicturesEntry] = {}
 
     @field_validator("files")
     @classmethod
@@ -202,7 +177,7 @@ class AtlasManifest(_Frozen):
 
     @model_validator(mode="after")
     def _layers_and_files_match(self) -> AtlasManifest:
-        expected = [shared_file(), PROBE, *(layer.file for layer in self.layers)]
+        expected = [shared_file(), PROBE, *map(pictures_file, self.pictures), *(layer.file for layer in self.layers)]
         if len({layer.name for layer in self.layers}) != len(self.layers):
             raise ValueError("a layer is listed twice")
         missing = [layer.base for layer in self.layers if self.layer(layer.base) is None]
@@ -212,32 +187,51 @@ class AtlasManifest(_Frozen):
             raise ValueError("the files listed are not those of the layers")
         return self
 
+    @model_validator(mode="after")
+    def _pictures_came_with_schema_3(self) -> AtlasManifest:
+        if self.pictures and self.schema_version < 3:
+            raise ValueError(f"schema {self.schema_version} has no pictures")
+        return self
+
     def layer(self, name: str) -> LayerEntry | None:
         """Return the entry of layer ``name``, or None."""
         return next((layer for layer in self.layers if layer.name == name), None)
 
-    def shape(self, dims: tuple[str | int, ...], units: int = 0, nonzero: int = 0) -> tuple[int, ...]:
-        """Resolve the symbolic dimensions of ``SHARED_TENSORS`` and ``LAYER_TENSORS``."""
-        sizes = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), "units": units,
-                 "nonzero": nonzero}  # fmt: skip
-        return tuple(sizes[dim] if isinstance(dim, str) else dim for dim in dims)
+    def shapes(self, tensors: TensorForms, **sizes: int) -> Forms:
+        """Resolve the named sizes of a table of tensors; ``sizes`` are those that the manifest does not give."""
+        known = {"views": self.probe.views, "dim": self.clip_dim, "labels": len(self.labels), **sizes}
+        return {
+            name: (dtype, tuple(known[dim] if isinstance(dim, str) else dim for dim in dims))
+            for name, (dtype, dims) in tensors.items()
+        }
 
-    def shapes(self, tensors: TensorForms, entry: LayerEntry | None = None) -> Forms:
-        """Resolve the symbolic dimensions of a table of tensors such as ``LAYER_TENSORS``."""
-        units, nonzero = (entry.units, entry.nonzero) if entry else (0, 0)
-        return {name: (dtype, self.shape(dims, units, nonzero)) for name, (dtype, dims) in tensors.items()}
+    def shared_shapes(self) -> tuple[Forms, Forms]:
+        """Return the forms of the tensors that belong to no layer: those that must be there, and those that may."""
+        return self.shapes(SHARED_TENSORS), self.shapes(OPTIONAL_SHARED_TENSORS if self.schema_version >= 3 else {})
 
     def layer_shapes(self, entry: LayerEntry) -> tuple[Forms, Forms]:
         """Return the forms of the tensors that a layer's file must hold, and of those that it may."""
         tensors = FEATURE_TENSORS if entry.kind == "features" else LAYER_TENSORS
         if self.schema_version == 1:
             tensors = {**tensors, "encoder": (np.float32, tensors["encoder"][1])}
-        return self.shapes(tensors, entry), self.shapes(LABEL_TENSORS, entry)
+        optional = {**LABEL_TENSORS, **(OPTIONAL_LAYER_TENSORS if self.schema_version >= 3 else {})}
+        sizes = {"units": entry.units, "nonzero": entry.nonzero}
+        return self.shapes(tensors, **sizes), self.shapes(optional, **sizes)
+
+    def pictures_shapes(self, stem: PicturesStem) -> Forms:
+        """Return the forms of the tensors of a file of pictures."""
+        entry = self.pictures[stem]
+        return self.shapes(PICTURES[stem], pictures=entry.pictures, bytes=entry.bytes)
 
 
 def shared_file() -> str:
     """File name of the tensors that belong to no layer."""
     return f"{SHARED}.safetensors"
+
+
+def pictures_file(stem: str) -> str:
+    """File name of ``THUMBNAILS`` or ``HELD_OUT``."""
+    return f"{stem}.safetensors"
 
 
 def layer_file(index: int) -> str:

@@ -9,22 +9,24 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from miclip.atlas.geometry import normalise
+from miclip.atlas.layer import LayerAtlas
 from miclip.atlas.manifest import (
+    HELD_OUT,
     MANIFEST,
     PROBE,
-    SHARED_TENSORS,
+    THUMBNAILS,
     AtlasManifest,
     LayerEntry,
+    PicturesStem,
     from_bytes,
+    pictures_file,
     shared_file,
     short,
 )
+from miclip.atlas.pictures import HeldOut, Thumbnails
 from miclip.atlas.tensors import TensorFile, map_verified
 from miclip.errors import BadArtefact, NotAligned
-from miclip.kinds import UnitEmbedding
 
 Float32 = NDArray[np.float32]
 Float16 = NDArray[np.float16]
@@ -63,147 +65,6 @@ def read_manifest(path: Path) -> AtlasManifest:
     return from_bytes(data, path.name)
 
 
-class LayerAtlas:
-    """What is known of one layer's d units; arrays are read-only views into memory maps.
-
-    Attributes:
-        entry: The layer's entry in the manifest.
-    """
-
-    def __init__(self, entry: LayerEntry, file: TensorFile) -> None:
-        self.entry, self._file = entry, file
-
-    @property
-    def encoder(self) -> Float32:
-        """Neuron encoder E_n [D, d], up to a factor: ``z ∝ encoder @ (a - centre)``."""
-        if self.entry.kind == "features":
-            raise NotAligned(f"Features are encoded through their layer {self.entry.base!r}.", field="layer")
-        return np.asarray(self._file["encoder"], np.float32)
-
-    @property
-    def centre(self) -> Float32:
-        """Mean activation [d] that centres z; not of a layer of features, nor its encoder."""
-        return self._file["centre"]
-
-    @property
-    def filter(self) -> Float32 | Float16:
-        """Filter embedding of every unit [d, D], not normalised: ``E_n(e_i)``, of a feature ``E_n(W_dec[i])``."""
-        return self._file["filter"] if self.entry.kind == "features" else self.encoder.T
-
-    @property
-    def pattern(self) -> Float16:
-        """Pattern embedding of every unit [d, D], ``cov_j(a_ij, z_j)``, not normalised."""
-        return self._file["pattern"]
-
-    @property
-    def causal(self) -> Float16:
-        """Causal embedding of every unit [d, D], ``cov_j(r_ij, z_j)``, not normalised."""
-        return self._file["causal"]
-
-    def embedding(self, kind: UnitEmbedding | None = None) -> Float32:
-        """Return the unit embeddings [d, D] of ``kind`` (default: the layer's); rows have length 1, or 0 if dead."""
-        return normalise(getattr(self, kind or self.entry.unit_embedding))
-
-    @property
-    def activations(self) -> Float16:
-        """Pooled activation of every probe row [N, d]; of features a dense copy, made anew at every call."""
-        return self._rows("activation_values").toarray() if self._sparse else self._file["activations"]
-
-    @property
-    def attributions(self) -> Float16:
-        """Attribution of every unit to the prediction, by probe row [N, d], in logits; of features a dense copy."""
-        return self._rows("attribution_values").toarray() if self._sparse else self._file["attributions"]
-
-    @cached_property
-    def attribution_rows(self) -> Float16 | csr_array:
-        """Attributions [N, d] as they are stored: a memory map, or of features a sparse array of float32."""
-        return self._rows("attribution_values") if self._sparse else self._file["attributions"]
-
-    @property
-    def _sparse(self) -> bool:
-        return self.entry.kind == "features"
-
-    def _rows(self, values: str) -> csr_array:
-        ends = np.concatenate([[0], self._file["row_ends"]])
-        shape = (len(ends) - 1, self.entry.units)
-        return csr_array((self._file[values].astype(np.float32), self._file["features"], ends), shape)
-
-    @property
-    def mean(self) -> Float32:
-        """Mean activation [d]."""
-        return self._file["mean"]
-
-    @property
-    def std(self) -> Float32:
-        """Standard deviation of the activation [d]."""
-        return self._file["std"]
-
-    @property
-    def maximum(self) -> Float32:
-        """Largest activation [d]."""
-        return self._file["maximum"]
-
-    @property
-    def fraction_nonzero(self) -> Float32:
-        """Share of probe rows with an activation other than 0 [d], 0 to 1."""
-        return self._file["fraction_nonzero"]
-
-    @property
-    def histogram_counts(self) -> Int32:
-        """Probe rows per bin of the activation [d, 32]."""
-        return self._file["histogram_counts"]
-
-    @property
-    def histogram_edges(self) -> Float32:
-        """Edges of the bins [d, 33], increasing."""
-        return self._file["histogram_edges"]
-
-    @property
-    def top_images(self) -> Int32:
-        """Probe rows that activate the unit most [d, 16], strongest first; -1 where there are fewer."""
-        return self._file["top_images"]
-
-    @property
-    def top_values(self) -> Float32:
-        """Activations of ``top_images`` [d, 16]."""
-        return self._file["top_values"]
-
-    @property
-    def null_mean(self) -> float:
-        """Mean over random directions of the best label's cosine."""
-        return float(self._file["null_mean"])
-
-    @property
-    def null_std(self) -> float:
-        """Standard deviation over random directions of the best label's cosine."""
-        return float(self._file["null_std"])
-
-    @property
-    def null_quantiles(self) -> Float32:
-        """Percentiles 0 to 100 [101] of the best label's cosine over random directions."""
-        return self._file["null_quantiles"]
-
-    @property
-    def effect_mean(self) -> Float32 | None:
-        """Mean of the unit's causal scores over the model's labels [d], in logits; None where it is not known."""
-        return self._file.get("effect_mean")
-
-    @property
-    def effect_std(self) -> Float32 | None:
-        """Standard deviation of the same [d]; 0 for a unit without influence."""
-        return self._file.get("effect_std")
-
-    @property
-    def null_contrast(self) -> Float32 | None:
-        """Percentiles 0 to 100 [101] of the best label's contrast over random mixtures of units; None if not known."""
-        return self._file.get("null_contrast")
-
-    @property
-    def stability(self) -> Float32 | None:
-        """Share of further encoders that give the unit the same label [d], 0 to 1; None where it is not known."""
-        return self._file.get("stability")
-
-
 class Atlas:
     """An opened, verified atlas. Immutable; safe to share between threads.
 
@@ -211,6 +72,8 @@ class Atlas:
         atlas_id: SHA-256 of the manifest.
         manifest: What the atlas says of itself.
         probe_images: Name of the probe image of every row.
+        thumbnails: Of the probe rows that units need; None where the atlas has none.
+        held_out: Images that nothing of the atlas was made from; None where the atlas has none.
     """
 
     def __init__(
@@ -220,9 +83,12 @@ class Atlas:
         shared: TensorFile,
         layers: dict[str, LayerAtlas],
         images: list[str],
+        thumbnails: Thumbnails | None,
+        held_out: HeldOut | None,
     ) -> None:
         self.atlas_id, self.manifest, self.probe_images = atlas_id, manifest, images
         self._shared, self._layers = shared, layers
+        self.thumbnails, self.held_out = thumbnails, held_out
 
     @property
     def name(self) -> str:
@@ -284,6 +150,10 @@ class Atlas:
         hidden = [layer.name for layer in self.manifest.layers if layer.kind not in ("logits", "features")]
         return hidden[-1] if hidden else self.layer_names[-1]
 
+    def thumbnail(self, row: int) -> bytes | None:
+        """Return the thumbnail of a probe row, WebP; None where the atlas has none of it."""
+        return self.thumbnails.of_row(row) if self.thumbnails else None
+
     @property
     def image_embeddings(self) -> Float16:
         """CLIP image embeddings of the probe rows [N, D], normalised."""
@@ -306,8 +176,10 @@ class Atlas:
         return mean
 
 
-def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str, LayerAtlas], list[str]]:
-    shared = TensorFile(path / shared_file(), manifest.files[shared_file()], manifest.shapes(SHARED_TENSORS))
+def _contents(
+    path: Path, manifest: AtlasManifest
+) -> tuple[TensorFile, dict[str, LayerAtlas], list[str], Thumbnails | None, HeldOut | None]:
+    shared = TensorFile(path / shared_file(), manifest.files[shared_file()], *manifest.shared_shapes())
     _check_range(shared["predicted"], 0, len(manifest.labels), "predicted labels", path)
     layers = {}
     for entry in manifest.layers:
@@ -316,7 +188,21 @@ def _contents(path: Path, manifest: AtlasManifest) -> tuple[TensorFile, dict[str
         if entry.kind == "features":
             _check_sparse(file, entry, path)
         layers[entry.name] = LayerAtlas(entry, file)
-    return shared, layers, _probe_images(path, manifest)
+    thumbnails, held_out = (_pictures(path, manifest, stem) for stem in (THUMBNAILS, HELD_OUT))
+    return (
+        shared,
+        layers,
+        _probe_images(path, manifest),
+        Thumbnails(thumbnails, manifest.probe.views) if thumbnails else None,
+        HeldOut(held_out, len(manifest.labels)) if held_out else None,
+    )
+
+
+def _pictures(path: Path, manifest: AtlasManifest, stem: PicturesStem) -> TensorFile | None:
+    if stem not in manifest.pictures:
+        return None
+    name = pictures_file(stem)
+    return TensorFile(path / name, manifest.files[name], manifest.pictures_shapes(stem))
 
 
 def _check_range(values: NDArray[np.generic], low: int, end: int, what: str, path: Path) -> None:

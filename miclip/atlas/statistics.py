@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.atlas.forms import HISTOGRAM_BINS, TOP_IMAGES
 from miclip.atlas.geometry import centre_texts, normalise
-from miclip.atlas.manifest import HISTOGRAM_BINS, TOP_IMAGES
 
 _BLOCK = 256  # units at a time: bounds the float64 copy of a memory-mapped matrix
 

@@ -21,7 +21,7 @@ Spec = Mapping[str, tuple[DTypeLike, tuple[int, ...]]]
 """Tensor name → dtype and shape."""
 _NONE: Spec = {}
 
-_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
+_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "U8": np.dtype("u1")}
 _MAX_HEADER = 2**20
 
 

@@ -16,10 +16,10 @@ from miclip.atlas.manifest import (
     PROBE,
     SCHEMA_VERSION,
     SHARED,
-    SHARED_TENSORS,
     AtlasManifest,
     FileEntry,
     layer_file,
+    pictures_file,
     shared_file,
     to_bytes,
 )
@@ -28,6 +28,7 @@ from miclip.atlas.tensors import Array, conform, save
 from miclip.errors import BadArtefact
 from miclip.files import publish_folder, temporary_folder
 
+_NO_PICTURES: Mapping[str, Mapping[str, Array]] = {}
 _PLACEHOLDER = FileEntry(sha256="0" * 64, bytes=1)
 
 
@@ -36,6 +37,7 @@ def write_atlas(
     manifest: Mapping[str, Any],
     tensors: Mapping[str, Mapping[str, Array]],
     probe_images: Sequence[str],
+    pictures: Mapping[str, Mapping[str, Array]] = _NO_PICTURES,
 ) -> str:
     """Write an atlas below ``root`` and return its id.
 
@@ -43,8 +45,10 @@ def write_atlas(
         root: Directory of atlases; made when missing.
         manifest: Fields of ``AtlasManifest`` without ``schema_version``, ``files`` and the layers' ``file``.
         tensors: ``SHARED`` and every layer's name → its tensors (``SHARED_TENSORS``, ``LAYER_TENSORS`` or
-            ``FEATURE_TENSORS`` and, where they are known, ``LABEL_TENSORS``); they are cast to the dtypes named there.
+            ``FEATURE_TENSORS`` and, where they are known, ``LABEL_TENSORS`` and the optional ones); they are cast to
+            the dtypes named there.
         probe_images: Name of the probe image of every row, length ``probe.views``.
+        pictures: Tensors of every entry of the manifest's ``pictures``.
 
     Returns:
         The SHA-256 of the manifest: the same content gives the same id. An intact atlas of that id is left alone.
@@ -55,7 +59,7 @@ def write_atlas(
     draft = _draft(manifest)
     if len(probe_images) != draft.probe.views:
         raise BadArtefact(f"probe_images has {len(probe_images)} names for {draft.probe.views} views.")
-    contents = _conforming(draft, tensors)
+    contents = {**_conforming(draft, tensors), **_conforming_pictures(draft, pictures)}
     root.mkdir(parents=True, exist_ok=True)
     with temporary_folder(root / "atlas") as temporary:
         return _publish(root, temporary, draft, contents, probe_images)
@@ -63,7 +67,8 @@ def write_atlas(
 
 def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
     layers = [{**layer, "file": layer_file(index)} for index, layer in enumerate(manifest.get("layers", ()))]
-    names = [shared_file(), PROBE, *(layer["file"] for layer in layers)]
+    pictures = map(pictures_file, manifest.get("pictures", ()))
+    names = [shared_file(), PROBE, *pictures, *(layer["file"] for layer in layers)]
     files = dict.fromkeys(names, _PLACEHOLDER)
     try:
         return AtlasManifest.model_validate(
@@ -78,12 +83,20 @@ def _draft(manifest: Mapping[str, Any]) -> AtlasManifest:
 def _conforming(draft: AtlasManifest, tensors: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
     if odd := {SHARED, *(layer.name for layer in draft.layers)} ^ set(tensors):
         raise BadArtefact(f"Tensors and layers of the manifest differ in {', '.join(sorted(odd))}.")
-    shared = draft.shapes(SHARED_TENSORS)
-    contents = {shared_file(): conform(tensors[SHARED], shared, SHARED)}
+    spec, optional = draft.shared_shapes()
+    contents = {shared_file(): conform(tensors[SHARED], spec, SHARED, optional)}
     for layer in draft.layers:
         spec, optional = draft.layer_shapes(layer)
         contents[layer.file] = conform(tensors[layer.name], spec, layer.name, optional)
     return contents
+
+
+def _conforming_pictures(
+    draft: AtlasManifest, pictures: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    if odd := set(draft.pictures) ^ set(pictures):
+        raise BadArtefact(f"Pictures given and those of the manifest differ in {', '.join(sorted(odd))}.")
+    return {pictures_file(stem): conform(pictures[stem], draft.pictures_shapes(stem), stem) for stem in draft.pictures}
 
 
 def _publish(

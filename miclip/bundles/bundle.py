@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -39,6 +40,12 @@ class Bundle:
         """Return the concepts of a vocabulary that the manifest names."""
         text = (self.folder / "vocabularies" / f"{vocabulary_id}.txt").read_text("utf-8")
         return tuple(text.splitlines())
+
+    def shown(self, labels: Sequence[str]) -> dict[int, int]:
+        """Return the labels that the bundle's images show: their place among ``labels`` → among the bundle's."""
+        images = self.manifest.images
+        places = {label: row for row, label in enumerate(images.labels)} if images else {}
+        return {index: places[label] for index, label in enumerate(labels) if label in places}
 
 
 @lru_cache(maxsize=64)

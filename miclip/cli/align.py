@@ -98,7 +98,18 @@ def _here(
         raise typer.Exit(130) from None
     if activate:
         _activate(atlas)
-    return {"model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "images": len(probe.names)}
+    return {
+        "model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "images": len(probe.names),
+        "held_out": held_out_images(atlas),
+    }  # fmt: skip
+
+
+def held_out_images(atlas_id: str) -> int:
+    """Return how many images an atlas holds that it was not made from."""
+    from miclip.atlas import HELD_OUT, locate_atlas, read_manifest
+
+    entry = read_manifest(locate_atlas(atlas_id)).pictures.get(HELD_OUT)
+    return entry.pictures if entry else 0
 
 
 def _target(model: str, weights: str, labels: Path | None, name: str, layers: list[str]) -> TargetModel:
@@ -202,5 +213,7 @@ def _ended(job: Alignment, activate: bool) -> dict[str, Any]:
 def _show(value: dict[str, Any]) -> None:
     model, short = output.text(value["model"]), value["atlas"].removeprefix("atlases/")[:12]
     output.out.print(f"[bold green]Aligned[/] {model}: atlas {short}{', active' if value['active'] else ''}.")
+    if held_out := value.get("held_out"):
+        output.out.print(f"{held_out} of its {value['images']} images were set aside, to measure it on.")
     local = "" if "alignment" in value else " --local"
     output.out.print(f"Try: [bold]miclip describe --model {model}{local}[/]")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Models = Annotated[list[str] | None, typer.Option("--model", "-m", help="Model to judge; repeat. Default: the demo's.")]
 ImageDir = Annotated[
     Path | None,
-    typer.Option("--images", help="Labelled images to judge on: one subfolder per label. Not needed for the demo."),
+    typer.Option("--images", help="Labelled images to judge on: one subfolder per label; default those in the atlas."),
 ]
 ProbeDir = Annotated[
     Path | None,
@@ -45,10 +45,17 @@ VIEWS = 16
 
 @dataclass(frozen=True)
 class Trial:
-    """What is evaluated: the subjects, and the images that their labels are made from, by seed."""
+    """What is evaluated.
+
+    Attributes:
+        subjects: Models and the images that judge.
+        probe: Images that labels are made from, by seed.
+        aligns: Whether every seed aligns anew; else the stored atlas is judged as it is.
+    """
 
     subjects: list[Subject]
     probe: Callable[[int], ProbeSet]
+    aligns: bool = True
 
 
 def evaluate(
@@ -64,13 +71,16 @@ def evaluate(
 ) -> None:
     """Measure descriptions and interventions on images that labels are not made from.
 
-    The demo's models are judged on a drawing style that nothing was trained on; any other model on --images. Every seed
-    aligns anew. For each query (a class's name; for the demo also synonyms, keywords and super-categories) a method's
-    five strongest units are doubled and removed; the change of the accuracy of the classes that it covers and the mean
-    change of the others are in points. The demo takes up to twenty minutes; Ctrl-C keeps what is done.
+    The demo's models are judged on a drawing style that nothing was trained on; any other model on --images, else on
+    the images that its alignment set aside. Every seed aligns anew. For each query (a class's name; for the demo also
+    synonyms, keywords and super-categories) a method's five strongest units are doubled and removed; the change of the
+    accuracy of the classes that it covers and the mean change of the others are in points. The demo takes up to twenty
+    minutes; Ctrl-C keeps what is done.
 
     Examples:
         miclip evaluate --report report.html
+
+        miclip evaluate --model photos-resnet
 
         miclip evaluate --model photos-resnet --images labelled/ --probe-images photos/
     """
@@ -83,12 +93,13 @@ def evaluate(
     if page is not None:
         check_report(page, names)
     store = directory or settings().data_dir / "evaluation"
-    chosen = EvaluationSettings(seeds=tuple(range(seeds)))
-    trial = (
-        demo_trial(names, probe_images, layers)
-        if images is None
-        else own_trial(names, images, probe_images, layers, limit)
-    )
+    if images is not None:
+        trial = own_trial(names, images, probe_images, layers, limit)
+    elif len(names) == 1 and names[0] not in DEMO:
+        trial = stored_trial(names[0], probe_images, layers)
+    else:
+        trial = demo_trial(names, probe_images, layers)
+    chosen = EvaluationSettings(seeds=tuple(range(seeds if trial.aligns else 1)))
     try:
         with progress_bar() as report:
             result = run(trial.subjects, load_clip(), trial.probe, store, chosen, report, _vocabularies())
@@ -126,6 +137,17 @@ def demo_trial(names: list[str], probe_images: Path | None, layers: list[str] | 
     images = held_out()
     subjects = [Subject(load_target(name), DEMO[name], images, images.labels, demo_queries()) for name in names]
     return Trial(subjects, demo_probe)
+
+
+def stored_trial(name: str, probe_images: Path | None, layers: list[str] | None) -> Trial:
+    """Return the trial of a model on the images that its alignment set aside; raises NotAligned or InvalidInput."""
+    from miclip.catalogue import check_known, load_target
+    from miclip.cli.held_out_trial import held_out_trial
+
+    check_known(name)
+    model = load_target(name)
+    subject, probe, aligns = held_out_trial(model, _layers(model, layers), probe_images)
+    return Trial([subject], lambda _seed: probe, aligns)
 
 
 def own_trial(names: list[str], folder: Path, probe_images: Path | None, layers: list[str] | None, limit: int) -> Trial:

@@ -6,31 +6,29 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from miclip.cli import output
+from miclip.cli import evaluation_intervened, output
+from miclip.cli.evaluation_words import within, within_share, words
+from miclip.evaluation.agreement import MEASURES
 from miclip.evaluation.figures import Figure
-from miclip.evaluation.result import (
-    NAMES,
-    Costs,
-    Effect,
-    Evidence,
-    Localization,
-    Result,
-    Target,
-    Unseen,
-    Verdict,
-)
+from miclip.evaluation.findings import FRESH, KINDS, PARTS, findings
+from miclip.evaluation.measures import Costs
+from miclip.evaluation.result import Result, Target, Units
 
-SCALES = {"scale_2": "×2", "scale_0": "×0"}
-MEASURES = ("correlation", "auprc", "f1", "iou")
-KINDS = {NAMES: "class names", "synonyms": "synonyms", "keywords": "keywords", "categories": "super-categories"}
-"""What readers call kinds of query, in the order of the tables."""
-IN_FULL = (NAMES, "synonyms")
-"""Kinds whose interventions are shown for every method."""
 Section = tuple[str, Table, str]
 
+_FINDINGS_NOTE = """\
+simple baseline: of role baseline, without a shared space that was aligned; of texts those that know the text alone
+"""
 _LABELS_NOTE = """\
-logits: label = own class · elsewhere: label among the five classes that the unit drives most (default: without
-abstentions)
+held-out images, % of units · drives: label among the five classes that the unit drives most (logits: its own class) ·
+active: among the five that it is most active for · kept: default by its abstention, others as many, the surest
+"""
+_CARRIED_NOTE = """\
+five units a query, % of the attribution that the best five carry on held-out images · tag: emojibase's, known to CLIP's
+image tower · fresh: WordNet's, which nothing was trained on
+"""
+_ENCODER_NOTE = """\
+points of carried attribution by which the default is ahead · best other: of all but the white boxes
 """
 _DESCRIPTION_NOTE = """\
 exact: the class's very name, %, of the classes whose name is in the vocabulary · clip, sentence: cosine of label and
@@ -39,50 +37,39 @@ name by CLIP's text tower and by a second embedder · null: labels shuffled amon
 _AGREEMENT_NOTE = """\
 f1, iou: a unit is active on the 1 % of images that it is strongest on · null: labels shuffled among units
 """
-_CHANGES_NOTE = """\
-shuffled: another query's units · weight × activation and oracle are told what no search knows · weighted: target ×
-specificity
+_SANITY_NOTE = """\
+% of the logits' units for which the measure falls when half of a class's images lose their label, and when as many
+others are given it · precision and recall are known to fail
 """
 _COST_NOTE = """\
 attributions give the activations too · with its needs: seconds of the step and of all it builds on
-"""
-_VERDICT_NOTE = """\
-weighted change · –: the oracle itself does next to nothing · best other: of all but the white boxes (weight ×
-activation, oracle) · lead: points ahead of it
-"""
-
-_EVIDENCE_NOTE = """\
-trusted: the evidence does not call the query doubtful · ×2, ×0: weighted change of attribution, % of the oracle's, over
-the queries of either sort
 """
 
 
 def show(result: Result) -> None:
     """Print the figures as tables."""
-    for name, target in result.targets.items():
-        for section in sections(name, target).values():
+    for name in result.targets:
+        for section in sections(result, name).values():
             output.show(*section)
 
 
-def sections(name: str, target: Target) -> dict[str, Section]:
+def sections(result: Result, name: str) -> dict[str, Section]:
     """Return title, table and note of every section that a target's figures have, in order."""
+    target = result.targets[name]
     found: dict[str, Section] = {}
-    title = f"{name} · held-out top-1 {target.held_out_top1:.1f} %"
-    found["labels"] = f"{title}\n\nlabels right, %", _labels(target), _LABELS_NOTE
+    title = f"{name} · held-out top-1 {target.held_out_top1:.1f} %\n\nwhere simple baselines win"
+    found["findings"] = title, _findings(result, name), _FINDINGS_NOTE
+    found["labels"] = "labels right on images that nothing saw", _labels(target), _LABELS_NOTE
+    if any(place.carried for place in target.places):
+        found["carried"] = "attribution carried by the units found, %", _carried(target), _CARRIED_NOTE
+        found["encoder"] = "what the encoder adds", _encoder(target), _ENCODER_NOTE
+    found |= evaluation_intervened.sections(target)
+    found["agreement"] = "labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE
+    if any(place.sanity for place in target.places):
+        found["sanity"] = "do the measures notice wrong labels?", _sanity(target), _SANITY_NOTE
     if any(place.descriptions for place in target.places):
         title = "labels of the logits over open vocabularies"
         found["description"] = title, _described(target), _DESCRIPTION_NOTE
-    found["agreement"] = "labels against activation, means over units", _agreement(target), _AGREEMENT_NOTE
-    for kind in IN_FULL:
-        if rows := list(_localizations(target, kind)):
-            title = f"{KINDS[kind]}: change of accuracy in points, five units a query"
-            found[_section(kind)] = title, _interventions(rows), _CHANGES_NOTE
-    if target.unseen:
-        title = f"unseen: {len(target.unseen.classes)} classes hidden from the alignment, by their names"
-        found["unseen"] = title, _interventions(list(_hidden(target.unseen))), ""
-    found["verdict"] = "attribution, miclip's default, among the others", _verdicts(target), _VERDICT_NOTE
-    if any(localization.evidence for _, _, localization in target.localizations()):
-        found["evidence"] = "what miclip itself says of its localisations", _evidence(target), _EVIDENCE_NOTE
     if target.cost:
         cost = target.cost
         title = f"cost: {cost.layer}, {cost.units} units, {cost.images:,} probe images, this machine"
@@ -90,27 +77,81 @@ def sections(name: str, target: Target) -> dict[str, Section]:
     return found
 
 
-def _section(kind: str) -> str:
-    return "localization" if kind == NAMES else kind
-
-
-def _localizations(target: Target, kind: str) -> Iterator[tuple[str, str, Localization]]:
-    """Layer, kind of units and what was localized for one kind of query."""
-    for place in target.places:
-        if kind in place.localizations:
-            yield place.layer, place.units, place.localizations[kind]
-
-
-def _hidden(unseen: Unseen) -> Iterator[tuple[str, str, Localization]]:
-    yield from ((place.layer, place.units, place.localization) for place in unseen.places)
+def _findings(result: Result, name: str) -> Table:
+    made = output.table("what was found")
+    for sentence in findings(result, name):
+        made.add_row(output.text(sentence))
+    return made
 
 
 def _labels(target: Target) -> Table:
-    methods = list(dict.fromkeys(name for place in target.places for name in place.labels))
-    made = output.table("layer", "units", *(f">{_words(name)}" for name in methods))
+    made = output.table(
+        "layer", "units", "labels by", ">drives", ">active", ">kept %", ">drives, kept", ">active, kept"
+    )  # fmt: skip
     for place in target.places:
-        cells = (output.number(place.labels.get(name), 1) for name in methods)
-        made.add_row(output.text(place.layer), place.units, *cells)
+        for method, found in place.labels.items():
+            kept = [_maybe(figure) for figure in (found.kept_drives, found.kept_active)]
+            shares = (within_share(found.drives), within_share(found.active), f"{found.coverage:.0f}")
+            made.add_row(output.text(place.layer), place.units, words(method), *shares, *kept)
+    return made
+
+
+def _maybe(figure: Figure | None) -> str:
+    return "–" if figure is None else within_share(figure)
+
+
+def _kinds(target: Target) -> list[str]:
+    """Kinds of query that anything was measured for, in the order of the tables."""
+    return [kind for kind in KINDS if any(kind in place.carried for place in target.places)]
+
+
+def _carried(target: Target) -> Table:
+    kinds = _kinds(target)
+    made = output.table("layer", "units", "localized by", *(f">{KINDS[kind]}" for kind in kinds))
+    for place in target.places:
+        for method in dict.fromkeys(name for found in place.carried.values() for name in found.methods):
+            made.add_row(output.text(place.layer), place.units, words(method), *_cells(place, method, kinds))
+    return made
+
+
+def _cells(place: Units, method: str, kinds: list[str]) -> Iterator[str]:
+    for kind in kinds:
+        found = place.carried.get(kind)
+        yield within_share(found.methods[method]) if found and method in found.methods else "–"
+
+
+def _encoder(target: Target) -> Table:
+    columns = [f">over {name}" for name in PARTS.values()]
+    made = output.table("queries", "layer", "units", *columns, ">over best other", "best other")
+    for kind in sorted(_kinds(target), key=lambda kind: not kind.startswith(FRESH)):
+        for place in target.places:
+            found = place.carried.get(kind)
+            if found is None or found.best_other is None:
+                continue
+            leads = [within(found.leads[part]) if part in found.leads else "–" for part in PARTS]
+            best = found.best_other
+            made.add_row(
+                KINDS[kind], output.text(place.layer), place.units, *leads, within(found.leads[best]), words(best)
+            )  # fmt: skip
+    return made
+
+
+def _agreement(target: Target) -> Table:
+    columns = [f">{name}{null}" for name in MEASURES for null in ("", " null")]
+    made = output.table("layer", "units", "labels by", *columns)
+    for place in target.places:
+        for method, found in place.agreement.items():
+            figures = [getattr(found, name) for name in MEASURES]
+            cells = [cell for figure in figures for cell in (within(figure, 2), f"{figure.null:.2f}")]
+            made.add_row(output.text(place.layer), place.units, words(method), *cells)
+    return made
+
+
+def _sanity(target: Target) -> Table:
+    made = output.table("measure", ">falls without half, %", ">falls with twice, %")
+    for place in target.places:
+        for measure, found in place.sanity.items():
+            made.add_row(measure, f"{found.missing:.0f}", f"{found.extra:.0f}")
     return made
 
 
@@ -123,36 +164,10 @@ def _described(target: Target) -> Table:
     for vocabulary, one in found.items():
         for method, description in one.methods.items():
             figures = [description.similarity[name] for name in embedders]
-            cells = [cell for figure in figures for cell in (_within(figure, 2), f"{figure.null:.2f}")]
+            cells = [cell for figure in figures for cell in (within(figure, 2), f"{figure.null:.2f}")]
             exact = output.number(description.exact, 1)
-            made.add_row(output.text(vocabulary), f"{one.size:,}", _words(method), exact, *cells)
+            made.add_row(output.text(vocabulary), f"{one.size:,}", words(method), exact, *cells)
     return made
-
-
-def _agreement(target: Target) -> Table:
-    columns = [f">{name}{null}" for name in MEASURES for null in ("", " null")]
-    made = output.table("layer", "units", "labels by", *columns)
-    for place in target.places:
-        for method, found in place.agreement.items():
-            figures = (found.correlation, found.auprc, found.f1, found.iou)
-            cells = [cell for figure in figures for cell in (_within(figure, 2), f"{figure.null:.2f}")]
-            made.add_row(output.text(place.layer), place.units, _words(method), *cells)
-    return made
-
-
-def _interventions(rows: list[tuple[str, str, Localization]]) -> Table:
-    columns = [f">{scale} {what}" for scale in SCALES.values() for what in ("target", "others", "specific", "weighted")]
-    made = output.table("layer", "units", "localized by", *columns)
-    for layer, units, localization in rows:
-        for method, effects in localization.methods.items():
-            cells = [cell for scale in SCALES for cell in _cells(effects.of(scale))]
-            made.add_row(output.text(layer), units, _words(method), *cells)
-    return made
-
-
-def _cells(effect: Effect) -> tuple[str, str, str, str]:
-    others, specificity = f"{effect.others.value:+.1f}", f"{effect.specificity.value:.2f}"
-    return _within(effect.target), others, specificity, f"{effect.weighted.value:+.1f}"
 
 
 def _cost(cost: Costs) -> Table:
@@ -160,52 +175,5 @@ def _cost(cost: Costs) -> Table:
     for name, step in cost.steps.items():
         total, needs = cost.total(name), cost.needs.get(name, ())
         figures = (f"{step.seconds:.2f}", f"{step.gflop:,.1f}", f"{step.peak_mb:,.0f}", f"{total.seconds:.2f}")
-        made.add_row(_words(name), *figures, ", ".join(needs))
+        made.add_row(words(name), *figures, ", ".join(needs))
     return made
-
-
-def _verdicts(target: Target) -> Table:
-    columns = [f">{scale} {what}" for scale in SCALES.values() for what in ("% of oracle", "lead")]
-    made = output.table("queries", "layer", "units", *columns[:2], "best other", *columns[2:], "best other")
-    for kind, heading in KINDS.items():
-        for layer, units, localization in _localizations(target, kind):
-            cells = [cell for scale in SCALES for cell in _verdict(localization.verdict.of(scale))]
-            made.add_row(heading, output.text(layer), units, *cells)
-    return made
-
-
-def _evidence(target: Target) -> Table:
-    columns = [f">{scale}, {which}" for scale in SCALES.values() for which in ("trusted", "doubtful")]
-    made = output.table("queries", "layer", "units", ">trusted %", *columns)
-    for kind, heading in KINDS.items():
-        for layer, units, localization in _localizations(target, kind):
-            if evidence := localization.evidence:
-                made.add_row(
-                    heading, output.text(layer), units, f"{evidence.trusted_share:.0f}", *_reached(evidence)
-                )  # fmt: skip
-    for place in target.unseen.places if target.unseen else ():
-        made.add_row("unseen classes", output.text(place.layer), place.units, f"{place.trusted_share:.0f}", *["–"] * 4)
-    return made
-
-
-def _reached(evidence: Evidence) -> list[str]:
-    """What the default reaches of the oracle, by intervention, over the trusted and over the doubtful queries."""
-    sorts = (evidence.trusted, evidence.doubtful)
-    return [_of_oracle(sort.of(scale)) if sort else "–" for scale in SCALES for sort in sorts]
-
-
-def _verdict(verdict: Verdict) -> tuple[str, str, str]:
-    return _of_oracle(verdict), _within(verdict.lead), _words(verdict.best_baseline)
-
-
-def _of_oracle(verdict: Verdict) -> str:
-    return "–" if verdict.percent_of_oracle is None else f"{verdict.percent_of_oracle:.0f}"
-
-
-def _within(figure: Figure, digits: int = 1) -> str:
-    """A figure with half the width of its interval."""
-    return f"{figure.value:+.{digits}f} ±{(figure.high - figure.low) / 2:.{digits}f}"
-
-
-def _words(method: str) -> str:
-    return method.replace("_x_", " × ").replace("_", " ")

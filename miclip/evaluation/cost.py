@@ -19,9 +19,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from miclip.alignment import EncoderSettings, ProbeSet, train_encoder
+from miclip.evaluation.measures import Cost, Costs
 from miclip.evaluation.methods import METHODS, ProbeData
 from miclip.evaluation.methods.network_dissection import positions_of
-from miclip.evaluation.result import Cost, Costs
 from miclip.models.clip import Clip
 from miclip.models.target import TargetModel
 
@@ -82,7 +82,9 @@ def _measured_probe(clock: _Clock, model: TargetModel, layer: str, clip: Clip, p
         "image embeddings", lambda: np.concatenate([clip.embed_images(images[at : at + BATCH]) for at in places])
     )
     texts = clock.run("text embeddings", lambda: clip.embed_texts(list(model.labels)))
-    encoder = clock.run("encoder", lambda: train_encoder(activations, predicted, texts, embedded, EncoderSettings()))
+    sources = np.arange(len(images)) % (len(probe.names) // probe.views)
+    inputs = (activations, predicted, texts, embedded, sources)
+    encoder = clock.run("encoder", lambda: train_encoder(*inputs, EncoderSettings()))
     return ProbeData(
         activations=activations,
         attributions=torch.cat(attributed).numpy(),

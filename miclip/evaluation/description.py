@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas import normalise
 from miclip.evaluation.figures import NullFigure
-from miclip.evaluation.result import Description
+from miclip.evaluation.measures import Description
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -8,6 +8,7 @@ classes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,11 +39,14 @@ class Change:
         target: Of the classes whose units were changed, their mean.
         others: Mean over the other classes.
         others_absolute: Mean over the other classes of the change's magnitude.
+        noise: What that magnitude would be if as many images had changed, each for the better or the worse by chance: a
+            class's accuracy on a few images moves even where nothing is wrong with the class.
     """
 
     target: float
     others: float
     others_absolute: float
+    noise: float = 0.0
 
 
 class Laboratory:
@@ -51,11 +55,11 @@ class Laboratory:
     Args:
         model: The target model.
         layer: The layer whose units are scaled, at every position.
-        images: Preprocessed images, float32 ``[N, 3, S, S]``, some of every class.
+        images: Preprocessed images, float32 ``[N, 3, S, S]``.
         labels: Class of each image, int64 ``[N]``.
         other_views: Images of a class that measure the side effects, at most as many as the rarest class has; all its
             images measure a target class.
-        other_classes: Classes that measure the side effects, evenly spread; default all.
+        other_classes: Classes that measure the side effects, evenly spread over those that have images; default all.
     """
 
     def __init__(
@@ -69,9 +73,10 @@ class Laboratory:
     ) -> None:
         self._model, self._layer, self._labels = model, model.layers[layer], labels
         self._images, self._classes = images, int(labels.max()) + 1
-        count = min(other_classes or self._classes, self._classes)
-        watched = torch.arange(count) * self._classes // count
-        self._views = min(other_views, int(torch.bincount(labels).min()))
+        shown = torch.unique(labels)
+        count = min(other_classes or len(shown), len(shown))
+        watched = shown[torch.arange(count) * len(shown) // count]
+        self._views = min(other_views, int(torch.bincount(labels)[shown].min()))
         self._others = _first(labels, watched, self._views)
         self._rest = resume_from(model.module, self._layer.module)
         self._output = layer_output(model.module, self._layer.module, images) if self._rest else None
@@ -93,10 +98,12 @@ class Laboratory:
         hits = self._correct(torch.cat([own, others]), units, scale)
         before = self._hits[torch.cat([own, others])]
         change = 100.0 * (hits.float() - before.float())
-        by_class = torch.zeros(self._classes).index_add_(0, self._labels[others], change[len(own) :]) / self._views
+        beside, labels = change[len(own) :], self._labels[others]
+        by_class, flips = (torch.zeros(self._classes).index_add_(0, labels, what) for what in (beside, beside.abs()))
+        chance = sum(100.0 * expected_distance(round(count)) for count in (flips / 100.0).tolist())
         return Change(
-            change[: len(own)].mean().item(), change[len(own) :].mean().item(),
-            by_class.abs().sum().item() * self._views / len(others),
+            change[: len(own)].mean().item(), beside.mean().item(),
+            by_class.abs().sum().item() / len(others), chance / len(others),
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -131,6 +138,11 @@ class Laboratory:
         edits = [Edit(self._layer.name, unit, Op.SCALE, scale) for unit in units]
         batch = compile_edits([edits] * len(rows), self._model.layer_sizes)
         return self._model.forward(self._images[rows], edits=batch).logits
+
+
+def expected_distance(steps: int) -> float:
+    """Return the mean distance from the start after so many steps of length 1, each to the left or right by chance."""
+    return steps * math.comb(steps - 1, (steps - 1) // 2) / 2 ** (steps - 1) if steps else 0.0
 
 
 def _first(labels: Tensor, classes: Tensor, count: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The result of an evaluation: what ``miclip evaluate --json`` prints, and what tables, report and documents read.
 
-Changes of accuracy are in percentage points, shares in percent unless they say otherwise. A figure's interval is the
-95 % bootstrap interval of its mean.
+What is measured is in :mod:`miclip.evaluation.measures`.
 """
 
 from __future__ import annotations
@@ -14,144 +13,30 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from miclip.errors import InvalidInput
-from miclip.evaluation.figures import ByScale, Figure, NullFigure, Record
+from miclip.evaluation.figures import Record
+from miclip.evaluation.measures import (
+    Agreement,
+    Carried,
+    Costs,
+    Curves,
+    LabelFigures,
+    Localization,
+    MethodCard,
+    OpenVocabulary,
+    Sanity,
+)
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 """Of the result's form; a change of any field or of its meaning raises it."""
 NAMES = "names"
 """Kind of the queries that are class names; every evaluation asks them."""
 UNSEEN = "unseen"
 """Kind of the queries that are names of classes that the alignment never saw."""
 _LOGITS = "logits"
-_NO_MEASURE = 5.0  # times an oracle, from which on a share says only that the oracle does next to nothing
 _FORM = "the JSON that `miclip evaluate --json` prints"
 
-Role = Literal["default", "ours", "baseline", "control", "whitebox"]
-"""What a method is in a comparison: miclip's default, another way of miclip's, a baseline to beat, a control that must
-do nothing, or a white box, which knows what no search does and is not to be beaten."""
-UnitKind = Literal["neurons", "features"]
-Outcome = Literal["won", "open", "lost"]
-
-
-class MethodCard(Record):
-    """A method, for readers.
-
-    Attributes:
-        name: Its key in the result.
-        title: What readers call it.
-        knows: What it knows of a query and of the model.
-        role: What it is in a comparison.
-    """
-
-    name: str
-    title: str
-    knows: str
-    role: Role
-
-
-class Effect(Record):
-    """What an intervention does, means over queries.
-
-    Attributes:
-        target: Change of the classes that the query covers.
-        others: Change of all other classes.
-        specificity: 1 is: nothing else moved.
-        weighted: Target times specificity, the latter at least 0.
-    """
-
-    target: Figure
-    others: Figure
-    specificity: Figure
-    weighted: Figure
-
-
-class Verdict(Record):
-    """How miclip's default stands among the methods, by weighted change.
-
-    Attributes:
-        share_of_oracle: 1 is: as much as the oracle; None where there was none.
-        best_baseline: Name of the best other method; white boxes are none.
-        lead: Points ahead of it.
-    """
-
-    share_of_oracle: Figure | None
-    best_baseline: str
-    lead: Figure
-
-    @property
-    def percent_of_oracle(self) -> float | None:
-        """Share of the oracle in percent; None where there is no oracle, or one that itself does next to nothing."""
-        share = self.share_of_oracle
-        return None if share is None or abs(share.value) >= _NO_MEASURE else 100 * share.value
-
-    @property
-    def outcome(self) -> Outcome:
-        """``won``, ``open`` (ahead, but the interval of the lead holds 0) or ``lost``."""
-        if self.lead.value <= 0:
-            return "lost"
-        return "open" if self.lead.low <= 0 else "won"
-
-
-class Evidence(Record):
-    """What miclip itself says of its localisations.
-
-    Attributes:
-        trusted_share: Queries that it does not call doubtful.
-        trusted: Verdicts on these queries; None where there are none.
-        doubtful: Verdicts on the others; None where there are none.
-    """
-
-    trusted_share: float
-    trusted: ByScale[Verdict] | None
-    doubtful: ByScale[Verdict] | None
-
-
-class Localization(Record):
-    """Interventions on what the methods find for one kind of query.
-
-    Attributes:
-        methods: Effects by method, in the order of the result's ``methods``.
-        verdict: How the default stands among them.
-        evidence: What miclip says of its own answers; None where it was not asked.
-    """
-
-    methods: dict[str, ByScale[Effect]]
-    verdict: ByScale[Verdict]
-    evidence: Evidence | None
-
-
-class Agreement(Record):
-    """How well labels say when units are active, means over units; see ``miclip.evaluation.agreement``."""
-
-    correlation: NullFigure
-    auprc: NullFigure
-    f1: NullFigure
-    iou: NullFigure
-
-
-class Description(Record):
-    """How near labels of the logits' units are to their classes' names.
-
-    Attributes:
-        exact: Units labelled with the very name of their class, of those whose name is in the vocabulary; None where
-            none is.
-        similarity: Mean cosine of label and name by embedder: ``clip``, and ``sentence`` where that is installed.
-    """
-
-    exact: float | None
-    similarity: dict[str, NullFigure]
-
-
-class OpenVocabulary(Record):
-    """The logits' units described with the concepts of a vocabulary.
-
-    Attributes:
-        size: Its concepts.
-        methods: By labelling method.
-    """
-
-    size: int
-    methods: dict[str, Description]
+UnitKind = Literal["neurons", "features", "random features"]
+"""Random features are those of a dictionary whose directions were drawn and not learned: a control."""
 
 
 class Place(Record):
@@ -159,7 +44,7 @@ class Place(Record):
 
     Attributes:
         layer: The layer.
-        units: ``neurons`` or ``features``.
+        units: ``neurons``, ``features`` or ``random features``.
         dictionary: Id of the features' dictionary; empty for neurons.
     """
 
@@ -182,15 +67,21 @@ class Units(Place):
     """What was measured of the units of one layer.
 
     Attributes:
-        labels: Right labels by method, in percent.
+        labels: Right labels by method.
         agreement: By method; one none of whose labels counts is left out.
-        localizations: By kind of query, class names first; none for the logits.
+        sanity: By measure of agreement; of the logits alone.
+        carried: What the units found carry, by kind of query, class names first; none for the logits.
+        localizations: What interventions on them do, by kind of query, for some places and kinds.
+        curves: With more and fewer units; of the neurons of the last layer before the logits alone.
         descriptions: By open vocabulary; of the logits alone.
     """
 
-    labels: dict[str, float]
+    labels: dict[str, LabelFigures]
     agreement: dict[str, Agreement]
+    sanity: dict[str, Sanity]
+    carried: dict[str, Carried]
     localizations: dict[str, Localization]
+    curves: Curves | None
     descriptions: dict[str, OpenVocabulary]
 
 
@@ -211,51 +102,6 @@ class Unseen(Record):
 
     classes: tuple[str, ...]
     places: tuple[UnseenUnits, ...]
-
-
-class Cost(Record):
-    """Cost of one step.
-
-    Attributes:
-        seconds: Wall-clock time.
-        gflop: Floating-point operations in matrix products and convolutions, in 10⁹.
-        peak_mb: Largest growth of the process's resident memory, in 10⁶ bytes.
-    """
-
-    seconds: float
-    gflop: float
-    peak_mb: float
-
-
-class Costs(Record):
-    """What one layer costs.
-
-    Attributes:
-        layer: The layer.
-        units: Its units.
-        images: Probe images.
-        steps: By step; a method's own step is named like it.
-        needs: Steps that a method builds on.
-    """
-
-    layer: str
-    units: int
-    images: int
-    steps: dict[str, Cost]
-    needs: dict[str, tuple[str, ...]]
-
-    def steps_of(self, method: str) -> tuple[str, ...]:
-        """Return all steps that a method takes, its own last."""
-        return tuple(step for step in (*self.needs.get(method, ()), method) if step in self.steps)
-
-    def total(self, method: str) -> Cost:
-        """Return what a method costs: sums over its steps, and the largest growth of memory among them."""
-        steps = [self.steps[step] for step in self.steps_of(method)]
-        return Cost(
-            seconds=sum(step.seconds for step in steps),
-            gflop=sum(step.gflop for step in steps),
-            peak_mb=max((step.peak_mb for step in steps), default=0.0),
-        )
 
 
 class Target(Record):
@@ -294,7 +140,7 @@ class Result(Record):
         targets: Models by name.
     """
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     methods: tuple[MethodCard, ...]
     targets: Annotated[dict[str, Target], Field(min_length=1)]
 

@@ -1,6 +1,6 @@
 """``miclip evaluate``: how well units are described, and how well concepts are localized, on images of their own.
 
-Every seed aligns anew, so its spread is that of the whole method. Queries are the sample of every mean.
+Every seed aligns anew, so its spread is that of the whole method. Queries and units are the sample of every mean.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from miclip.alignment import AlignmentConfig, ProbeSet, align_model
 from miclip.atlas import Atlas
-from miclip.evaluation.agreement import agreement
+from miclip.evaluation.carrying import carried_shares
 from miclip.evaluation.cost import costs
+from miclip.evaluation.curves import curves
 from miclip.evaluation.description import Embed, Similarity, sentence_embedder
 from miclip.evaluation.intervention import Change, Laboratory, Tick, intervene, recorded
-from miclip.evaluation.labelling import label_accuracy, labellings
-from miclip.evaluation.methods import METHODS, LayerData, describe_units, rank_units
+from miclip.evaluation.judge import Judge, judges
+from miclip.evaluation.labelling import labellings
+from miclip.evaluation.measures import Costs, OpenVocabulary
+from miclip.evaluation.methods import METHODS, LayerData, describe_units, rank_units, trusted_queries
 from miclip.evaluation.methods.network_dissection import positions_of
 from miclip.evaluation.methods.white_boxes import last_weight
-from miclip.evaluation.queries import Query, class_names
-from miclip.evaluation.result import Costs, OpenVocabulary, Place, Result, Target, Unseen, UnseenUnits
+from miclip.evaluation.queries import Query, class_names, spread
+from miclip.evaluation.result import NAMES, Place, Result, Target, Unseen, UnseenUnits
 from miclip.evaluation.subject import EvaluationSettings, Subject
+from miclip.evaluation.summary import ORACLE
 from miclip.evaluation.tally import Tally, localization
 from miclip.evaluation.unseen import hidden_classes, without
 from miclip.models.clip import Clip
@@ -39,6 +42,8 @@ from miclip.retrieval.vocabulary import Vocabulary, embed_vocabulary
 
 TOP_UNITS = 5
 BATCH = 128
+Rankings = dict[str, dict[str, NDArray[np.int64]]]
+"""Units by kind of query and method, int64 ``[Q, TOP_UNITS]``, best first."""
 
 
 def evaluate(
@@ -91,7 +96,7 @@ def align_seed(
         atlases: Receives the atlas.
         report: Called with the progress.
     """
-    config = AlignmentConfig(layers=tuple(layers))
+    config = AlignmentConfig(layers=tuple(layers), stands_alone=False)
     config = replace(config, encoder=replace(config.encoder, seed=seed))
 
     told = about(f"{model.name} seed {seed}", report)
@@ -112,9 +117,11 @@ class _Trial:
         report: Report,
         vocabularies: Mapping[str, Vocabulary],
     ) -> None:
-        self._subject, self._clip, self._probe, self._store = subject, clip, probe, store
+        self._subject, self._clip, self._probe, self._store = subject.controlled(), clip, probe, store
         self._settings, self._report, self._vocabularies = settings, report, vocabularies
-        self._tally = Tally()
+        self._places = self._subject.places()
+        self._tally = Tally(self._places)
+        self._told: dict[Place, NDArray[np.int64]] = {}  # units of every class name, by one who is told the class
         self._described: dict[str, dict[str, list[NDArray[np.int64]]]] = {
             name: defaultdict(list) for name in vocabularies
         }
@@ -122,62 +129,92 @@ class _Trial:
         self._images = subject.preprocessed()
 
     def run(self) -> Target:
-        logits = torch.cat([self._subject.model.forward(part).logits for part in self._images.split(BATCH)])
-        places = self._subject.places()
-        laboratories = {place: self._laboratory(place) for place in places if place.layer != LOGITS}
+        names = [place.name for place in self._places]
+        predicted, judging = judges(self._subject.model, self._images, self._subject.labels, names)
+        edited = [place for place in self._places if place.layer != LOGITS and place.units != "random features"]
+        laboratories = {place: self._laboratory(place) for place in edited}
         with tempfile.TemporaryDirectory(prefix="miclip-evaluate-") as atlases:
             for seed in self._settings.seeds:
-                self._run_seed(seed, places, laboratories, Path(atlases))
+                self._run_seed(seed, judging, laboratories, Path(atlases))
             unseen = self._unseen(laboratories, Path(atlases))
-        judges, probe = self._subject.images, self._probe(self._settings.seeds[0])
+        images, probe = self._subject.images, self._probe(self._settings.seeds[0])
         return Target(
-            held_out_top1=100.0 * (logits.argmax(dim=1) == self._subject.labels).float().mean().item(),
-            judged_on=f"{len(judges.names):,} images of {judges.name}",
+            held_out_top1=100.0 * float((predicted == self._subject.labels.numpy()).mean()),
+            judged_on=f"{len(images.names):,} images of {images.name}",
             aligned_on=f"{len(probe.names):,} images of {probe.name}",
-            places=self._tally.summary(self._measured, self._descriptions()),
+            places=self._tally.summary(judging, self._descriptions()),
             unseen=unseen,
             cost=self._cost(probe),
         )
 
     def _run_seed(
-        self, seed: int, places: Sequence[Place], laboratories: Mapping[Place, Laboratory], atlases: Path
+        self, seed: int, judging: Mapping[str, Judge], laboratories: Mapping[Place, Laboratory], atlases: Path
     ) -> None:
         model, probe = self._subject.model, self._probe(seed)
-        searcher = AtlasSearcher(self._aligned(model, probe, places, seed, atlases))
-        for place in places:
+        searcher = AtlasSearcher(self._aligned(model, probe, self._places, seed, atlases))
+        for place in self._places:
             positions = positions_of(model, place.name, probe)
             data = LayerData(searcher, place.name, seed, self._weight(place), positions)
-            labels = labellings(data)
-            self._tally.add_labels(place, label_accuracy(data, labels), labels)
+            self._tally.add_labels(place, labellings(data, judging[place.name]))
             if place.name == LOGITS:
                 self._describe(data)
+                continue
+            rankings = self._rank(data, judging[place.name], place)
             if place in laboratories:
-                self._intervene(laboratories[place], data, place, seed)
+                self._intervene(laboratories[place], rankings, place, seed)
+                self._draw(laboratories[place], data, judging[place.name], place, seed)
+
+    def _rank(self, data: LayerData, judge: Judge, place: Place) -> Rankings:
+        """Ask every query of every method, and note what the units carry."""
+        rankings: Rankings = {}
+        for kind, queries in self._subject.asked().items():
+            texts = self._embedded(queries)
+            rankings[kind] = rank_units(data, queries, texts, TOP_UNITS)
+            trusted = trusted_queries(data, queries, texts, TOP_UNITS)
+            shares = {
+                name: carried_shares(judge.effects, queries, units, TOP_UNITS) for name, units in rankings[kind].items()
+            }
+            self._tally.add_carried(place, kind, shares, trusted)
+        return rankings
+
+    def _draw(self, laboratory: Laboratory, data: LayerData, judge: Judge, place: Place, seed: int) -> None:
+        """Draw curves over the number of units: neurons of the last layer, first seed."""
+        if place.name != self._subject.penultimate or seed != self._settings.seeds[0] or not self._settings.curve:
+            return
+        queries = spread(self._subject.asked()[NAMES], self._settings.curve_queries)
+        found = curves(laboratory, data, judge, queries, self._embedded(queries), self._settings.curve)
+        self._tally.add_curves(place, found)
 
     def _unseen(self, laboratories: Mapping[Place, Laboratory], atlases: Path) -> Unseen | None:
-        """Hide some classes from the alignment of the first seed, then localise them by their names."""
+        """Hide some classes from the alignment of the first seed, then localise them by their names.
+
+        The oracle is that of the whole alignment, which is told all of them.
+        """
         subject, seed = self._subject, self._settings.seeds[0]
-        classes = len(subject.model.labels)
-        hidden = hidden_classes(classes, min(self._settings.unseen, classes // 8))
-        if not hidden:
+        classes, shown = len(subject.model.labels), [query.classes[0] for query in subject.asked()[NAMES]]
+        places = hidden_classes(len(shown), min(self._settings.unseen, classes // 8))
+        hidden = tuple(shown[place] for place in places)
+        if not hidden or subject.atlas:
             return None
         blind, probe = without(subject.model, self._probe(seed), hidden)
         searcher = AtlasSearcher(self._aligned(blind, probe, list(laboratories), seed, atlases))
         names = class_names(subject.model.labels)
         queries = tuple(names[label] for label in hidden)
-        places = []
+        found = []
         for place, laboratory in laboratories.items():
             data = LayerData(searcher, place.name, seed)
-            trusted = 100.0 * float(data.trusted(self._embedded(queries)).mean())
+            trusted = trusted_queries(data, names, self._embedded(names), TOP_UNITS)[list(hidden)]
             rankings = rank_units(data, names, self._embedded(names), TOP_UNITS, by_text_alone=True)
+            rows = {method: ranking[list(hidden)] for method, ranking in rankings.items()}
+            rows[ORACLE] = self._told[place][list(places)]
             scales: dict[str, dict[str, list[Sequence[Change]]]] = defaultdict(dict)
-            for method, ranking in rankings.items():
-                changes = self._changes(laboratory, place, queries, ranking[list(hidden)], lambda: None)
+            for method, ranking in rows.items():
+                changes = self._changes(laboratory, place, queries, ranking, lambda: None)
                 for scale, values in changes.items():
                     scales[scale][method] = [values]
-            found = localization(scales)
-            places.append(UnseenUnits(**dict(place), trusted_share=trusted, localization=found))
-        return Unseen(classes=tuple(query.text for query in queries), places=tuple(places))
+            share = 100.0 * float(trusted.mean())
+            found.append(UnseenUnits(**dict(place), trusted_share=share, localization=localization(scales)))
+        return Unseen(classes=tuple(query.text for query in queries), places=tuple(found))
 
     def _describe(self, data: LayerData) -> None:
         """Label the logits' units with the concepts of every open vocabulary."""
@@ -198,21 +235,16 @@ class _Trial:
             descriptions[name] = OpenVocabulary(size=len(vocabulary.concepts), methods=by_method)
         return descriptions
 
-    def _measured(self, place: Place) -> dict[str, NDArray[np.float64]]:
-        """How well every class says when every unit of a place is active, on the images that judge."""
-        model, parts = self._subject.model, self._images.split(BATCH)
-        activations = torch.cat([model.forward(part, [place.name]).activations[place.name] for part in parts])
-        return agreement(activations.cpu().numpy(), self._subject.labels.numpy(), len(model.labels))
-
     def _laboratory(self, place: Place) -> Laboratory:
         others = self._settings.other_classes[0 if place.layer == self._subject.penultimate else 1]
         model, labels = self._subject.model, self._subject.labels
         return Laboratory(model, place.name, self._images, labels, self._settings.other_views, others)
 
-    def _intervene(self, laboratory: Laboratory, data: LayerData, place: Place, seed: int) -> None:
-        asked = self._settings.chosen(self._subject, place.layer)
-        rankings = {kind: rank_units(data, some, self._embedded(some), TOP_UNITS) for kind, some in asked.items()}
-        total = sum(len(rankings[kind]) * len(some) for kind, some in asked.items())
+    def _intervene(self, laboratory: Laboratory, rankings: Rankings, place: Place, seed: int) -> None:
+        if seed == self._settings.seeds[0]:
+            self._told[place] = rankings[NAMES][ORACLE]
+        asked, chosen = self._subject.asked(), self._settings.chosen(self._subject, place.layer)
+        total = sum(len(rankings[kind]) * len(some) for kind, some in chosen.items())
         stage, done = Stage(StageKind.INTERVENTIONS, place.name, f"{self._subject.model.name} seed {seed}"), 0
 
         def tick() -> None:
@@ -220,11 +252,12 @@ class _Trial:
             done += 1
             self._report(Progress(stage, done, total))
 
-        for kind, queries in asked.items():
-            self._tally.add_trusted(place, kind, data.trusted(self._embedded(queries)))
+        for kind, queries in chosen.items():
+            places = {query: row for row, query in enumerate(asked[kind])}
+            rows = [places[query] for query in queries]
             for method, ranking in rankings[kind].items():
-                changes = self._changes(laboratory, place, queries, ranking, tick)
-                self._tally.add_changes(place, kind, method, changes)
+                changes = self._changes(laboratory, place, queries, ranking[rows], tick)
+                self._tally.add_changes(place, kind, method, rows, changes)
 
     def _changes(
         self,
@@ -253,11 +286,13 @@ class _Trial:
         return last_weight(self._subject.model, place.name, self._images[:BATCH])
 
     def _aligned(self, model: TargetModel, probe: ProbeSet, places: Sequence[Place], seed: int, atlases: Path) -> Atlas:
+        if self._subject.atlas is not None:
+            return self._subject.atlas
         layers = [place.name for place in places]
         return align_seed(model, self._clip, probe, layers, seed, self._store, atlases, self._report)
 
     def _cost(self, probe: ProbeSet) -> Costs | None:
-        if not self._settings.cost:
+        if not self._settings.cost or self._subject.atlas:
             return None
         self._report(Progress(Stage(StageKind.COST, subject=self._subject.model.name), 0, 1))
         return costs(self._subject.model, self._subject.penultimate, self._clip, probe)

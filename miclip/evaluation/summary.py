@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from miclip.evaluation.figures import ByScale, Figure
 from miclip.evaluation.intervention import Change
+from miclip.evaluation.measures import Effect, Verdict
 from miclip.evaluation.methods import DEFAULT, named
-from miclip.evaluation.result import Effect, Verdict
 
 Float64 = NDArray[np.float64]
 
@@ -23,20 +23,23 @@ SMALLEST_CHANGE = 1.0
 """Points below which a target's change counts as this much: specificity of nothing is not infinite."""
 
 
-def summarise(seeds: Sequence[Sequence[Change]]) -> Effect:
+def summarise(seeds: Sequence[Sequence[Change]], sign: int) -> Effect:
     """Summarise one intervention.
 
     Queries, not views or seeds, are the sample: a query's changes are averaged over seeds, and queries are resampled.
 
     Args:
         seeds: Per seed, the changes of the same queries in the same order.
+        sign: 1 where a gain is wanted (×2), -1 where a loss is (×0).
     """
     means, resampled = _means(seeds)
     return Effect(
         target=_figure(means[..., 0], resampled[..., 0]),
         others=_figure(means[..., 1], resampled[..., 1]),
+        side_effect=_figure(_side_effect(means), _side_effect(resampled)),
+        noise=float(means[..., 3]),
         specificity=_figure(_specificity(means), _specificity(resampled)),
-        weighted=_figure(_weighted(means), _weighted(resampled)),
+        weighted=_figure(_weighted(means, sign), _weighted(resampled, sign)),
     )
 
 
@@ -52,8 +55,8 @@ def verdict(methods: Mapping[str, Sequence[Sequence[Change]]], sign: int) -> Ver
         The verdict; its intervals are over queries, paired.
     """
     means = {name: _means(seeds) for name, seeds in methods.items()}
-    gains = {name: sign * _weighted(over_all) for name, (over_all, _) in means.items()}
-    resampled = {name: sign * _weighted(rows) for name, (_, rows) in means.items()}
+    gains = {name: sign * _weighted(over_all, sign) for name, (over_all, _) in means.items()}
+    resampled = {name: sign * _weighted(rows, sign) for name, (_, rows) in means.items()}
     others = [name for name in gains if name != DEFAULT and name not in named("whitebox")]
     best = max(others, key=lambda name: float(gains[name]))
     return Verdict(
@@ -79,8 +82,9 @@ def _share_of_oracle(gains: Mapping[str, Float64], resampled: Mapping[str, Float
 
 
 def _means(seeds: Sequence[Sequence[Change]]) -> tuple[Float64, Float64]:
-    """Mean over queries of target, others and others' magnitude ``[3]``, and of resampled queries ``[R, 3]``."""
-    columns = np.array([[(c.target, c.others, c.others_absolute) for c in seed] for seed in seeds]).mean(axis=0)
+    """Mean over queries of target, others, others' magnitude and its noise ``[4]``, and of resamples ``[R, 4]``."""
+    changes = [[(c.target, c.others, c.others_absolute, c.noise) for c in seed] for seed in seeds]
+    columns = np.array(changes).mean(axis=0)
     rows = np.random.default_rng(0).integers(len(columns), size=(RESAMPLES, len(columns)))
     return columns.mean(axis=0), columns[rows].mean(axis=1)
 
@@ -90,13 +94,23 @@ def _figure(value: Float64, resampled: Float64) -> Figure:
     return Figure(value=float(value), low=float(low), high=float(high))
 
 
+def _side_effect(means: Float64) -> Float64:
+    """Magnitude of the others' changes without noise; never less than the magnitude of their mean change."""
+    return np.maximum(means[..., 2] - means[..., 3], np.abs(means[..., 1]))
+
+
 def _specificity(means: Float64) -> Float64:
-    """``1 - mean_{c≠t} |Δacc_c| / max(|Δacc_t|, ε)``, of the means over queries."""
-    return 1.0 - means[..., 2] / np.maximum(np.abs(means[..., 0]), SMALLEST_CHANGE)
+    """``1 - side effect / max(|Δacc_t|, ε)``, of the means over queries."""
+    return 1.0 - _side_effect(means) / np.maximum(np.abs(means[..., 0]), SMALLEST_CHANGE)
 
 
-def _weighted(means: Float64) -> Float64:
-    return means[..., 0] * np.maximum(_specificity(means), 0.0)
+def _weighted(means: Float64, sign: int) -> Float64:
+    """Target less the side effect: target × specificity where the target moves as wanted, and worse where it does not.
+
+    It is not clipped, so a method that does more harm than good stands below one that does nothing.
+    """
+    weighted: Float64 = means[..., 0] - sign * _side_effect(means)
+    return weighted
 
 
 def _share(ours: Float64, oracle: Float64) -> Float64:

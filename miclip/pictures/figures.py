@@ -22,8 +22,11 @@ _NAMED = 30  # units of a projection that bear their label
 _MARKERS = "os^Dv"
 
 
-def sheet_figure(title: str, images: Sequence[Tensor], captions: Sequence[str]) -> Figure:
-    """Draw images in rows of eight, first to last, each with its caption; images are uint8 ``[3, H, W]``."""
+def sheet_figure(title: str, images: Sequence[Tensor | None], captions: Sequence[str]) -> Figure:
+    """Draw images in rows of eight, first to last, each with its caption; images are uint8 ``[3, H, W]``.
+
+    The place of an image that is missing (None) says so.
+    """
     rows = -(-len(images) // _COLUMNS)
     columns = min(len(images), _COLUMNS)
     figure = Figure(figsize=(1.3 * max(columns, 5), 0.6 + 1.6 * rows), layout="constrained")
@@ -32,7 +35,10 @@ def sheet_figure(title: str, images: Sequence[Tensor], captions: Sequence[str]) 
     for axes in grid:
         axes.set_axis_off()
     for axes, image, caption in zip(grid, images, captions, strict=False):
-        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="bilinear")
+        if image is None:
+            axes.text(0.5, 0.5, "no thumbnail", ha="center", va="center", fontsize=7, transform=axes.transAxes)
+        else:
+            axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="bilinear")
         axes.set_title(plain(caption), fontsize=7)
     return figure
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.alignment.coordinates import SMALLEST, plane
 from miclip.errors import InvalidInput
 from miclip.retrieval.results import Description
 from miclip.retrieval.search import AtlasSearcher
 
 Float32 = NDArray[np.float32]
-
-SMALLEST = 8
-"""Units below which neighbourhoods mean nothing."""
-_PERPLEXITY = 20.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Projection:
 
     Attributes:
         layer: Their layer.
-        points: t-SNE of the unit embeddings, float32 ``[n, 2]``; distances beyond the neighbourhood mean little.
+        points: Coordinates, float32 ``[n, 2]``; distances beyond the neighbourhood mean little.
         descriptions: What each unit means.
         groups: Group of each unit's label; empty for a unit that abstains.
         names: The groups there are, largest first.
@@ -39,9 +36,7 @@ class Projection:
 
 
 def project_units(searcher: AtlasSearcher, layer: str, groups: Mapping[str, str]) -> Projection:
-    """Project all units of a layer that are not dead, by t-SNE (van der Maaten & Hinton, JMLR 2008).
-
-    It starts from the principal components, not from chance: the same units give the same picture.
+    """Project all units of a layer that are not dead: where its atlas puts them, or where an alignment now would.
 
     Args:
         searcher: Of the model's atlas.
@@ -52,7 +47,8 @@ def project_units(searcher: AtlasSearcher, layer: str, groups: Mapping[str, str]
         NotAligned: the layer is not in the atlas.
         InvalidInput: fewer than eight units are alive.
     """
-    embeddings = searcher.atlas.layer(layer).embedding()
+    known = searcher.atlas.layer(layer)
+    embeddings = known.embedding()
     alive = np.flatnonzero(np.abs(embeddings).sum(axis=1) > 0)
     if len(alive) < SMALLEST:
         text = f"LAYER: {layer} has {len(alive)} units that live; a t-SNE needs at least {SMALLEST}."
@@ -60,7 +56,8 @@ def project_units(searcher: AtlasSearcher, layer: str, groups: Mapping[str, str]
     described = searcher.describe(layer, alive.tolist(), searcher.labels, top_k=2)
     mine = tuple("" if unit.abstained else groups[unit.concepts[0].concept] for unit in described)
     names = sorted(set(mine) - {""}, key=lambda name: (-mine.count(name), name))
-    return Projection(layer, _tsne(embeddings[alive]), tuple(described), mine, tuple(names))
+    points = plane(embeddings) if known.coordinates is None else np.asarray(known.coordinates, np.float32)
+    return Projection(layer, points[alive], tuple(described), mine, tuple(names))
 
 
 def sureness(unit: Description) -> float:
@@ -81,12 +78,3 @@ def label_clusters(labels: Sequence[str], embeddings: Float32, count: int = 8) -
     means = KMeans(min(count, len(labels)), n_init=4, random_state=0).fit(embeddings)
     nearest = [labels[int(np.square(embeddings - centre).sum(axis=1).argmin())] for centre in means.cluster_centers_]
     return {label: f"like {nearest[group]!r}" for label, group in zip(labels, means.labels_, strict=True)}
-
-
-def _tsne(embeddings: Float32) -> Float32:
-    from sklearn.manifold import TSNE
-
-    perplexity = min(_PERPLEXITY, (len(embeddings) - 1) / 3)
-    made = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embeddings)
-    points: Float32 = np.asarray(made, np.float32)
-    return points

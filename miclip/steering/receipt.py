@@ -60,6 +60,7 @@ class Receipt:
         target_images: Images that show the target.
         seconds: Wall time.
         targets: The labels that count as target, by falling share: one, or those that a category covers.
+        measured_on: What the images are, and who says what they show.
     """
 
     target_label: str
@@ -74,6 +75,7 @@ class Receipt:
     target_images: int
     seconds: float
     targets: tuple[TargetLabel, ...]
+    measured_on: str = ""
 
 
 @dataclass(frozen=True)

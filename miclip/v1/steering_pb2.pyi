@@ -117,7 +117,7 @@ class TargetLabel(_message.Message):
     def __init__(self, label: _Optional[str] = ..., share: _Optional[float] = ..., images: _Optional[int] = ..., change: _Optional[float] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds", "targets")
+    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds", "measured_on", "targets")
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
     OFF_TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class Receipt(_message.Message):
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TARGET_IMAGES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_ON_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     target_label: str
     target_change: float
@@ -141,8 +142,9 @@ class Receipt(_message.Message):
     images: int
     target_images: int
     seconds: float
+    measured_on: str
     targets: _containers.RepeatedCompositeFieldContainer[TargetLabel]
-    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ..., targets: _Optional[_Iterable[_Union[TargetLabel, _Mapping]]] = ...) -> None: ...
+    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ..., measured_on: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetLabel, _Mapping]]] = ...) -> None: ...
 
 class CreatePolicyRequest(_message.Message):
     __slots__ = ("policy_id", "policy")

@@ -37,6 +37,7 @@ class AtlasProbes:
 
     def __init__(self, atlas: Atlas, read: Read) -> None:
         self._names, self._predicted, self._read = atlas.probe_images, np.asarray(atlas.predicted), read
+        self._set = atlas.manifest.probe.set
 
     @classmethod
     def of(cls, model: activation_pb2.Model, config: Settings) -> AtlasProbes | None:
@@ -50,11 +51,15 @@ class AtlasProbes:
 
     def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
         """Up to 112 images spread over the probe set, and up to 16 more that the model took for each target label."""
-        rows = _spread(np.arange(len(self._names)), _PLAIN_IMAGES)
+        rows = spread(np.arange(len(self._names)), _PLAIN_IMAGES)
         for label in target:
-            rows = np.union1d(rows, _spread(np.flatnonzero(self._predicted == label), _TARGET_IMAGES))
+            rows = np.union1d(rows, spread(np.flatnonzero(self._predicted == label), _TARGET_IMAGES))
         found = (self._read(self._names[row]) for row in rows)
         return [image for image in found if image is not None], None
+
+    def source(self, target: Collection[int]) -> str:
+        """Say what the images are, and who says what they show."""
+        return f"images of {self._set} that the alignment used, labelled by the unsteered model"
 
 
 def active_atlas(model: activation_pb2.Model) -> Atlas | None:
@@ -96,7 +101,7 @@ def _open(path: Path) -> Atlas:
     return Atlas.open(path.parent, path.name)
 
 
-def _spread(rows: Any, count: int) -> Any:
+def spread(rows: Any, count: int) -> Any:
     """At most ``count`` of the rows, evenly spread."""
     return rows if len(rows) <= count else rows[np.arange(count) * len(rows) // count]
 

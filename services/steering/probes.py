@@ -12,6 +12,7 @@ from miclip.names import parse_model
 from miclip.settings import Settings
 from miclip.v1 import activation_pb2
 from services.steering.atlas_probes import AtlasProbes, encode_png
+from services.steering.held_out import HeldOutProbes
 
 _TARGET_VIEWS = 16
 _LEAST_VIEWS = 4
@@ -26,6 +27,10 @@ class Probes(Protocol):
         """Encoded images, most of the target, and the label that each shows; None where the model has to say."""
         ...
 
+    def source(self, target: Collection[int]) -> str:
+        """Say what the images are, and who says what they show."""
+        ...
+
 
 class GivenProbes:
     """Images of the request; what they show is what the unsteered model says."""
@@ -36,6 +41,10 @@ class GivenProbes:
     def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
         """The images, and no labels."""
         return self._images, None
+
+    def source(self, target: Collection[int]) -> str:
+        """Say what the images are, and who says what they show."""
+        return "the images given, labelled by the unsteered model"
 
 
 class BundleProbes:
@@ -59,12 +68,17 @@ class BundleProbes:
                 shown.append(label)
         return encoded, shown
 
+    def source(self, target: Collection[int]) -> str:
+        """Say what the images are, and who says what they show."""
+        return f"held-out drawings of the bundle {self._bundle.manifest.name}, labelled by what they draw"
+
 
 def known_probes(model: activation_pb2.Model, config: Settings) -> Probes | None:
     """Return images for a model of which the request brings none; reads files, so call it in a thread.
 
-    They are held-out images of the model's bundle, or of another bundle with most of its labels; else images of the
-    probe set that the model's active atlas was made from. None where the server has neither.
+    They are held-out images of the model's bundle, or of another bundle with most of its labels; else the held-out
+    images in the model's active atlas; else images of the probe set that the atlas was made from. None where the server
+    has none of these.
 
     Args:
         model: The model with its labels and the name of its atlas.
@@ -73,28 +87,20 @@ def known_probes(model: activation_pb2.Model, config: Settings) -> Probes | None
     name = parse_model(model.name).model
     own = bundle_of_model(name)
     for bundle in [*([own] if own else []), *bundles()]:
-        rows = _shared_labels(bundle, model.labels)
+        rows = bundle.shown(model.labels)
         if len(rows) >= _OVERLAP * len(model.labels):
             return BundleProbes(bundle, rows)
-    return AtlasProbes.of(model, config)
+    return HeldOutProbes.of(model) or AtlasProbes.of(model, config)
 
 
 def no_probes(model: activation_pb2.Model, field: str) -> InvalidInput:
     """Say that a model cannot be measured, and what to do; ``field`` of the request asked for it."""
     text = (
-        f"{field}: the server has no images to measure {model.name} on. Add the folder that it was aligned on to "
-        "MICLIP_PROBE_SETS, or align it on a probe set of the server."
+        f"{field}: the server has no images to measure {model.name} on. Align it again, on 64 images or more: an "
+        "eighth is then kept to measure on. Or add the folder that it was aligned on to MICLIP_PROBE_SETS."
     )
     remedy = "Or send images." if field == "images" else "Or leave it out, and send images to PreviewPolicy."
     return InvalidInput(f"{text} {remedy}", field=field, allowed="for models that the server has images of")
-
-
-def _shared_labels(bundle: Bundle, labels: Sequence[str]) -> dict[int, int]:
-    images = bundle.manifest.images
-    if images is None:
-        return {}
-    places = {label: row for row, label in enumerate(images.labels)}
-    return {index: places[label] for index, label in enumerate(labels) if label in places}
 
 
 @lru_cache(maxsize=4096)

@@ -31,6 +31,7 @@ from miclip.steering.policy import ConceptSteering
 from miclip.steering.receipt import Receipt, TargetLabel, UnitReceipt
 from miclip.v1 import activation_pb2
 from services.rpc import Peer
+from services.steering.atlas_probes import spread
 from services.steering.probes import Probes
 from services.wire.captures import capture
 from services.wire.embeddings import embed_texts
@@ -110,6 +111,7 @@ class Measurer:
                 TargetLabel(labels[label], share, int((shows == label).sum()), float(effect.by_label[label]))
                 for label, share in target.items()
             ),
+            measured_on=probes.source(asked),
         )
 
     async def norm_change(self, model: activation_pb2.Model, edits: Sequence[Edit], probes: Probes) -> float:
@@ -176,7 +178,7 @@ class Measurer:
     ) -> tuple[UnitReceipt, ...]:
         """What each edited unit does alone, on images of the target."""
         units = list(dict.fromkeys((edit.layer, edit.unit) for edit in edits))
-        rows = _spread(np.flatnonzero(np.isin(shows, list(target))), max(1, _UNIT_ROWS // len(units)))
+        rows = spread(np.flatnonzero(np.isin(shows, list(target))), max(1, _UNIT_ROWS // len(units)))
         shown, shares = [images[row] for row in rows], shown_target(target, shows[rows])
         base = await self._measure(model.name, shown, (), ())
         gate = asyncio.Semaphore(_AT_ONCE)
@@ -207,11 +209,6 @@ def _not_shown(wanted: Sequence[str], seen: Sequence[str], known: bool) -> Inval
             "or name one of these labels as target_label."
         )
     return InvalidInput(text, field="images", allowed=f"images of which the model takes one for {names}")
-
-
-def _spread(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most ``count`` of the rows, evenly spread."""
-    return rows if len(rows) <= count else rows[np.arange(count) * len(rows) // count]
 
 
 def _layer_sizes(model: activation_pb2.Model) -> dict[str, int]:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from miclip.evaluation.figures import ByScale, Figure
-from miclip.evaluation.result import NAMES, Cost, Costs, Effect, Localization, Result, Target, Units, Verdict
+from miclip.evaluation.measures import Cost, Costs, Effect, Localization, Verdict
+from miclip.evaluation.result import NAMES, Result, Target, Units
 
 PROGRAM = "chromium"
 _OFFLINE = "MAP * ~NOTFOUND"

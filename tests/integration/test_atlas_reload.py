@@ -134,7 +134,7 @@ def incomplete(path: Path, manifest: dict[str, Any]) -> None:
 
 
 def too_new(_path: Path, manifest: dict[str, Any]) -> None:
-    manifest["schema_version"] = 3
+    manifest["schema_version"] = 4
 
 
 def foreign(_path: Path, manifest: dict[str, Any]) -> None:

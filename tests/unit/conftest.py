@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miclip.atlas import SHARED, Atlas, compute_statistics, normalise, null_contrast, null_statistics, write_atlas
+from miclip.atlas import (
+    SHARED,
+    Atlas,
+    PicturesEntry,
+    compute_statistics,
+    normalise,
+    null_contrast,
+    null_statistics,
+    write_atlas,
+)
 from miclip.settings import settings
 
 LABELS = ("dog", "cat", "bus", "tree", "moon", "bell", "fish", "tent")
@@ -30,6 +39,7 @@ class Recipe:
     manifest: dict[str, Any] = field(init=False)
     tensors: dict[str, dict[str, Any]] = field(init=False)
     images: list[str] = field(init=False)
+    pictures: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -67,8 +77,17 @@ class Recipe:
             self.manifest["layers"][0]["metrics"] = {"abstain_contrast": threshold}
         return self
 
+    def add_pictures(self, stem: str, encoded: list[bytes], **tensors: Any) -> Recipe:
+        """Add thumbnails or held-out images."""
+        ends = np.cumsum([len(picture) for picture in encoded])
+        data = np.frombuffer(b"".join(encoded), np.uint8)
+        self.pictures[stem] = {"ends": ends, "data": data, **tensors}
+        entry = PicturesEntry(pictures=len(encoded), bytes=len(data), edge=96)
+        self.manifest["pictures"] = {**self.manifest.get("pictures", {}), stem: entry}
+        return self
+
     def write(self, root: Path) -> str:
-        return write_atlas(root, self.manifest, self.tensors, self.images)
+        return write_atlas(root, self.manifest, self.tensors, self.images, self.pictures)
 
     def open(self, root: Path) -> Atlas:
         return Atlas.open(root, self.write(root))

@@ -39,6 +39,7 @@ from miclip.progress import Progress, Report, StageKind, about, silent
 from tools.demo_world.clip_spec import demo_clip_spec
 from tools.demo_world.concepts import Concept, load_concepts
 from tools.demo_world.fetch import fetch_packages, imagenet_lite0_weights
+from tools.demo_world.fresh import build_fresh_queries
 from tools.demo_world.queries import build_nouns, build_queries
 from tools.demo_world.render import encode_webp, render_style
 from tools.demo_world.train_clip import paraphrases, retrieval_accuracy, train_image_tower
@@ -125,6 +126,15 @@ class Build:
         self._align()
         return self._manifest(concepts)
 
+    def realign(self) -> dict[str, Any]:
+        """Align the models that are there, and nothing else; returns the manifest."""
+        self._align()
+        path = self._output / "manifest.json"
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest["bytes"] = self._bytes()
+        path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return manifest
+
     def drawings(self, styles: tuple[str, ...], concepts: list[Concept], *, classes: bool) -> Drawings:
         """Return the rendered drawings of some styles, labelled by concept, or by class and of classes alone."""
         index = {name: label for label, name in enumerate(CLASSES)}
@@ -165,8 +175,10 @@ class Build:
         return Catalogue([Bundle(self._output)])
 
     def _write_queries(self) -> None:
-        text = json.dumps(build_queries(self._packages), indent=1, ensure_ascii=False)
-        (self._output / "queries.json").write_text(text + "\n", encoding="utf-8")
+        files = {"queries.json": build_queries, "fresh_queries.json": build_fresh_queries}
+        for file, build_kinds in files.items():
+            text = json.dumps(build_kinds(self._packages), indent=1, ensure_ascii=False)
+            (self._output / file).write_text(text + "\n", encoding="utf-8")
         nouns = "\n".join(build_nouns(self._packages))
         (self._output / "vocabularies" / "nouns.txt").write_text(nouns + "\n", encoding="utf-8")
 
@@ -245,7 +257,7 @@ class Build:
             "styles": {"train": list(TRAIN_STYLES), "validation": VALIDATION_STYLE, "held_out": HELD_OUT_STYLE},
             "targets": {name: self._target_figures(catalogue, name) for name in TARGETS},
             "clip": self._clip_figures(catalogue, concepts),
-            "bytes": sum(path.stat().st_size for path in self._output.rglob("*") if path.is_file()),
+            "bytes": self._bytes(),
         }
         (self._output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return manifest
@@ -262,6 +274,9 @@ class Build:
         predicted = torch.cat([model.forward(part).logits.argmax(dim=1) for part in images.split(128)])
         figures["classes_predicted_on_probe_set"] = len(predicted.unique())
         return figures
+
+    def _bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._output.rglob("*") if path.is_file())
 
     def _clip_figures(self, catalogue: Catalogue, concepts: list[Concept]) -> dict[str, Any]:
         clip = catalogue.load_clip("cpu")
@@ -319,6 +334,12 @@ def build(directory: Path, report: Report = silent) -> dict[str, Any]:
     """Build the demo world into the package's assets; see :class:`Build`."""
     directory.mkdir(parents=True, exist_ok=True)
     return Build(directory, report=report).run()
+
+
+def realign(directory: Path, report: Report = silent) -> dict[str, Any]:
+    """Make the atlases of the package's assets anew, of the models that are there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Build(directory, report=report).realign()
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -27,13 +27,14 @@ from tools.demo_world.wordnet import Nouns
 SHORTCODES = ("iamcal", "emojibase", "joypixels", "github")
 MAJORITY = 0.5
 
-_WORDS = re.compile(r"[a-z]{3,}([ -][a-z]+)*")
+WORDS = re.compile(r"[a-z]{3,}([ -][a-z]+)*")
+"""Texts of letters, three at least in the first word."""
 _ADJECTIVES = {"marine", "prepared", "asian", "sweet", "ground", "water", "air", "religious", "geographic"}
 
 
 def build_nouns(packages: Path) -> list[str]:
     """Return WordNet's common nouns that are spelled with letters, three at least in the first word."""
-    return [noun for noun in Nouns(packages / "wordnet").common if _WORDS.fullmatch(noun)]
+    return [noun for noun in Nouns(packages / "wordnet").common if WORDS.fullmatch(noun)]
 
 
 def build_queries(packages: Path) -> dict[str, dict[str, list[str]]]:
@@ -44,10 +45,10 @@ def build_queries(packages: Path) -> dict[str, dict[str, list[str]]]:
     for name in CLASSES:
         for text in sorted(ours[name].texts):
             covered[text].append(name)
-    nouns, names = Nouns(packages / "wordnet"), {_singular(name.lower()) for name in CLASSES}
+    nouns, names = Nouns(packages / "wordnet"), {singular(name.lower()) for name in CLASSES}
     found: dict[str, dict[str, list[str]]] = {kind: {} for kind in KINDS}
     for text, classes in covered.items():
-        if _WORDS.fullmatch(text) and _singular(text) not in names:
+        if WORDS.fullmatch(text) and singular(text) not in names:
             kind = _kind(text, [ours[name] for name in classes], len(classes) >= MAJORITY * carriers[text], nouns)
             found.setdefault(kind, {})[text] = classes
     return {kind: found[kind] for kind in KINDS[:2]} | {"categories": _categories(packages, list(ours.values()))}
@@ -59,6 +60,14 @@ def _kind(text: str, classes: list[_Emoji], typical: bool, nouns: Nouns) -> str:
         if text in classes[0].shortcodes or nouns.same(text, name) or (typical and nouns.near(text, name)):
             return "synonyms"
     return "keywords" if typical else "neither"
+
+
+def emoji_texts(packages: Path) -> set[str]:
+    """Return every emoji's name, keywords and shortcodes, and the names of their groups, in lower case."""
+    folder = packages / "emojibase-data"
+    emoji = [_Emoji(entry, codes) for entry, codes in _entries(folder / "en")]
+    subgroups = _read(folder / "meta" / "groups.json")["subgroups"].values()
+    return {text for one in emoji for text in (one.name.lower(), *one.texts)} | set(map(category_text, subgroups))
 
 
 class _Emoji:
@@ -103,7 +112,8 @@ def category_text(subgroup: str) -> str:
     return f"{last} {head}" if last in _ADJECTIVES else last
 
 
-def _singular(text: str) -> str:
+def singular(text: str) -> str:
+    """Return ``text`` without the ending of a plural: a key to compare texts by."""
     return re.sub("(ies|s)$", "", text)
 
 

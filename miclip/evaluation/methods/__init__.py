@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from miclip.evaluation.methods._data import LayerData, Positions, ProbeData, class_means, dense
 from miclip.evaluation.methods._method import Asked, Labels, Method, Price
 from miclip.evaluation.methods._ranks import by_class, by_text, label_by_class, label_by_text, ranking
+from miclip.evaluation.methods.searches import trusted
 from miclip.evaluation.queries import Query
 from miclip.retrieval.vocabulary import Vocabulary
 
@@ -41,6 +42,7 @@ __all__ = [
     "named",
     "rank_units",
     "ranking",
+    "trusted_queries",
 ]
 
 
@@ -82,6 +84,13 @@ def rank_units(
     methods = [method for method in METHODS if method.rank and (method.by_text_alone or not by_text_alone)]
     ranked = {method.name: method.rank(data, asked) for method in methods if method.rank}
     return {name: units for name, units in ranked.items() if units is not None}
+
+
+def trusted_queries(
+    data: LayerData, queries: Sequence[Query], texts: NDArray[np.float32], top: int
+) -> NDArray[np.bool_]:
+    """Return which queries miclip's localisation does not call doubtful, ``[Q]``; arguments as of ``rank_units``."""
+    return trusted(data, Asked(tuple(queries), texts, top))
 
 
 def label_units(data: LayerData) -> dict[str, Labels]:

@@ -88,9 +88,6 @@ class LayerData:
         seed: Of the controls.
         weight: See ``ProbeData``.
         positions: See ``ProbeData``.
-
-    Attributes:
-        live: Units that ever drive a prediction, ``[d]``.
     """
 
     def __init__(
@@ -112,7 +109,6 @@ class LayerData:
             weight=weight,
             positions=positions,
         )
-        self.live: NDArray[np.bool_] = np.any(self.probe.effects != 0, axis=0)
         self._computed: dict[Any, Any] = {}
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
@@ -120,19 +116,6 @@ class LayerData:
         if key not in self._computed:
             self._computed[key] = compute()
         return self._computed[key]
-
-    def trusted(self, texts: Float32) -> NDArray[np.bool_]:
-        """Return which queries miclip's localisation does not doubt, ``[Q]``.
-
-        Args:
-            texts: The queries' CLIP text embeddings, float32 ``[Q, D]``.
-        """
-        answers = self.searcher.localize(texts, [self.layer], top_k=1)
-        return np.array([answer.evidence is not None and not answer.evidence.doubtful for answer in answers])
-
-    def driven(self, top: int) -> Int64:
-        """Return the classes that each unit drives most, by class-mean attribution, int64 ``[d, top]``."""
-        return np.argsort(-self.probe.effects, axis=0, kind="stable")[:top].T.astype(np.int64)
 
 
 def class_means(values: Float32, predicted: Int64, classes: int) -> Float32:

@@ -1,4 +1,4 @@
-"""The images that activate a unit most."""
+"""The images on which a unit is strongest."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOP_IMAGES = 100
-"""Most activating probe images that CLIP-Dissect and SemanticLens look at."""
+"""Strongest probe images that CLIP-Dissect and SemanticLens look at."""
 
 
-def most_activating(activations: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return rows of the most activating images, strongest first, int64 ``[≤ TOP_IMAGES, d]``, and which of them count.
+def strongest(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return rows of the images of the highest values ``[N, d]``, highest first, int64 ``[≤ TOP_IMAGES, d]``.
 
-    An image at the unit's lowest activation does not: those on which a sparse unit is silent are no evidence, and no
-    order among them is.
+    A sparse unit has fewer images than that; the rest are drawn from those on which it is silent, the same draw for all
+    units. Their order in the probe set would favour the classes in front.
     """
-    ranked = np.argsort(-activations, axis=0, kind="stable")[:TOP_IMAGES].astype(np.int64)
-    return ranked, np.take_along_axis(activations, ranked, axis=0) > activations.min(axis=0)
+    drawn = np.random.default_rng(0).permutation(len(values))
+    ranked = np.argsort(-values[drawn], axis=0, kind="stable")[:TOP_IMAGES]
+    return drawn[ranked].astype(np.int64)
+
+
+def counted(values: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of a unit's strongest rows are above its lowest value, bool ``[≤ TOP_IMAGES, d]``."""
+    return np.take_along_axis(values, rows, axis=0) > values.min(axis=0)

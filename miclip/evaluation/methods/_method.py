@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from miclip.evaluation.measures import MethodCard, Role
 from miclip.evaluation.methods._data import LayerData, ProbeData
 from miclip.evaluation.queries import Query
-from miclip.evaluation.result import MethodCard, Role
 from miclip.retrieval.vocabulary import Vocabulary
 
 
@@ -36,11 +36,13 @@ class Labels:
 
     Attributes:
         concepts: Concept of every unit, int64 ``[d]``.
-        given: Units on which the method does not abstain, ``[d]``; None: all.
+        given: Units on which the method does not abstain, ``[d]``; None: it never does.
+        sureness: How sure it is of every label, ``[d]``; higher is surer. None: it does not say.
     """
 
     concepts: NDArray[np.int64]
     given: NDArray[np.bool_] | None = None
+    sureness: NDArray[np.floating] | None = None
 
 
 Rank = Callable[[LayerData, Asked], NDArray[np.int64] | None]
@@ -94,4 +96,6 @@ class Method:
     @property
     def card(self) -> MethodCard:
         """What the result says of it."""
-        return MethodCard(name=self.name, title=self.title, knows=self.knows, role=self.role)
+        return MethodCard(
+            name=self.name, title=self.title, knows=self.knows, role=self.role, by_text_alone=self.by_text_alone
+        )

@@ -48,7 +48,7 @@ def label_by_class(scores: ClassScores) -> Label:
 
     def label(data: LayerData, vocabulary: Vocabulary | None) -> Labels | None:
         matrix = None if vocabulary else data.once(scores, lambda: scores(data.probe))
-        return None if matrix is None else Labels(matrix.argmax(axis=0))
+        return None if matrix is None else label_by_scores(matrix)
 
     return label
 
@@ -58,6 +58,11 @@ def label_by_text(scores: TextScores) -> Label:
 
     def label(data: LayerData, vocabulary: Vocabulary | None) -> Labels | None:
         texts = vocabulary.embeddings if vocabulary else data.probe.names
-        return Labels(scores(data.probe, texts).argmax(axis=0))
+        return label_by_scores(scores(data.probe, texts))
 
     return label
+
+
+def label_by_scores(scores: Float32) -> Labels:
+    """Label with the row of the highest score, which says how sure the label is."""
+    return Labels(scores.argmax(axis=0), sureness=scores.max(axis=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from miclip.alignment.embedding import unit_embeddings
 from miclip.evaluation.methods._data import LayerData, ProbeData
 from miclip.evaluation.methods._method import Asked, Label, Labels, Method, Price, Rank
 from miclip.kinds import LocalizationMethod, UnitEmbedding
+from miclip.retrieval.results import Localization
 from miclip.retrieval.vocabulary import Vocabulary
 
 _TEXT = "the text of a query"
@@ -19,13 +21,26 @@ _EMBEDDINGS = ("image embeddings", "text embeddings", "encoder")
 
 def searched(data: LayerData, asked: Asked, method: LocalizationMethod) -> NDArray[np.int64]:
     """Return the units that a search finds, best first, int64 ``[Q, top]``."""
+    return units_of(_answers(data, asked, method))
 
-    def search() -> NDArray[np.int64]:
-        answers = data.searcher.localize(asked.texts, [data.layer], top_k=asked.top, method=method)
-        return np.array([[unit.unit for unit in answer.units] for answer in answers], dtype=np.int64)
 
-    units: NDArray[np.int64] = data.once((method, asked.queries, asked.top), search)
-    return units
+def trusted(data: LayerData, asked: Asked) -> NDArray[np.bool_]:
+    """Return which queries miclip's localisation does not call doubtful, ``[Q]``."""
+    answers = _answers(data, asked, "attribution")
+    return np.array([answer.evidence is not None and not answer.evidence.doubtful for answer in answers])
+
+
+def units_of(answers: Sequence[Localization]) -> NDArray[np.int64]:
+    """Return the units of every answer, best first, int64 ``[Q, top]``."""
+    return np.array([[unit.unit for unit in answer.units] for answer in answers], dtype=np.int64)
+
+
+def _answers(data: LayerData, asked: Asked, method: LocalizationMethod) -> Sequence[Localization]:
+    def search() -> Sequence[Localization]:
+        return data.searcher.localize(asked.texts, [data.layer], top_k=asked.top, method=method)
+
+    answers: Sequence[Localization] = data.once((method, asked.queries, asked.top), search)
+    return answers
 
 
 def _search(method: LocalizationMethod) -> Rank:
@@ -36,7 +51,9 @@ def _described(kind: UnitEmbedding) -> Label:
     def label(data: LayerData, vocabulary: Vocabulary | None) -> Labels:
         concepts, units = vocabulary or data.searcher.labels, range(data.probe.units)
         descriptions = data.searcher.describe(data.layer, units, concepts, top_k=1, kind=kind)
-        return Labels(np.array([unit.concepts[0].index for unit in descriptions], dtype=np.int64))
+        best = [unit.concepts[0] for unit in descriptions]
+        labels = np.array([concept.index for concept in best], dtype=np.int64)
+        return Labels(labels, sureness=np.array([concept.score for concept in best], np.float32))
 
     return label
 

@@ -1,4 +1,7 @@
-"""In the manner of SemanticLens (Dreyer et al. 2025): the text nearest to the mean of the most activating images."""
+"""In the manner of SemanticLens (Dreyer et al. 2025): the text nearest to the mean of the most activating images.
+
+Once as published, and once on attributions in place of activations.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 
 from miclip.atlas import normalise
 from miclip.evaluation.methods._data import ProbeData
-from miclip.evaluation.methods._images import TOP_IMAGES, most_activating
+from miclip.evaluation.methods._images import TOP_IMAGES, counted, strongest
 from miclip.evaluation.methods._method import Method, Price
 from miclip.evaluation.methods._ranks import by_text, label_by_text
 
@@ -20,14 +23,19 @@ def semantic_lens(activations: Float32, images: Float32, texts: Float32, centre:
     Images and texts are mean-centred, as everywhere in miclip: texts by the mean of ``centre``, float32 ``[n, D]``;
     default themselves.
     """
-    ranked, counted = most_activating(activations)
-    sums = np.einsum("rid,ri->id", (images - images.mean(axis=0))[ranked], counted.astype(np.float32))
+    rows = strongest(activations)
+    weights = counted(activations, rows).astype(np.float32)  # of a silent image nothing is known
+    sums = np.einsum("rid,ri->id", (images - images.mean(axis=0))[rows], weights)
     centred = texts - (texts if centre is None else centre).mean(axis=0)
     return (normalise(centred) @ normalise(sums).T).astype(np.float32)
 
 
 def _scores(probe: ProbeData, texts: Float32) -> Float32:
     return semantic_lens(probe.activations, probe.images, texts, probe.names)
+
+
+def _attribution_scores(probe: ProbeData, texts: Float32) -> Float32:
+    return semantic_lens(probe.attributions, probe.images, texts, probe.names)
 
 
 def _flops(probe: ProbeData) -> float:
@@ -45,5 +53,14 @@ METHODS = (
         label=label_by_text(_scores),
         by_text_alone=True,
         price=Price(("activations", "image embeddings", "text embeddings"), lambda p: _scores(p, p.names), _flops),
+    ),
+    Method(
+        "semanticlens_attribution",
+        "SemanticLens-style on attributions",
+        "the text of a query",
+        order=62,
+        rank=by_text(_attribution_scores),
+        label=label_by_text(_attribution_scores),
+        by_text_alone=True,
     ),
 )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from miclip.errors import InvalidInput
+from miclip.evaluation.findings import findings
+from miclip.evaluation.measures import Localization
 from miclip.evaluation.report.charts import Bar, BarChart, bar_chart
 from miclip.evaluation.report.exhibit import Exhibit
 from miclip.evaluation.report.experiments import Row, experiments, rows
@@ -13,7 +15,7 @@ from miclip.evaluation.report.gallery import Shown, collect
 from miclip.evaluation.report.plane import Plane, plane
 from miclip.evaluation.report.verdicts import Said, tally, verdicts
 from miclip.evaluation.report.words import SCALES, kind_words
-from miclip.evaluation.result import Localization, Result, Target, Units
+from miclip.evaluation.result import Result, Target, Units
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Section:
         name: The model.
         target: Its figures.
         cards: Key figures, each a name and a value.
+        findings: What was found in sentences; where a simple baseline wins comes first.
         verdicts: On all that the alignment saw.
         unseen_verdicts: On the classes that it did not see.
         interventions: By place, those of class names first.
@@ -53,6 +56,7 @@ class Section:
     name: str
     target: Target
     cards: Sequence[tuple[str, str]]
+    findings: Sequence[str]
     verdicts: Sequence[Said]
     unseen_verdicts: Sequence[Said]
     interventions: Sequence[tuple[Units, Sequence[Interventions]]]
@@ -69,6 +73,7 @@ def section(result: Result, name: str, exhibit: Exhibit | None) -> Section:
         name=name,
         target=target,
         cards=_cards(target),
+        findings=findings(result, name),
         verdicts=list(verdicts(result, seen)),
         unseen_verdicts=list(verdicts(result, hidden)),
         interventions=[
@@ -113,9 +118,9 @@ def _bounds(bars: Sequence[Bar]) -> tuple[float, float]:
 def _cards(target: Target) -> list[tuple[str, str]]:
     cards = [("held-out top-1", f"{target.held_out_top1:.1f} %")]
     cards += [
-        (f"labels right, {place.title}", f"{place.labels['default']:.1f} %")
+        (f"labels right, {place.title}", f"{place.labels['default'].drives.value:.1f} %")
         for place in target.places
-        if "default" in place.labels
+        if "default" in place.labels and place.units != "random features"
     ]
     outcomes = tally([target])
     if outcomes:

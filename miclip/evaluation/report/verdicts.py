@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from miclip.evaluation.measures import Localization, Outcome, Verdict
 from miclip.evaluation.report.words import GOAL, SCALES, kind_words, percent, signed
-from miclip.evaluation.result import Localization, Outcome, Result, Target, Verdict
+from miclip.evaluation.result import Result, Target
 
 MARKS: dict[Outcome, tuple[str, str]] = {
     "won": ("✓", "beats every baseline"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from miclip.evaluation.findings import KINDS
+from miclip.evaluation.result import UNSEEN
+
 GOAL = 90.0
 """Share of the white-box oracle, in percent, that the default is meant to reach."""
 SCALES = {"scale_2": "×2, doubled", "scale_0": "×0, removed"}
 
-_KINDS = {"names": "class names", "categories": "super-categories", "unseen": "names of unseen classes"}
-
 
 def kind_words(name: str) -> str:
     """Return what readers call a kind of query."""
-    return _KINDS.get(name, name.replace("_", " "))
+    return {**KINDS, UNSEEN: "names of unseen classes"}.get(name, name.replace("_", " "))
 
 
 def signed(value: float, digits: int = 1) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from torch.nn.functional import normalize
 
 from miclip.alignment import ActivationStore, DirectoryProbe, EncoderSettings, NeuronEncoder, train_encoder
 from miclip.alignment.embedding import unit_embeddings
+from miclip.alignment.encoder import _batches
 from miclip.alignment.loss import dual_loss, info_nce
 from miclip.errors import InvalidInput
 
@@ -43,15 +45,39 @@ def test_rows_of_the_same_label_are_positives_of_each_other() -> None:
 
 def test_the_weights_of_the_two_terms_are_linear() -> None:
     z, texts, images, labels = _rows(12, 8, 0), _rows(12, 8, 1), _rows(12, 8, 2), torch.arange(12) % 5
-    out = dual_loss(z, texts, images, labels, 10.0, output_weight=1, input_weight=0)
-    into = dual_loss(z, texts, images, labels, 10.0, output_weight=0, input_weight=1)
-    both = dual_loss(z, texts, images, labels, 10.0, output_weight=2, input_weight=0.5)
+    labels = (labels, torch.arange(12))
+    out = dual_loss(z, texts, images, *labels, 10.0, output_weight=1, input_weight=0)
+    into = dual_loss(z, texts, images, *labels, 10.0, output_weight=0, input_weight=1)
+    both = dual_loss(z, texts, images, *labels, 10.0, output_weight=2, input_weight=0.5)
     assert both.item() == pytest.approx(2 * out.item() + 0.5 * into.item(), rel=1e-5)
 
 
+def test_views_of_one_image_do_not_count_against_each_other_in_the_input_loss() -> None:
+    """To be embedded as the other view of one's own image costs nothing more; as another image it does."""
+    images, labels = _rows(4, 8, 0), torch.arange(4)
+    order, views = torch.tensor([1, 0, 2, 3]), torch.tensor([7, 7, 3, 5])
+
+    def loss(embedded: Tensor, sources: Tensor) -> float:
+        return dual_loss(
+            embedded, images, images, labels, sources, 20.0, output_weight=0, input_weight=1
+        ).item()  # fmt: skip
+
+    assert loss(images[order], views) == pytest.approx(loss(images, views), rel=1e-5)
+    assert loss(images[order], torch.arange(4)) > loss(images, torch.arange(4)) + 1
+
+
+def test_an_epoch_has_every_row_once_and_each_epoch_an_order_of_its_own() -> None:
+    batches = list(islice(_batches(10, 4, torch.Generator().manual_seed(0)), 4))
+    assert [len(batch) for batch in batches] == [4, 4, 4, 4]
+    first, second = torch.cat(batches[:2]).tolist(), torch.cat(batches[2:]).tolist()
+    assert len(set(first)) == len(set(second)) == 8, "no row twice; the last two of an epoch are left out"
+    assert first != second
+    assert [len(batch) for batch in islice(_batches(3, 256, torch.Generator()), 2)] == [3, 3]
+
+
 @pytest.fixture(scope="module")
-def planted() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Unit ``i`` fires for label ``i``, on scales that differ a thousandfold; unit 6 never moves."""
+def planted() -> tuple[np.ndarray, ...]:
+    """Unit ``i`` fires for label ``i``, on scales that differ a thousandfold; unit 6 never moves. No image twice."""
     generator = np.random.default_rng(0)
     labels = normalize(torch.from_numpy(generator.standard_normal((6, 32)).astype(np.float32)), dim=1).numpy()
     predicted = np.repeat(np.arange(6), 40)
@@ -61,7 +87,7 @@ def planted() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     activations[:, 6] = 3.0
     images = labels[predicted] + 0.3 * generator.standard_normal((240, 32)).astype(np.float32)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
-    return activations, predicted, labels, images
+    return activations, predicted, labels, images, np.arange(240)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +110,7 @@ def test_the_encoder_is_linear_whatever_scaling_was_used_in_training(
 def test_a_planted_unit_is_closest_to_its_own_label(
     encoder: NeuronEncoder, planted: tuple[np.ndarray, ...], kind: str
 ) -> None:
-    activations, predicted, labels, _ = planted
+    activations, predicted, labels = planted[:3]
     attributions = np.zeros_like(activations)
     attributions[np.arange(240), predicted] = 2.0
     embedding = unit_embeddings(encoder, activations, attributions)[kind][:6]

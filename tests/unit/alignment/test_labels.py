@@ -179,7 +179,9 @@ def planted() -> LayerProbe:
 
 def train(probe: LayerProbe, number: int) -> NeuronEncoder:
     chosen = EncoderSettings(steps=60, seed=number)
-    return train_encoder(probe.activations, probe.predicted, probe.texts, np.asarray(probe.images), chosen)
+    return train_encoder(
+        probe.activations, probe.predicted, probe.texts, np.asarray(probe.images), probe.sources, chosen
+    )
 
 
 def test_planted_labels_are_found_stable_and_right(planted: LayerProbe) -> None:
@@ -191,11 +193,15 @@ def test_planted_labels_are_found_stable_and_right(planted: LayerProbe) -> None:
 
 
 def test_labels_of_units_without_meaning_are_found_out(planted: LayerProbe) -> None:
-    noise = np.random.default_rng(3).standard_normal(planted.attributions.shape).astype(np.float32)
-    tensors, metrics = judge_labels(replace(planted, attributions=noise), train, 0)
-    assert tensors["stability"].mean() < 0.7
-    assert metrics["label_coverage"] < 0.3
-    assert metrics["label_precision"] < 0.95
+    """The few labels that are kept may be right by luck; over several draws they are not."""
+    precisions = []
+    for seed in range(3, 7):
+        noise = np.random.default_rng(seed).standard_normal(planted.attributions.shape).astype(np.float32)
+        tensors, metrics = judge_labels(replace(planted, attributions=noise), train, 0)
+        assert tensors["stability"].mean() < 0.7
+        assert metrics["label_coverage"] < 0.3
+        precisions.append(metrics["label_precision"])
+    assert np.mean(precisions) < 0.95
 
 
 def test_the_images_that_judge_are_kept_from_the_encoder_that_is_judged(planted: LayerProbe) -> None:

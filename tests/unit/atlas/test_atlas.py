@@ -155,8 +155,8 @@ def test_an_atlas_under_another_id_is_refused(path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_by_its_number(path: Path) -> None:
-    changed = rewrite(path, lambda manifest: manifest.update(schema_version=3, something_new=True))
-    with pytest.raises(BadArtefact, match=r"schema version 3.*up to 2.*Upgrade"):
+    changed = rewrite(path, lambda manifest: manifest.update(schema_version=4, something_new=True))
+    with pytest.raises(BadArtefact, match=r"schema version 4.*up to 3.*Upgrade"):
         verify(changed)
 
 

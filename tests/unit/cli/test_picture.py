@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from miclip.atlas import activate_atlas, find_atlas
+from miclip.atlas import THUMBNAILS, activate_atlas, find_atlas
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.specs import full_layer
+from miclip.pictures.projection import project_units
+from miclip.retrieval.search import AtlasSearcher
 from miclip.settings import settings
 
 
@@ -113,6 +116,44 @@ def test_images_of_another_model_come_from_the_folder_named(recipe: Any, tmp_pat
     (folder / value["images"][0]["image"]).unlink()
     broken = run("unit", "toy/mid/3", "--images", str(folder), "--out", str(out))
     assert broken.exit_code == 1 and value["images"][0]["image"] in broken.stderr
+
+
+def webp(red: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), (red, 0, 0)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def test_images_of_another_model_come_from_the_thumbnails_of_its_atlas(recipe: Any, tmp_path: Path) -> None:
+    made = recipe()
+    rows = np.sort(made.tensors["mid"]["top_images"][3][:3])
+    made.add_pictures(THUMBNAILS, [webp(40), webp(90), webp(140)], rows=rows)
+    activate_atlas(made.write(tmp_path / "data" / "atlases"))
+    out = tmp_path / "unit.png"
+    value = answer("unit", "toy/mid/3", "--out", str(out), "--top-k", "3")
+    assert len(value["images"]) == 3
+    with Image.open(out) as drawn:
+        picture = np.asarray(drawn.convert("RGB"), int)
+    for red in (40, 90, 140):
+        assert (np.abs(picture - (red, 0, 0)).sum(axis=-1) < 12).sum() > 500
+    further = run("unit", "toy/mid/3", "--out", str(out), "--top-k", "4")
+    assert further.exit_code == 0 and "1 of 4 images have no thumbnail" in further.stderr
+
+
+def test_the_units_are_drawn_where_their_atlas_puts_them(recipe: Any, tmp_path: Path) -> None:
+    made = recipe()
+    made.tensors["mid"]["coordinates"] = np.stack([np.linspace(-1, 1, 40), np.linspace(1, -1, 40)], axis=1)
+    activate_atlas(made.write(tmp_path / "data" / "atlases"))
+    searcher = AtlasSearcher(find_atlas("toy"))
+    groups = dict.fromkeys(searcher.labels.concepts, "all")
+    points = project_units(searcher, "mid", groups).points
+    np.testing.assert_allclose(points, made.tensors["mid"]["coordinates"], atol=1e-3)
+
+
+def test_the_map_needs_no_image_for_a_model_of_the_demo(tmp_path: Path) -> None:
+    value = answer("map", "layer4/10", "--out", str(tmp_path / "map.png"))
+    atlas = find_atlas("emoji-resnet")
+    assert value["image"] == atlas.probe_images[atlas.layer("layer4").top_images[10][0]]
 
 
 IMAGE = str(example_image())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from miclip.demo.concepts import CLASSES
-from miclip.demo.queries import demo_queries
+from miclip.demo.queries import FRESH_KINDS, KINDS, demo_queries, fresh_queries
 from miclip.evaluation.queries import Query, class_names, coverage, spread
 
 
@@ -43,3 +43,27 @@ def test_a_synonym_covers_one_class_and_a_category_several() -> None:
     assert (meant["spanner"], meant["coffee"]) == ("wrench", "hot beverage")
     fruit = next(query for query in queries["categories"] if query.text == "fruit")
     assert {"banana", "pear"} <= {CLASSES[label] for label in fruit.classes}
+
+
+def test_fresh_queries_are_hundreds_and_none_is_a_tag_query_or_repeated_within_its_kind() -> None:
+    fresh, queries = fresh_queries(), demo_queries()
+    assert tuple(queries) == (*KINDS, *FRESH_KINDS)
+    assert sum(map(len, fresh.values())) > 300
+    tags = {query.text for kind in KINDS for query in queries[kind]}
+    texts = [query.text for kind in FRESH_KINDS for query in fresh[kind]]
+    assert not tags & set(texts)
+    assert len(set(texts)) == len(texts)
+
+
+def test_fresh_queries_mean_what_wordnet_says() -> None:
+    meant = {query.text: {CLASSES[label] for label in query.classes}
+             for found in fresh_queries().values() for query in found}  # fmt: skip
+    assert meant["knapsack"] == {"backpack"}
+    assert meant["timepiece"] == {"watch", "alarm clock"}
+    assert meant["a small portable timepiece"] == {"watch"}
+    assert max(map(len, meant.values())) <= len(CLASSES) // 8
+
+
+def test_no_gloss_holds_a_word_of_its_class() -> None:
+    for query in fresh_queries()["fresh_glosses"]:
+        assert not set(CLASSES[query.classes[0]].lower().split()) & set(query.text.split()), query.text

@@ -126,6 +126,12 @@ def test_the_contact_sheet_shows_the_images_in_order(tmp_path: Path, count: int)
         assert np.abs(tile[5:-5, 5:-5] - colour).max() <= 2
 
 
+def test_the_place_of_a_missing_image_says_so(tmp_path: Path) -> None:
+    figure = sheet_figure("one is missing", [torch.zeros(3, 9, 9, dtype=torch.uint8), None], ["1.", "2."])
+    assert [len(axes.images) for axes in figure.axes[:2]] == [1, 0]
+    assert figure.axes[1].texts[0].get_text() == "no thumbnail"
+
+
 def test_the_projection_draws_every_unit_in_the_colour_of_its_group(atlas: Atlas, tmp_path: Path) -> None:
     searcher = AtlasSearcher(atlas)
     groups = {label: "animals" if label in ("dog", "cat", "fish") else "things" for label in searcher.labels.concepts}

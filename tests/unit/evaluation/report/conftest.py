@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from miclip.evaluation.result import (
-    NAMES,
-    Agreement,
-    Result,
-    Target,
-)
+from miclip.evaluation.measures import Agreement
+from miclip.evaluation.result import NAMES, Result, Target
 from tests.unit.evaluation.report.made import (
     evaluation,
     localization,

@@ -7,17 +7,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from miclip.evaluation.figures import ByScale, Figure, NullFigure
-from miclip.evaluation.result import (
-    Effect,
-    Evidence,
-    Localization,
-    MethodCard,
-    Result,
-    Target,
-    Units,
-    UnseenUnits,
-    Verdict,
-)
+from miclip.evaluation.measures import Effect, Evidence, Localization, MethodCard, Verdict
+from miclip.evaluation.result import Result, Target, Units, UnseenUnits
 
 CARDS = (
     MethodCard(name="random", title="random units", knows="nothing", role="control"),

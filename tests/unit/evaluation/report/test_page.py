@@ -13,25 +13,14 @@ from typer.testing import Result as Answer
 
 from miclip.cli.app import app
 from miclip.evaluation.figures import ByScale
+from miclip.evaluation.measures import Cost, Costs, Description, Evidence, OpenVocabulary, Verdict
 from miclip.evaluation.report import render
 from miclip.evaluation.report.charts import Bar, bar_chart, ticks
 from miclip.evaluation.report.gallery import SILENT, SURE, choose
 from miclip.evaluation.report.templates import macro
 from miclip.evaluation.report.verdicts import sentence
 from miclip.evaluation.report.words import signed
-from miclip.evaluation.result import (
-    Cost,
-    Costs,
-    Description,
-    Evidence,
-    OpenVocabulary,
-    Result,
-    Target,
-    Unseen,
-    Verdict,
-    read_result,
-    write_result,
-)
+from miclip.evaluation.result import Result, Target, Unseen, read_result, write_result
 from miclip.names import UnitName
 from miclip.retrieval.results import Description as UnitDescription
 from miclip.retrieval.results import ScoredConcept

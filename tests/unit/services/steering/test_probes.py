@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from miclip.atlas import HELD_OUT, THUMBNAILS
 from miclip.catalogue import Catalogue
 from miclip.demo.assets import DEMO
 from miclip.demo.probe import demo_probe, held_out
@@ -76,6 +77,49 @@ def test_an_own_model_is_measured_on_the_probe_set_of_its_atlas(aligned: activat
     assert len(images) == 112
     assert len({int(pixels(image)[0, 0, 0]) for image in images}) > 100, "spread over the set"
     assert 112 < len(probes.images([2])[0]) <= 128
+
+
+def webp(red: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (red, 0, 0)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def held_out_atlas(recipe: Any, root: Path, shown: Any) -> activation_pb2.Model:
+    """A model whose atlas has 150 held-out images, of label n % 8 but no 5, and a thumbnail of row 7."""
+    made = recipe(labels=tuple(f"part {n}" for n in range(8)))
+    labels = np.array([n % 8 if n % 8 != 5 else 4 for n in range(150)])
+    encoded = [webp(label) for label in labels]
+    made.add_pictures(HELD_OUT, encoded, predicted=labels, shown=labels if shown == "known" else labels * 0 - 1)
+    made.tensors["shared"]["predicted"][7] = 5
+    made.add_pictures(THUMBNAILS, [webp(200)], rows=np.array([7]))
+    return model("toy", made.labels, made.write(root))
+
+
+@pytest.mark.parametrize("shown", ["known", "unknown"])
+def test_an_own_model_is_measured_on_the_held_out_images_of_its_atlas(recipe: Any, data_dir: Path, shown: str) -> None:
+    probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", shown), Settings())
+    images, labels = probes.images(())
+    assert len(images) == 112
+    assert labels == ([int(pixels(image)[0, 0, 0]) for image in images] if shown == "known" else None)
+    further, labels = probes.images([3])
+    assert 112 < len(further) <= 128 and sum(pixels(image)[0, 0, 0] == 3 for image in further) >= 16
+    assert ("labels of their own" in probes.source([3])) == (shown == "known")
+    assert ("unsteered model" in probes.source([3])) == (shown == "unknown")
+    assert "thumbnails" not in probes.source([3])
+
+
+def test_thumbnails_show_a_target_that_no_held_out_image_shows(recipe: Any, data_dir: Path) -> None:
+    probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", "known"), Settings())
+    images, labels = probes.images([5])
+    assert labels is not None and labels.count(5) == 1
+    assert pixels(images[labels.index(5)])[0, 0, 0] == 200
+    assert "thumbnails" in probes.source([5])
+
+
+def test_held_out_images_come_before_those_that_the_alignment_used(recipe: Any, data_dir: Path, photos: Path) -> None:
+    probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", "known"), Settings(probe_sets={"toy": photos}))
+    assert "set aside" in probes.source(())
 
 
 def test_large_files_are_sent_small(aligned: activation_pb2.Model, photos: Path) -> None:

@@ -45,6 +45,9 @@ class Shown:
         places = [place for place in range(4) for _ in range(3)]
         return [LABELS[place].encode() for place in places], places
 
+    def source(self, target: Collection[int]) -> str:
+        return f"toys for {sorted(target)}"
+
 
 def concept(text: str, *labels: tuple[str, float]) -> ConceptSteering:
     evidence = Evidence(0.5, 99.0, False, tuple(LabelShare(*label) for label in labels)) if labels else None
@@ -69,6 +72,7 @@ async def test_a_category_is_measured_on_the_labels_that_it_covers() -> None:
     assert [one.change for one in value.targets] == pytest.approx([after - before] * 2, abs=1e-6)
     assert (value.target_label, value.target_images, value.images) == ("strawberry", 6, 12)
     assert value.off_target_change > 0
+    assert value.measured_on == "toys for [0, 1]"
     powers_alone = np.exp([0.0, 1, 1, 1, 1]), np.exp([2.0, 0, 1, 1, 1])  # the first unit alone, the second alone
     on_strawberry = [float(each[:2].sum() / each.sum()) - before for each in powers_alone]
     expected = [0.75 * on_strawberry[0] + 0.25 * on_strawberry[1], 0.75 * on_strawberry[1] + 0.25 * on_strawberry[0]]
