@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_LEAST_OF_HEAVIEST = 0.1
+
 
 @dataclass(frozen=True)
 class LabelShare:
@@ -33,3 +35,7 @@ class Evidence:
     doubtful: bool
     labels: tuple[LabelShare, ...]
     negation: str = ""
+
+    def covered(self) -> tuple[LabelShare, ...]:
+        """Return the labels that the query covers, heaviest first: those of at least a tenth of the heaviest share."""
+        return tuple(label for label in self.labels if label.share >= _LEAST_OF_HEAVIEST * self.labels[0].share)

@@ -12,3 +12,5 @@ Modality = Literal["text", "image"]
 """Kind of a query's embedding; either is centred by the mean of its own kind."""
 Ranking = Literal["causal_score", "cosine"]
 """What a unit's concepts are ranked by."""
+TraceMeasure = Literal["cosine", "probability"]
+"""What the scores of a trace's layer are: cosines in the shared space, or at the logits the model's probabilities."""

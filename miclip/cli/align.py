@@ -89,8 +89,8 @@ def align(  # the options of the command
 
 
 def _here(
-    model: str, weights: str, images: Path | None, clip: str, labels: Path | None, name: str, layers: list[str], inputs: Inputs,
-    limit: int, chosen: dict[str, Any], activate: bool,
+    model: str, weights: str, images: Path | None, clip: str, labels: Path | None, name: str, layers: list[str],
+    inputs: Inputs, limit: int, chosen: dict[str, Any], activate: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from miclip.alignment import align_model
     from miclip.atlas import atlas_root

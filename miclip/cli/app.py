@@ -35,13 +35,19 @@ class Program(LazyCommands):
             _ASK,
         ),
         Entry("localize", "Find the units of concepts: which units carry what the text says.", _ASK),
-        Entry("predict", "Classify an image; with --steer, show the answer before and after side by side.", _ASK),
+        Entry("predict", "Classify images; with --steer, show the answer before and after side by side.", _ASK),
         Entry(
             "trace",
             "Follow an image through the model: at which layer a wrong concept takes over from the right one.",
             _ASK,
         ),
         Entry("steer", "Policies of the running server, and the kill switch.", _ASK, group=True),
+        Entry(
+            "vocabularies",
+            "Vocabularies of a server: lists of concepts that units are described with.",
+            _ASK,
+            group=True,
+        ),
         Entry("picture", "Draw units: their images, their map, their layer (miclip\\[plot]).", _ASK, group=True),
         Entry(
             "align",

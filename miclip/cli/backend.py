@@ -37,11 +37,12 @@ class Backend(Protocol):
         texts: Sequence[str] | str = ...,
         *,
         model: str,
+        images: Iterable[Image] = ...,
         layers: Sequence[str] = ...,
         top_k: int | None = ...,
         method: str | None = ...,
     ) -> LocalizeResult:
-        """Return the units of each text, in order."""
+        """Return the units of each text, in order, then those of each image."""
 
     def predict(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,14 +12,17 @@ from miclip.cli import output
 from miclip.cli.backend import Backend, default_layer, layer_sizes
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Layer, Local, Model, TopK
-from miclip.cli.specs import parse_ranges, parse_units, short_unit
+from miclip.cli.progress import progress_bar
+from miclip.cli.specs import layer_argument, parse_ranges, parse_units, short_unit
 from miclip.errors import InvalidInput, NotFound
 from miclip.names import UnitName
+from miclip.progress import Progress, Report, Stage, StageKind
 
 if TYPE_CHECKING:
     from miclip.retrieval.results import Description
 
 _BATCH = 1000
+_STRONGEST = 10
 _COLUMNS = ("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
 _NARROW = 72  # characters, below which all columns would leave labels no room
 _NARROW_NOTE = """\
@@ -29,15 +33,36 @@ score: cosine of unit and concept · effect: logits that the unit gives the conc
 share of random directions beaten · stable: share of other encoders that agree
 """
 
+_SHEET: dict[str, Callable[[Description], object]] = {
+    "model": lambda each: each.name.model,
+    "unit": lambda each: short_unit(each.name),
+    "label": lambda each: each.concepts[0].concept,
+    "abstained": lambda each: each.abstained,
+    "score": lambda each: each.concepts[0].score,
+    "effect": lambda each: each.concepts[0].causal_score,
+    "margin": lambda each: each.margin,
+    "null_percentile": lambda each: each.null_percentile,
+    "contrast": lambda each: each.contrast,
+    "stability": lambda each: each.stability,
+    "runners_up": lambda each: "; ".join(concept.concept for concept in each.concepts[1:]),
+}
+"""Columns of --csv."""
+
 Units = Annotated[
-    list[str] | None, typer.Argument(help="Units: LAYER/UNIT, LAYER@DICTIONARY/FEATURE, MODEL/… or full names.")
+    list[str] | None,
+    typer.Argument(
+        help="Units: LAYER/UNIT, LAYER@DICTIONARY/FEATURE, MODEL/… or full names; or a LAYER, all its units."
+    ),
 ]
 Ranges = Annotated[str, typer.Option("--units", "-u", help="Units of the layer: 0-9,12.")]
 Vocabulary = Annotated[
     str, typer.Option("--vocabulary", help="Concepts to choose from: model-labels, emoji, imagenet, or one you made.")
 ]
 Concepts = Annotated[list[str] | None, typer.Option("--concept", "-c", help="A concept to choose from; repeat it.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Units to show when none are named.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", "-n", min=1, help="Show so many, the most clearly labelled first; default 10 of no layer."),
+]
 Embedding = Annotated[str, typer.Option("--embedding", help="filter, pattern or causal; default: the layer's best.")]
 
 
@@ -49,17 +74,23 @@ def describe(
     vocabulary: Vocabulary = "model-labels",
     concepts: Concepts = None,
     top_k: TopK = 3,
-    limit: Limit = 10,
+    limit: Limit = None,
     embedding: Embedding = "",
     local: Local = False,
     as_json: output.Json = False,
+    as_csv: output.Csv = False,
 ) -> None:
     """Say what units mean: the concepts near them, ranked by what the unit does, and how far to trust the first.
 
-    Without units, the most clearly labelled units of a layer are shown.
+    A layer stands for all its units. Without units or a layer, the most clearly labelled units of the last layer before
+    the logits are shown.
 
     Examples:
         miclip describe layer4/12 logits/3
+
+        miclip describe layer4 --csv
+
+        miclip describe --layer layer4 --limit 10
 
         miclip describe --layer layer3 --units 0-9 --vocabulary emoji
 
@@ -70,11 +101,26 @@ def describe(
     if units and (ranges or layer):
         raise InvalidInput("Give either units (layer4/12) or --layer with --units, not both.", field="UNIT")
     with backend(local) as service:
-        chosen = parse_units(units, model) if units else units_of_layer(service, model, layer, ranges)
-        answers = ask(service, chosen, vocabulary, concepts or [], top_k, embedding)
-    if not (units or ranges):
-        answers = strongest(answers, limit)
-    output.emit(answers, as_json, lambda: show(answers))
+        chosen = named_units(service, model, units) if units else units_of_layer(service, model, layer, ranges)
+        with progress_bar() if len(chosen) > _BATCH else nullcontext() as report:
+            answers = ask(service, chosen, vocabulary, concepts or [], top_k, embedding, report)
+    if limit or not (units or layer or ranges):
+        answers = strongest(answers, limit or _STRONGEST)
+    output.emit(answers, as_json, lambda: show(answers), output.sheet_of(_SHEET, answers) if as_csv else None)
+
+
+def named_units(service: Backend, model: str, names: Sequence[str]) -> list[UnitName]:
+    """Return the units that arguments name, those of a layer for its name.
+
+    Raises:
+        InvalidInput: an argument names neither.
+        NotFound: there is no such layer.
+    """
+    chosen: list[UnitName] = []
+    for name in names:
+        layer = layer_argument(name)
+        chosen += units_of_layer(service, model, layer) if layer else parse_units([name], model)
+    return chosen
 
 
 def strongest(descriptions: Sequence[Description], limit: int) -> list[Description]:
@@ -125,7 +171,13 @@ def units_of_layer(service: Backend, model: str, layer: str = "", ranges: str = 
 
 
 def ask(
-    service: Backend, units: Sequence[UnitName], vocabulary: str, concepts: Sequence[str], top_k: int, embedding: str
+    service: Backend,
+    units: Sequence[UnitName],
+    vocabulary: str,
+    concepts: Sequence[str],
+    top_k: int,
+    embedding: str,
+    report: Report | None = None,
 ) -> list[Description]:
     """Describe units, in batches of one model and at most a thousand; the order stays."""
     words = {"concepts": concepts} if concepts else {"vocabulary": vocabulary}
@@ -135,4 +187,6 @@ def ask(
         for start in range(0, len(mine), _BATCH):
             result = service.describe(mine[start : start + _BATCH], top_k=top_k, embedding=embedding or None, **words)
             answers.update({description.name: description for description in result.descriptions})
+            if report:
+                report(Progress(Stage(StageKind.DESCRIPTIONS), len(answers), len(units)))
     return [answers[unit] for unit in units]

@@ -9,10 +9,12 @@ from miclip.cli import output
 if TYPE_CHECKING:
     from miclip.evidence import Evidence
 
+_NAMED = 3  # labels of an answer
+
 
 def seen_as(evidence: Evidence) -> str:
     """Return what the model took the probe images for that a query was answered from: ``dog 91 %, wolf 4 %``."""
-    return ", ".join(f"{share.label} {100 * share.share:.0f} %" for share in evidence.labels)
+    return ", ".join(f"{share.label} {100 * share.share:.0f} %" for share in evidence.labels[:_NAMED])
 
 
 def doubt(concept: str, evidence: Evidence | None) -> str:

@@ -18,7 +18,7 @@ from miclip.images import decode_image
 from miclip.kinds import LocalizationMethod, UnitEmbedding
 from miclip.models.predictions import AppliedSteering, ImagePrediction, PredictResult, top_predictions
 from miclip.names import ModelName, UnitName, parse_unit
-from miclip.retrieval.image_trace import image_traces
+from miclip.retrieval.image_trace import image_traces, labels_of
 from miclip.retrieval.provenance import promises_of, provenance
 from miclip.retrieval.results import DEFAULT_TOP_K, DescribeResult, Description, LocalizeResult, TraceResult
 from miclip.retrieval.search import AtlasSearcher
@@ -94,16 +94,21 @@ class LocalBackend:
         texts: Sequence[str] | str = (),
         *,
         model: str,
+        images: Iterable[Image] = (),
         layers: Sequence[str] = (),
         top_k: int | None = None,
         method: str | None = None,
     ) -> LocalizeResult:
-        """Return the units of each text, in order."""
+        """Return the units of each text, in order, then those of each image."""
         chosen = cast("LocalizationMethod", _one_of(method or "attribution", _METHODS, "--method"))
         searcher = _searcher(model)
         concepts = [check_concept(text, f"CONCEPT[{place}]") for place, text in enumerate(as_list(texts))]
-        queries = self._embed(searcher)(concepts)
-        localizations = searcher.localize(queries, layers, top_k or DEFAULT_TOP_K, concepts=concepts, method=chosen)
+        queries, count, localizations = self._embed(searcher)(concepts), top_k or DEFAULT_TOP_K, []
+        if concepts:
+            localizations += searcher.localize(queries, layers, count, concepts=concepts, method=chosen)
+        if shown := _decoded(images):
+            vectors = _clip(searcher.atlas.manifest.clip_id).embed_images(shown)
+            localizations += searcher.localize(vectors, layers, count, method=chosen, modality="image")
         searched = list(layers) or [searcher.atlas.default_layer]
         return LocalizeResult(tuple(localizations), provenance(searcher.atlas, searched), {})
 
@@ -149,10 +154,10 @@ class LocalBackend:
         output = target.forward(_inputs(target, images), capture=names)
         activations = {name: output.activations[name].cpu().numpy() for name in names}
         embeddings = np.asarray(self._embed(searcher)(list(texts)), np.float32)
-        traces = image_traces(
-            searcher.atlas, activations, output.logits.cpu().numpy(), embeddings, top_k or DEFAULT_TOP_K
-        )
-        return TraceResult(texts, traces, provenance(searcher.atlas, names), {})
+        labels = labels_of(searcher.atlas, texts, embeddings)
+        logits, count = output.logits.cpu().numpy(), top_k or DEFAULT_TOP_K
+        traces = image_traces(searcher.atlas, activations, logits, embeddings, labels, count)
+        return TraceResult(texts, labels, traces, provenance(searcher.atlas, names), {})
 
     def _embed(self, searcher: AtlasSearcher) -> EmbedTexts:
         """Return what embeds texts in the space of an atlas; raises BadArtefact where its CLIP is not known here."""
@@ -181,7 +186,11 @@ def _clip(clip_id: str) -> Clip:
 
 
 def _inputs(target: TargetModel, images: Iterable[Image]) -> torch.Tensor:
-    return torch.stack([target.preprocess(decode_image(image, field="IMAGE")) for image in read_images(images)])
+    return torch.stack([target.preprocess(pixels) for pixels in _decoded(images)])
+
+
+def _decoded(images: Iterable[Image]) -> list[torch.Tensor]:
+    return [decode_image(image, field=f"images[{place}]") for place, image in enumerate(read_images(images))]
 
 
 def _one_of(value: str, allowed: Sequence[str], option: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from miclip.cli.extras import advice
-from miclip.errors import MiclipError
+from miclip.errors import InvalidInput, MiclipError
 from miclip.names import LayerName, ModelName, UnitName
 
 
@@ -30,7 +31,13 @@ class _Screen(Console):
 out: Console = _Screen(highlight=False, soft_wrap=False)
 err = Console(highlight=False, stderr=True)
 
+T = TypeVar("T")
+
+_COMMANDS = {"ListPolicies": "`miclip steer list`", "ListVocabularies": "`miclip vocabularies list`"}
+"""What a server's errors call by the name of an RPC."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header line and nothing else on standard output.")]
 
 
 class Commands(TyperGroup):
@@ -75,7 +82,8 @@ def unwrapped(docstring: str | None) -> str:
 
 def fail(error: MiclipError) -> None:
     """Print an error's text, and what is allowed when the text does not already say it."""
-    err.print(f"[bold red]Error:[/] {_plain(error.message)}", soft_wrap=True)
+    text = re.sub("|".join(_COMMANDS), lambda found: _COMMANDS[found[0]], error.message)
+    err.print(f"[bold red]Error:[/] {_plain(text)}", soft_wrap=True)
     if error.allowed and error.allowed not in error.message:
         err.print(f"Allowed: {_plain(error.allowed)}", soft_wrap=True)
 
@@ -85,12 +93,40 @@ def note(text: str) -> None:
     err.print(f"[dim]{_plain(text)}[/]", soft_wrap=True)
 
 
-def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
-    """Print ``value`` as JSON, or let ``render`` show it to a person."""
+def emit(value: Any, as_json: bool, render: Callable[[], None], sheet: Sheet | None = None) -> None:
+    """Print ``value`` as JSON, or ``sheet`` as CSV where there is one, or let ``render`` show it to a person.
+
+    Raises:
+        InvalidInput: JSON and CSV are both asked for.
+    """
+    if as_json and sheet is not None:
+        raise InvalidInput("--csv: --json is given, too; give one of the two.", field="--csv", allowed="without --json")
     if as_json:
         emit_json(value, indent=2)
+    elif sheet is not None:
+        emit_csv(sheet)
     else:
         render()
+
+
+class Sheet(NamedTuple):
+    """A flat table for spreadsheets and programs; a cell of None is empty."""
+
+    columns: tuple[str, ...]
+    rows: Iterable[Sequence[object]]
+
+
+def sheet_of(columns: Mapping[str, Callable[[T], object]], values: Iterable[T]) -> Sheet:
+    """Return one row a value, each cell made by the column's function."""
+    return Sheet(tuple(columns), [[cell(value) for cell in columns.values()] for value in values])
+
+
+def emit_csv(sheet: Sheet) -> None:
+    """Print a sheet with a header line, as RFC 4180 has it."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(sheet.columns)
+    for row in sheet.rows:
+        writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row])
 
 
 def emit_json(value: Any, indent: int | None = None) -> None:

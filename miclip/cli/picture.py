@@ -10,7 +10,7 @@ import typer
 
 from miclip.cli import output
 from miclip.cli.options import DEFAULT_MODEL, Model
-from miclip.cli.predict import read_image
+from miclip.cli.photos import read_image
 from miclip.cli.specs import full_layer, parse_units, short_layer, short_unit
 from miclip.errors import BadArtefact, InvalidInput
 from miclip.names import UnitName

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -31,12 +31,32 @@ def preview_json(preview: Preview) -> dict[str, Any]:
     return {**value.pop("receipt"), **value}
 
 
+def edit_text(edit: Edit) -> str:
+    """Return an edit as people read it, and ``--steer`` takes it: ``layer4/12 ×2``."""
+    return f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}"
+
+
 def edits_text(edits: Sequence[Edit], limit: int = 8) -> str:
     """Return edits as people read them: ``layer4/12 ×2``, ``layer4@topk-512/12 ×2``."""
-    shown = [f"{short_layer(edit.layer)}/{edit.unit} {_SIGNS[edit.op]}{edit.value:g}" for edit in edits[:limit]]
+    shown = [edit_text(edit) for edit in edits[:limit]]
     more = len(edits) - limit
     how = ", in the reconstruction" if any(edit.reconstruct for edit in edits) else ""
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "") + how
+
+
+SHEET: dict[str, Callable[[Policy], object]] = {
+    "policy": lambda each: each.policy_id,
+    "model": lambda each: each.model,
+    "concept": lambda each: each.concept.text if each.concept else None,
+    "edits": lambda each: edits_text(each.edits, limit=len(each.edits)),
+    "traffic_share": lambda each: each.traffic_share,
+    "ttl_seconds": lambda each: each.ttl_seconds,
+    "expire_time": lambda each: each.expire_time.isoformat() if each.expire_time else None,
+    "norm_limit": lambda each: each.norm_limit,
+    "version": lambda each: each.version,
+    "description": lambda each: each.description,
+}
+"""Columns of --csv."""
 
 
 def show_policies(policies: Sequence[Policy]) -> None:
@@ -69,17 +89,21 @@ def show_stops(stops: Sequence[Stop]) -> None:
 
 def show_receipt(receipt: Receipt) -> None:
     """Print what a policy does."""
-    caption = f"measured on {receipt.images} images, {receipt.target_images} of them of the target"
-    caption += f": {receipt.measured_on}" if receipt.measured_on else ""
-    table = output.table("probability of", ">policy", ">random units")
-    table.add_row(
-        output.text(receipt.target_label), _points(receipt.target_change), _points(receipt.random_target_change)
+    caption = (
+        f"each label on the images that show it: {receipt.images} images, {receipt.target_images} of them of the target"
     )
+    table = output.table("probability of", ">policy", ">random units")
+    targets = receipt.targets
+    name = output.text(targets[0].label) if len(targets) == 1 else f"these {len(targets)} labels together"
+    table.add_row(name, _points(receipt.target_change), _points(receipt.random_target_change))
+    for target in targets if len(targets) > 1 else ():
+        table.add_row(f"  on {output.text(target.label)} ({target.share:.0%})", _points(target.change), "")
     table.add_row("the other labels", _points(receipt.off_target_change), _points(receipt.random_off_target_change))
-    output.show(f'What the policy does to "{receipt.target_label}"', table, caption)
+    output.show(f"What the policy does to {_names([target.label for target in targets])}", table, caption)
     output.out.print(
         f"Specificity {receipt.specificity:.2f} (1: only the target changes) · "
-        f"largest change of a layer {receipt.norm_change:.2f} of its norm\n"
+        f"largest change of a layer {receipt.norm_change:.2f} of its norm\n",
+        soft_wrap=True,
     )
     units = output.table("unit", ">activation", ">→", ">target")
     for unit in receipt.units:
@@ -90,6 +114,11 @@ def show_receipt(receipt: Receipt) -> None:
             _points(unit.target_change),
         )
     output.show("Its units, each alone", units)
+
+
+def _names(labels: Sequence[str]) -> str:
+    quoted = [f'"{label}"' for label in labels]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def moment(time: datetime | None) -> str:

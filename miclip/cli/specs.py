@@ -16,14 +16,16 @@ UNIT_FORMS = (
 )
 STEER_FORMS = (
     '"CONCEPT=2.0" (turn a concept\'s units up; 0 removes them), '
-    '"LAYER:UNIT*2.0" (scale), "LAYER:UNIT+0.5" (add), "LAYER:UNIT=0" (clamp), or "policies/ID"; LAYER@DICTIONARY '
-    "stands where a LAYER does"
+    '"LAYER/UNIT*2.0" (scale), "LAYER/UNIT+0.5" (add), "LAYER/UNIT=0" (clamp), or "policies/ID"; a unit is named as '
+    "`miclip describe` names it, also LAYER@DICTIONARY/FEATURE or MODEL/LAYER/UNIT"
 )
 _PART = r"[A-Za-z0-9_.-]+"
 _LAYER = rf"{_PART}(?:(?:/dictionaries/|@){_PART})?"
 _UNIT = r"(?:([^/]+)/)?([^/]+(?:/dictionaries/[^/]+)?)/([^/]+)"
+_EDITED = rf"models/[^\s=*×]+/\d+|(?:{_PART}/)?{_LAYER}/\d+"
+"""A unit before an operation: a path that ends in a number is never a concept."""
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
-_OPS = {"*": Op.SCALE, "+": Op.ADD, "-": Op.ADD, "=": Op.CLAMP}
+_OPS = {"*": Op.SCALE, "×": Op.SCALE, "+": Op.ADD, "-": Op.ADD, "=": Op.CLAMP}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def parse_units(units: list[str], model: str) -> list[UnitName]:
     return [_unit(value, model, f"UNIT {position}") for position, value in enumerate(units, 1)]
 
 
+def layer_argument(value: str) -> str | None:
+    """Return the layer that an argument names, ``layer4`` or ``layer4@topk-512``; None for a unit of one."""
+    return full_layer(value) if re.fullmatch(_LAYER, value, re.ASCII) else None
+
+
 def parse_ranges(ranges: str, *, field: str = "--units") -> list[int]:
     """Parse ``"0-9,12"`` into unit indices in the order given, both ends included.
 
@@ -90,18 +97,28 @@ def parse_ranges(ranges: str, *, field: str = "--units") -> list[int]:
     return indices
 
 
-def parse_steer(value: str) -> Steer:
-    """Parse one ``--steer`` argument; see STEER_FORMS.
+def parse_steer(value: str, model: str) -> Steer:
+    """Parse one ``--steer`` argument; see STEER_FORMS. Edits are read as they are printed, too: ``layer4/12 ×2``.
+
+    Args:
+        value: The argument.
+        model: The model that is steered.
 
     Raises:
-        InvalidInput: none of the forms, or a strength that is not finite.
+        InvalidInput: none of the forms, a unit of another model, or a strength that is not finite.
     """
     if value.startswith("policies/"):
         return PolicySteer(check_id(value.removeprefix("policies/"), field="--steer"))
-    if found := re.fullmatch(rf"({_LAYER}):(\d{{1,9}})([*+=-])({_NUMBER})", value, re.ASCII):
-        strength = -float(found[4]) if found[3] == "-" else float(found[4])
-        return Edit(full_layer(found[1]), int(found[2]), _OPS[found[3]], _finite(strength, value))
-    if found := re.fullmatch(rf"\s*(.*\S)\s*[=*]\s*({_NUMBER})\s*", value, re.ASCII | re.DOTALL):
+    if found := re.fullmatch(rf"\s*({_EDITED})\s*([*×+=-])\s*({_NUMBER})\s*", value, re.ASCII):
+        strength = -float(found[3]) if found[2] == "-" else float(found[3])
+        unit = _unit(found[1], model, "--steer")
+        if unit.model != model:
+            text = f"--steer: {found[1]} is a unit of {unit.model}, but {model} is steered. Add --model {unit.model}."
+            raise InvalidInput(text, field="--steer", allowed=f"units of {model}")
+        return Edit(unit.layer, unit.unit, _OPS[found[2]], _finite(strength, value))
+    if colon := re.fullmatch(rf"({_LAYER}):(\d+)([*×+=-].*)", value, re.ASCII):
+        raise _bad("--steer", value, f'a slash before the unit: "{colon[1]}/{colon[2]}{colon[3]}"')
+    if found := re.fullmatch(rf"\s*(.*\S)\s*[=*×]\s*({_NUMBER})\s*", value, re.ASCII | re.DOTALL):
         return ConceptSteer(found[1], _finite(float(found[2]), value))
     raise _bad("--steer", value, STEER_FORMS)
 

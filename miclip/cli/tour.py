@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miclip.cli import describe, localize, output, predict
@@ -12,9 +12,9 @@ from miclip.cli.examples import example_image, short
 from miclip.cli.options import DEFAULT_MODEL, Local
 from miclip.cli.predict import Predicted
 from miclip.cli.specs import ConceptSteer
+from miclip.cli.steering import resolve
 
 if TYPE_CHECKING:
-    from miclip.models.predictions import Prediction
     from miclip.retrieval.results import Description, Localization
 
 CONCEPT, FACTOR, UNITS, METHOD = "dog", 2.0, 5, "attribution"
@@ -27,18 +27,11 @@ def tour(local: Local = False, as_json: output.Json = False) -> None:
         where = localize.search_layers(service, DEFAULT_MODEL, [])
         described = _clearest_unit(service, where[0])
         located = service.localize([CONCEPT], model=DEFAULT_MODEL, layers=where, top_k=UNITS, method=METHOD)
-        steering = predict.resolve(service, DEFAULT_MODEL, [ConceptSteer(CONCEPT, FACTOR)], where, UNITS, METHOD)
-        result = service.predict(
-            [predict.read_image(image)],
-            model=DEFAULT_MODEL,
-            include_baseline=True,
-            top_k=predict.EVERY_LABEL,
-            **steering,
-        )
-    predicted = predict.predicted(DEFAULT_MODEL, short(image), steering, result, top_k=5)
-    (localization,), (answer,) = located.localizations, result.images
+        steering = resolve(service, DEFAULT_MODEL, [ConceptSteer(CONCEPT, FACTOR)], where, UNITS, METHOD)
+        (predicted,) = predict.ask(service, DEFAULT_MODEL, [Path(short(image))], steering, 5, [CONCEPT])
+    (localization,), (dog,) = located.localizations, predicted.named
     value = {"describe": described, "localize": localization, "predict": predicted}
-    before, after = (_probability(labels) for labels in (answer.baseline, answer.predictions))
+    before, after = dog.probability - dog.change, dog.probability
     output.emit(value, as_json, lambda: _show(described, localization, predicted, before, after))
 
 
@@ -46,10 +39,6 @@ def _clearest_unit(service: Backend, layer: str) -> Description:
     units = describe.units_of_layer(service, DEFAULT_MODEL, layer)
     (best,) = describe.strongest(describe.ask(service, units, "model-labels", [], 3, ""), 1)
     return best
-
-
-def _probability(labels: Sequence[Prediction]) -> float:
-    return next((label.probability for label in labels if label.label == CONCEPT), 0.0)
 
 
 def _show(

@@ -71,7 +71,7 @@ def embed_images(images: Iterable[Image], *, clip_id: str = "") -> Plan[Embeddin
 def trace(
     images: Iterable[Image], *, model: str, concepts: Sequence[str] | str, top_k: int | None = None
 ) -> Plan[TraceResult]:
-    """Compare images with concepts at every aligned layer: where a prediction goes wrong.
+    """Compare images with concepts at every aligned layer, and at the logits: where a prediction goes wrong.
 
     Args:
         images: Encoded images or paths of images.

@@ -76,7 +76,8 @@ def preview_policy(policy: str | Policy, *, images: Iterable[Image] = (), target
     Args:
         policy: Name of a stored policy, or one of ``make_policy``.
         images: Images to measure on; default probe images that the server has.
-        target_label: Label that counts as target; default the label nearest to the concept.
+        target_label: Label that counts as target; default the label that the concept is, else the labels that its
+            evidence says it covers.
     """
     request = build(
         steering_pb2.PreviewPolicyRequest,

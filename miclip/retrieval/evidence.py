@@ -26,7 +26,7 @@ from miclip.texts import is_kind_of, negation
 
 _SAMPLE = 256  # queries of a null at most
 _BLOCK = 32  # queries weighed at a time
-_LABELS = 3  # named in an answer
+_LABELS = 8  # named in an answer: a category has several
 _LEAST_SHARE = 0.01  # of the weight, to be named
 _NAMED_SHARE = 0.9  # of the weight, on kinds of what the text says, that trusts it
 _LEAST_PERCENTILE = 50.0  # of the null, below which not even that does

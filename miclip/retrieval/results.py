@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from miclip.evidence import Evidence
-from miclip.kinds import LocalizationMethod, Ranking, UnitEmbedding
+from miclip.kinds import LocalizationMethod, Ranking, TraceMeasure, UnitEmbedding
 from miclip.models.predictions import Prediction
 from miclip.names import UnitName
 from miclip.promise import AbstainReason, Promise, Verdict
@@ -272,15 +272,26 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """A layer, without the model, and the cosine of an image's representation and each concept, in the order asked."""
+    """What an image is about at a layer.
+
+    Attributes:
+        layer: The layer, without the model.
+        scores: One a concept, in the order asked: the cosine of the image's representation and the concept, -1 to 1;
+            at the logits the probability, 0 to 1, of the label that stands for the concept (``TraceResult.labels``).
+        measure: What the scores are.
+    """
 
     layer: str
     scores: tuple[float, ...]
+    measure: TraceMeasure = "cosine"
 
 
 @dataclass(frozen=True)
 class ImageTrace:
-    """What an image is about at every aligned layer, from the input to the logits, and its strongest labels."""
+    """What an image is about at every aligned layer, from the input to the logits, and its strongest labels.
+
+    The last layer is always the logits, whose order is that of the prediction.
+    """
 
     layers: tuple[LayerTrace, ...]
     predictions: tuple[Prediction, ...]
@@ -293,7 +304,7 @@ class ImageTrace:
             against: Place of the wrong concept.
 
         Returns:
-            The layer; None where the expected concept is at least as near at the last layer.
+            The layer; None where the last layer, the model's answer, gives the expected concept at least as much.
         """
         first = None
         for layer in self.layers:
@@ -308,12 +319,14 @@ class TraceResult:
 
     Attributes:
         concepts: What the scores of a layer are of, in order.
+        labels: The model's label that stands for each concept at the logits: that of the same text, else the nearest.
         traces: What each image is about.
         provenance: What the answer was computed from.
         timings: Seconds by stage.
     """
 
     concepts: tuple[str, ...]
+    labels: tuple[str, ...]
     traces: tuple[ImageTrace, ...]
     provenance: Provenance
     timings: Mapping[str, float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,10 @@ RANDOM_DRAWS = 3
 """Sets of random units that a receipt compares with."""
 
 Array = NDArray[np.float32]
+
+
+Target = Mapping[int, float]
+"""Labels that count as the target, by their place, with their shares of it; heaviest first."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,20 @@ class Effect:
 
     by_label: Array
 
-    def target(self, label: int) -> float:
-        """Change of the target."""
-        return float(self.by_label[label])
+    def target(self, target: Target) -> float:
+        """Change of the target: the mean over its labels that images show, by their shares."""
+        return sum(share * float(self.by_label[label]) for label, share in target.items())
 
-    def others(self, label: int) -> Array:
+    def others(self, target: Target) -> Array:
         """Changes of the other labels that images show."""
-        rest = np.delete(self.by_label, label)
+        rest = np.delete(self.by_label, list(target))
         return rest[~np.isnan(rest)]
 
-    def mean_of_others(self, label: int) -> float:
+    def mean_of_others(self, target: Target) -> float:
         """Mean change of the other labels; 0 where images show none."""
-        return _mean(self.others(label))
+        return _mean(self.others(target))
 
-    def specificity(self, target: int) -> float:
+    def specificity(self, target: Target) -> float:
         """1 - mean absolute change of the other labels / absolute change of the target, at most 1."""
         return 1 - _mean(np.abs(self.others(target))) / max(abs(self.target(target)), 1e-6)
 
@@ -59,16 +63,33 @@ class Effect:
         return int(np.nanargmax(np.abs(self.by_label)))
 
 
-def effect_of(before: Measured, after: Measured, shown: NDArray[np.int64]) -> Effect:
-    """Return what edits change; ``shown`` ``[N]`` is the label that each image shows."""
-    rows = np.arange(len(shown))
-    change = after.probabilities[rows, shown] - before.probabilities[rows, shown]
+def effect_of(before: Measured, after: Measured, shown: NDArray[np.int64], target: Iterable[int] = ()) -> Effect:
+    """Return what edits change.
+
+    Args:
+        before: Without the edits.
+        after: With them.
+        shown: The label that each image shows, ``[N]``.
+        target: Labels that count as one: on images that show one of them, their probabilities add up.
+    """
+    rows, together = np.arange(len(shown)), list(target)
+    difference = after.probabilities - before.probabilities
+    change = difference[rows, shown]
+    if together:
+        change = np.where(np.isin(shown, together), difference[:, together].sum(axis=1), change)
     labels = before.probabilities.shape[1]
     counts = np.bincount(shown, minlength=labels)
     sums = np.bincount(shown, weights=change, minlength=labels)
     by_label = np.full(labels, np.nan, dtype=np.float32)
     by_label[counts > 0] = sums[counts > 0] / counts[counts > 0]
     return Effect(by_label)
+
+
+def shown_target(target: Target, shown: NDArray[np.int64]) -> dict[int, float]:
+    """Return the labels of a target that images show, their shares scaled to sum 1; empty where they show none."""
+    found = {label: share for label, share in target.items() if label in shown}
+    total = sum(found.values())
+    return {label: share / total for label, share in found.items()}
 
 
 def shown_labels(known: Sequence[int] | None, before: Measured) -> NDArray[np.int64]:

@@ -26,12 +26,30 @@ class UnitReceipt:
 
 
 @dataclass(frozen=True)
+class TargetLabel:
+    """A label that counts as target.
+
+    Attributes:
+        label: The label.
+        share: Of the target, above 0 to 1; the shares of a receipt sum to 1.
+        images: Images that show it.
+        change: Mean change, over these images, of the probability of the target's labels together, -1 to 1.
+    """
+
+    label: str
+    share: float
+    images: int
+    change: float
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a policy does, measured on images.
 
     Attributes:
-        target_label: The label that counts as target.
-        target_change: Mean change of the target's probability over the images that show it, -1 to 1.
+        target_label: The label that counts as target; the one of the largest share where there are several.
+        target_change: Mean change of the target's probability over the images that show it, -1 to 1. Of several labels
+            the probabilities add up, and the changes on the images of each are averaged by the labels' shares.
         off_target_change: Mean over the other labels of the change on the images that show them, -1 to 1.
         specificity: 1 - mean absolute change of the other labels / absolute change of the target, at most 1.
         random_target_change: As ``target_change``, for the same edits of as many random units: the control.
@@ -41,6 +59,7 @@ class Receipt:
         images: Images measured.
         target_images: Images that show the target.
         seconds: Wall time.
+        targets: The labels that count as target, by falling share: one, or those that a category covers.
         measured_on: What the images are, and who says what they show.
     """
 
@@ -55,6 +74,7 @@ class Receipt:
     images: int
     target_images: int
     seconds: float
+    targets: tuple[TargetLabel, ...]
     measured_on: str = ""
 
 

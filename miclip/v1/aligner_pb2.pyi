@@ -20,12 +20,21 @@ class AlignmentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ALIGNMENT_STATE_SUCCEEDED: _ClassVar[AlignmentState]
     ALIGNMENT_STATE_FAILED: _ClassVar[AlignmentState]
     ALIGNMENT_STATE_CANCELLED: _ClassVar[AlignmentState]
+
+class TraceMeasure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRACE_MEASURE_UNSPECIFIED: _ClassVar[TraceMeasure]
+    TRACE_MEASURE_COSINE: _ClassVar[TraceMeasure]
+    TRACE_MEASURE_PROBABILITY: _ClassVar[TraceMeasure]
 ALIGNMENT_STATE_UNSPECIFIED: AlignmentState
 ALIGNMENT_STATE_QUEUED: AlignmentState
 ALIGNMENT_STATE_RUNNING: AlignmentState
 ALIGNMENT_STATE_SUCCEEDED: AlignmentState
 ALIGNMENT_STATE_FAILED: AlignmentState
 ALIGNMENT_STATE_CANCELLED: AlignmentState
+TRACE_MEASURE_UNSPECIFIED: TraceMeasure
+TRACE_MEASURE_COSINE: TraceMeasure
+TRACE_MEASURE_PROBABILITY: TraceMeasure
 
 class AlignmentSettings(_message.Message):
     __slots__ = ("seed", "steps", "output_weight", "input_weight", "temperature")
@@ -187,12 +196,14 @@ class EmbedImagesResponse(_message.Message):
     def __init__(self, embeddings: _Optional[_Iterable[_Union[_resources_pb2.Embedding, _Mapping]]] = ..., clip_id: _Optional[str] = ...) -> None: ...
 
 class LayerTrace(_message.Message):
-    __slots__ = ("layer", "scores")
+    __slots__ = ("layer", "scores", "measure")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
     layer: str
     scores: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, layer: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+    measure: TraceMeasure
+    def __init__(self, layer: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ..., measure: _Optional[_Union[TraceMeasure, str]] = ...) -> None: ...
 
 class ImageTrace(_message.Message):
     __slots__ = ("layers", "predictions")
@@ -215,14 +226,16 @@ class TraceImagesRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., concepts: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class TraceImagesResponse(_message.Message):
-    __slots__ = ("results", "provenance", "timings")
+    __slots__ = ("results", "provenance", "timings", "labels")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ImageTrace]
     provenance: _resources_pb2.Provenance
     timings: _containers.RepeatedCompositeFieldContainer[_resources_pb2.Timing]
-    def __init__(self, results: _Optional[_Iterable[_Union[ImageTrace, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, results: _Optional[_Iterable[_Union[ImageTrace, _Mapping]]] = ..., provenance: _Optional[_Union[_resources_pb2.Provenance, _Mapping]] = ..., timings: _Optional[_Iterable[_Union[_resources_pb2.Timing, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateAlignmentRequest(_message.Message):
     __slots__ = ("model", "probe_set", "layers", "settings", "activate", "clip")

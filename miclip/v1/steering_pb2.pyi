@@ -104,8 +104,20 @@ class UnitReceipt(_message.Message):
     target_change: float
     def __init__(self, unit: _Optional[str] = ..., mean_before: _Optional[float] = ..., mean_after: _Optional[float] = ..., target_change: _Optional[float] = ...) -> None: ...
 
+class TargetLabel(_message.Message):
+    __slots__ = ("label", "share", "images", "change")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    share: float
+    images: int
+    change: float
+    def __init__(self, label: _Optional[str] = ..., share: _Optional[float] = ..., images: _Optional[int] = ..., change: _Optional[float] = ...) -> None: ...
+
 class Receipt(_message.Message):
-    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds", "measured_on")
+    __slots__ = ("target_label", "target_change", "off_target_change", "specificity", "random_target_change", "random_off_target_change", "norm_change", "units", "images", "target_images", "seconds", "measured_on", "targets")
     TARGET_LABEL_FIELD_NUMBER: _ClassVar[int]
     TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
     OFF_TARGET_CHANGE_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +130,7 @@ class Receipt(_message.Message):
     TARGET_IMAGES_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     MEASURED_ON_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     target_label: str
     target_change: float
     off_target_change: float
@@ -130,7 +143,8 @@ class Receipt(_message.Message):
     target_images: int
     seconds: float
     measured_on: str
-    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ..., measured_on: _Optional[str] = ...) -> None: ...
+    targets: _containers.RepeatedCompositeFieldContainer[TargetLabel]
+    def __init__(self, target_label: _Optional[str] = ..., target_change: _Optional[float] = ..., off_target_change: _Optional[float] = ..., specificity: _Optional[float] = ..., random_target_change: _Optional[float] = ..., random_off_target_change: _Optional[float] = ..., norm_change: _Optional[float] = ..., units: _Optional[_Iterable[_Union[UnitReceipt, _Mapping]]] = ..., images: _Optional[int] = ..., target_images: _Optional[int] = ..., seconds: _Optional[float] = ..., measured_on: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetLabel, _Mapping]]] = ...) -> None: ...
 
 class CreatePolicyRequest(_message.Message):
     __slots__ = ("policy_id", "policy")

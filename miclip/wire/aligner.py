@@ -10,7 +10,7 @@ from miclip.retrieval.results import Embeddings, ImageTrace, LayerTrace, TraceRe
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1 import resources_pb2
 from miclip.wire.activation import read_predictions, write_predictions
-from miclip.wire.common import read_provenance, read_timings
+from miclip.wire.common import read_kind, read_provenance, read_timings, write_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,14 @@ def read_embed_result(response: pb.EmbedTextsResponse | pb.EmbedImagesResponse) 
 def write_trace(model: str, trace: ImageTrace) -> pb.ImageTrace:
     """What an image is about at each layer of ``model``, as a message."""
     return pb.ImageTrace(
-        layers=[pb.LayerTrace(layer=str(LayerName(model, one.layer)), scores=one.scores) for one in trace.layers],
+        layers=[
+            pb.LayerTrace(
+                layer=str(LayerName(model, one.layer)),
+                scores=one.scores,
+                measure=write_kind(pb.TraceMeasure, one.measure),
+            )
+            for one in trace.layers
+        ],
         predictions=write_predictions(trace.predictions),
     )
 
@@ -51,7 +58,10 @@ def write_trace(model: str, trace: ImageTrace) -> pb.ImageTrace:
 def read_trace(message: pb.ImageTrace) -> ImageTrace:
     """What an image is about at each layer."""
     return ImageTrace(
-        layers=tuple(LayerTrace(parse_layer(one.layer).layer, tuple(one.scores)) for one in message.layers),
+        layers=tuple(
+            LayerTrace(parse_layer(one.layer).layer, tuple(one.scores), read_kind(pb.TraceMeasure, one.measure))
+            for one in message.layers
+        ),
         predictions=read_predictions(message.predictions),
     )
 
@@ -60,6 +70,7 @@ def read_trace_result(response: pb.TraceImagesResponse, concepts: Sequence[str])
     """The answer of ``TraceImages`` for ``concepts``."""
     return TraceResult(
         concepts=tuple(concepts),
+        labels=tuple(response.labels),
         traces=tuple(map(read_trace, response.results)),
         provenance=read_provenance(response.provenance),
         timings=read_timings(response.timings),

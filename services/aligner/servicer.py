@@ -14,7 +14,7 @@ from ray import serve
 from miclip.atlas import Atlas, AtlasManifest, is_atlas_id, list_atlases, locate_atlas, normalise, read_manifest
 from miclip.errors import BadArtefact, InvalidInput, NotAligned, NotFound, NotReady
 from miclip.names import ModelName, parse_id, parse_model
-from miclip.retrieval.image_trace import image_traces
+from miclip.retrieval.image_trace import image_traces, labels_of
 from miclip.retrieval.provenance import provenance
 from miclip.v1 import aligner_pb2 as pb
 from miclip.v1.resources_pb2 import Embedding
@@ -116,12 +116,16 @@ class AlignerServicer(Servicer):
         vectors = await clip.embed_texts(concepts)
         embedded = time.perf_counter()
         with series.stage(self.application, "compare"):
-            traces = await asyncio.to_thread(image_traces, atlas, captured.activations, captured.logits, vectors, top_k)
+            labels = labels_of(atlas, concepts, vectors)
+            traces = await asyncio.to_thread(
+                image_traces, atlas, captured.activations, captured.logits, vectors, labels, top_k
+            )
         spent = {"capture": ran - began, "embed": embedded - ran, "compare": time.perf_counter() - embedded}
         return pb.TraceImagesResponse(
             results=[write_trace(model, trace) for trace in traces],
             provenance=write_provenance(provenance(atlas, atlas.neuron_layers)),
             timings=write_timings(spent),
+            labels=labels,
         )
 
     @rpc(Scope.ALIGN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,17 @@ class AtlasProbes:
             return None
         read = _reader(atlas.manifest.probe.set, config)
         probes = cls(atlas, read) if read else None
-        return probes if probes and probes.images(None)[0] else None
+        return probes if probes and probes.images(())[0] else None
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """Up to 112 images spread over the probe set, and up to 16 more that the model took for the target."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """Up to 112 images spread over the probe set, and up to 16 more that the model took for each target label."""
         rows = spread(np.arange(len(self._names)), _PLAIN_IMAGES)
-        if target is not None:
-            rows = np.union1d(rows, spread(np.flatnonzero(self._predicted == target), _TARGET_IMAGES))
+        for label in target:
+            rows = np.union1d(rows, spread(np.flatnonzero(self._predicted == label), _TARGET_IMAGES))
         found = (self._read(self._names[row]) for row in rows)
         return [image for image in found if image is not None], None
 
-    def source(self, target: int | None) -> str:
+    def source(self, target: Collection[int]) -> str:
         """Say what the images are, and who says what they show."""
         return f"images of {self._set} that the alignment used, labelled by the unsteered model"
 

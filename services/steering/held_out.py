@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -36,26 +36,26 @@ class HeldOutProbes:
         atlas = active_atlas(model)
         return cls(atlas, atlas.held_out) if atlas and atlas.held_out else None
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """Up to 112 images spread over the slice, and up to 16 more that show the target."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """Up to 112 images spread over the slice, and up to 16 more that show each label of the target."""
         rows = spread(np.arange(len(self._held_out)), _PLAIN_IMAGES)
-        if target is not None:
-            rows = np.union1d(rows, spread(np.flatnonzero(self._shown == target), _TARGET_IMAGES))
-        further = self._thumbnails(target)
-        images = [*(self._held_out[int(row)] for row in rows), *further]
-        if not self._held_out.labelled or target is None:
-            return images, self._shown[rows].tolist() if self._held_out.labelled else None
-        return images, [*self._shown[rows].tolist(), *[target] * len(further)]
+        for label in target:
+            rows = np.union1d(rows, spread(np.flatnonzero(self._shown == label), _TARGET_IMAGES))
+        further = [(label, image) for label in target for image in self._thumbnails(label)]
+        images = [*(self._held_out[int(row)] for row in rows), *(image for _, image in further)]
+        if not self._held_out.labelled:
+            return images, None
+        return images, [*self._shown[rows].tolist(), *(label for label, _ in further)]
 
-    def source(self, target: int | None) -> str:
+    def source(self, target: Collection[int]) -> str:
         """Say what the images are, and who says what they show."""
         judge = "with labels of their own" if self._held_out.labelled else "labelled by the unsteered model"
         text = f"images of {self._atlas.manifest.probe.set} that the alignment set aside, {judge}"
-        return f"{text}, and thumbnails of images that it used" if self._thumbnails(target) else text
+        return f"{text}, and thumbnails of images that it used" if any(map(self._thumbnails, target)) else text
 
-    def _thumbnails(self, target: int | None) -> list[bytes]:
-        if target is None or (self._shown == target).any():
+    def _thumbnails(self, label: int) -> list[bytes]:
+        if (self._shown == label).any():
             return []
-        rows = np.flatnonzero(np.asarray(self._atlas.predicted) == target)
+        rows = np.flatnonzero(np.asarray(self._atlas.predicted) == label)
         thumbnails = (self._atlas.thumbnail(int(row)) for row in rows)
         return [thumbnail for thumbnail in thumbnails if thumbnail is not None][:_TARGET_IMAGES]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from services.steering.atlas_probes import AtlasProbes, encode_png
 from services.steering.held_out import HeldOutProbes
 
 _TARGET_VIEWS = 16
+_LEAST_VIEWS = 4
 _PLAIN_VIEWS = 1
 _OVERLAP = 0.5
 
@@ -22,11 +23,11 @@ _OVERLAP = 0.5
 class Probes(Protocol):
     """Where images come from."""
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """Encoded images and the label that each shows; None where the model has to say."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """Encoded images, most of the target, and the label that each shows; None where the model has to say."""
         ...
 
-    def source(self, target: int | None) -> str:
+    def source(self, target: Collection[int]) -> str:
         """Say what the images are, and who says what they show."""
         ...
 
@@ -37,11 +38,11 @@ class GivenProbes:
     def __init__(self, images: Sequence[bytes]) -> None:
         self._images = images
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
         """The images, and no labels."""
         return self._images, None
 
-    def source(self, target: int | None) -> str:
+    def source(self, target: Collection[int]) -> str:
         """Say what the images are, and who says what they show."""
         return "the images given, labelled by the unsteered model"
 
@@ -57,16 +58,17 @@ class BundleProbes:
     def __init__(self, bundle: Bundle, rows: dict[int, int]) -> None:
         self._bundle, self._rows = bundle, rows
 
-    def images(self, target: int | None) -> tuple[Sequence[bytes], Sequence[int] | None]:
-        """One view of every label, sixteen of the target."""
+    def images(self, target: Collection[int]) -> tuple[Sequence[bytes], Sequence[int] | None]:
+        """One view of every label; sixteen of the target, or as many of its labels together, four of each at least."""
         encoded, shown = [], []
+        views = max(_LEAST_VIEWS, _TARGET_VIEWS // max(1, len(target)))
         for label, row in self._rows.items():
-            for view in range(_TARGET_VIEWS if label == target else _PLAIN_VIEWS):
+            for view in range(views if label in target else _PLAIN_VIEWS):
                 encoded.append(_held_out_view(self._bundle, row, view))
                 shown.append(label)
         return encoded, shown
 
-    def source(self, target: int | None) -> str:
+    def source(self, target: Collection[int]) -> str:
         """Say what the images are, and who says what they show."""
         return f"held-out drawings of the bundle {self._bundle.manifest.name}, labelled by what they draw"
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from miclip.errors import InvalidInput
 from miclip.models.predictions import softmax
@@ -17,15 +19,19 @@ from miclip.names import UnitName, base_layer, parse_layer, parse_model
 from miclip.steering.edits import Edit
 from miclip.steering.effects import (
     Measured,
+    Target,
     effect_of,
     measured_layers,
     norm_change,
     random_edits,
     shown_labels,
+    shown_target,
 )
-from miclip.steering.receipt import Receipt, UnitReceipt
+from miclip.steering.policy import ConceptSteering
+from miclip.steering.receipt import Receipt, TargetLabel, UnitReceipt
 from miclip.v1 import activation_pb2
 from services.rpc import Peer
+from services.steering.atlas_probes import spread
 from services.steering.probes import Probes
 from services.wire.captures import capture
 from services.wire.embeddings import embed_texts
@@ -50,7 +56,13 @@ class Measurer:
         self._max_images, self._max_texts = max_images, max_texts
 
     async def receipt(
-        self, model: activation_pb2.Model, edits: Sequence[Edit], probes: Probes, *, concept: str, target_label: str
+        self,
+        model: activation_pb2.Model,
+        edits: Sequence[Edit],
+        probes: Probes,
+        *,
+        concept: ConceptSteering | None,
+        target_label: str,
     ) -> Receipt:
         """Measure edits on images.
 
@@ -58,44 +70,48 @@ class Measurer:
             model: The model with labels and layers.
             edits: Validated edits.
             probes: Images, and which label each shows where that is known.
-            concept: Text the edits were found by; empty for edits by hand.
-            target_label: Label that counts as target; empty to choose it.
+            concept: What the edits were found by; None for edits by hand.
+            target_label: Label that counts as target; empty to choose it: that of the concept's text, else those that
+                the concept's evidence covers.
 
         Raises:
-            InvalidInput: the label does not exist, or no image shows it.
+            InvalidInput: the label does not exist, or no image counts as showing it.
         """
         started = time.perf_counter()
         labels = list(model.labels)
         layers = measured_layers(edits)
-        target = await self._named_target(labels, concept, target_label)
-        if target is None:
-            target = await self._most_changed(model.name, edits, probes)
-        images, shown = await asyncio.to_thread(probes.images, target)
+        asked = await self._named_target(labels, concept, target_label)
+        if not asked:
+            asked = {await self._most_changed(model.name, edits, probes): 1.0}
+        images, shown = await asyncio.to_thread(probes.images, asked)
         before = await self._measure(model.name, images, (), layers)
         after = await self._measure(model.name, images, edits, layers)
         shows = shown_labels(shown, before)
-        effect = effect_of(before, after, shows)
-        on_target = [image for image, label in zip(images, shows, strict=True) if label == target]
-        if not on_target:
-            text = f"No image shows {labels[target]!r}; send images that do, or name another target_label."
-            raise InvalidInput(text, field="images", allowed=f"images of which one shows {labels[target]!r}")
+        target = shown_target(asked, shows)
+        if not target:
+            raise _not_shown([labels[label] for label in asked], [labels[label] for label in shows], shown is not None)
+        effect = effect_of(before, after, shows, target)
         control = [
-            effect_of(before, await self._measure(model.name, images, drawn, layers), shows)
+            effect_of(before, await self._measure(model.name, images, drawn, layers), shows, target)
             for drawn in random_edits(edits, _layer_sizes(model), before)
         ]
         return Receipt(
-            target_label=labels[target],
+            target_label=labels[next(iter(target))],
             target_change=effect.target(target),
             off_target_change=effect.mean_of_others(target),
             specificity=effect.specificity(target),
             random_target_change=float(np.mean([each.target(target) for each in control])),
             random_off_target_change=float(np.mean([each.mean_of_others(target) for each in control])),
             norm_change=norm_change(before, after),
-            units=await self._units(model, edits, on_target, target, before, after),
+            units=await self._units(model, edits, images, shows, target, before, after),
             images=len(images),
-            target_images=len(on_target),
+            target_images=int(np.isin(shows, list(target)).sum()),
             seconds=time.perf_counter() - started,
-            measured_on=probes.source(target),
+            targets=tuple(
+                TargetLabel(labels[label], share, int((shows == label).sum()), float(effect.by_label[label]))
+                for label, share in target.items()
+            ),
+            measured_on=probes.source(asked),
         )
 
     async def norm_change(self, model: activation_pb2.Model, edits: Sequence[Edit], probes: Probes) -> float:
@@ -103,22 +119,31 @@ class Measurer:
 
         Features count by what they change in the layer that their dictionary is on.
         """
-        images, _ = await asyncio.to_thread(probes.images, None)
+        images, _ = await asyncio.to_thread(probes.images, ())
         layers = sorted({base_layer(edit.layer) for edit in edits})
         before = await self._measure(model.name, images, (), layers)
         return norm_change(before, await self._measure(model.name, images, edits, layers))
 
-    async def _named_target(self, labels: list[str], concept: str, target_label: str) -> int | None:
+    async def _named_target(
+        self, labels: list[str], concept: ConceptSteering | None, target_label: str
+    ) -> dict[int, float]:
+        """The labels that count as target by their shares; none where only a measurement can tell."""
         if target_label:
             if target_label not in labels:
                 text = f"target_label: {target_label[:80]!r} is not a label of the model; GetModel lists them."
                 raise InvalidInput(text, field="target_label", allowed="a label of the model")
-            return labels.index(target_label)
-        return await self._nearest(labels, concept) if concept else None
+            return {labels.index(target_label): 1.0}
+        if concept is None:
+            return {}
+        text = concept.text.strip()
+        covered = concept.evidence.covered() if concept.evidence and text not in labels else ()
+        return {labels.index(one.label): one.share for one in covered if one.label in labels} or {
+            await self._nearest(labels, text): 1.0
+        }
 
     async def _most_changed(self, model: str, edits: Sequence[Edit], probes: Probes) -> int:
         """The label whose probability changes most on the images that show it."""
-        images, shown = await asyncio.to_thread(probes.images, None)
+        images, shown = await asyncio.to_thread(probes.images, ())
         before = await self._measure(model, images, (), ())
         after = await self._measure(model, images, edits, ())
         return effect_of(before, after, shown_labels(shown, before)).most_changed()
@@ -146,14 +171,16 @@ class Measurer:
         model: activation_pb2.Model,
         edits: Sequence[Edit],
         images: Sequence[bytes],
-        target: int,
+        shows: NDArray[np.int64],
+        target: Target,
         before: Measured,
         after: Measured,
     ) -> tuple[UnitReceipt, ...]:
-        """What each edited unit does alone."""
+        """What each edited unit does alone, on images of the target."""
         units = list(dict.fromkeys((edit.layer, edit.unit) for edit in edits))
-        shown = images[: max(1, _UNIT_ROWS // len(units))]
-        base = (await self._measure(model.name, shown, (), ())).probabilities[:, target]
+        rows = spread(np.flatnonzero(np.isin(shows, list(target))), max(1, _UNIT_ROWS // len(units)))
+        shown, shares = [images[row] for row in rows], shown_target(target, shows[rows])
+        base = await self._measure(model.name, shown, (), ())
         gate = asyncio.Semaphore(_AT_ONCE)
 
         async def alone(layer: str, unit: int) -> UnitReceipt:
@@ -164,10 +191,24 @@ class Measurer:
                 unit=str(UnitName(parse_model(model.name).model, layer, unit)),
                 mean_before=float(before.activations[layer][:, unit].mean()),
                 mean_after=float(after.activations[layer][:, unit].mean()),
-                target_change=float((steered.probabilities[:, target] - base).mean()),
+                target_change=effect_of(base, steered, shows[rows], target).target(shares),
             )
 
         return tuple(await asyncio.gather(*(alone(layer, unit) for layer, unit in units)))
+
+
+def _not_shown(wanted: Sequence[str], seen: Sequence[str], known: bool) -> InvalidInput:
+    """Say that nothing can be measured: what the images show is ``known``, or is what the model takes them for."""
+    names = " or ".join(map(repr, wanted))
+    if known:
+        text = f"The server has no image of {names} to measure on. Send images, or name another target_label."
+    else:
+        most = ", ".join(f"{label!r} ({count})" for label, count in Counter(seen).most_common(3))
+        text = (
+            f"The model takes none of the images for {names}, but for {most}. Send images that it takes for {names}, "
+            "or name one of these labels as target_label."
+        )
+    return InvalidInput(text, field="images", allowed=f"images of which the model takes one for {names}")
 
 
 def _layer_sizes(model: activation_pb2.Model) -> dict[str, int]:

@@ -130,10 +130,9 @@ class SteeringServicer(Servicer):
             probes = await asyncio.to_thread(known_probes, model, self.settings)
         if probes is None:
             raise no_probes(model, "images")
-        concept = policy.concept.text.strip() if policy.concept else ""
         with series.stage(self.application, "measure"):
             receipt = await self.measurer.receipt(
-                model, policy.edits, probes, concept=concept, target_label=request.target_label
+                model, policy.edits, probes, concept=policy.concept, target_label=request.target_label
             )
         if subject == "name":
             entry = _audit("preview", call, policy) | {"receipt": json_format.MessageToDict(write_receipt(receipt))}

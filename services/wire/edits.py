@@ -44,7 +44,22 @@ def to_edits(
         for i, (edit, message) in enumerate(zip(edits, messages, strict=True))
     ]
     _validate(edits, messages, layer_sizes, field)
+    _check_repeats(edits, field)
     return tuple(edits)
+
+
+def _check_repeats(edits: Sequence[Edit], field: str) -> None:
+    """Refuse the same operation on a unit twice: twice ×2 could mean ×2 or ×4."""
+    first: dict[tuple[str, int, Op], int] = {}
+    for place, edit in enumerate(edits):
+        before = first.setdefault((edit.layer, edit.unit, edit.op), place)
+        if before != place:
+            path = f"{field}[{place}].{edit.op}"
+            text = (
+                f"{path}: {field}[{before}] sets {edit.op} of unit {edit.unit} of {edit.layer!r} already. "
+                "Keep one of the two, or send their product or sum."
+            )
+            raise InvalidInput(text, field=path, allowed="each operation once a unit")
 
 
 def _validate(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from miclip.cli.app import app
@@ -66,7 +67,7 @@ def test_a_key_has_the_scopes_it_was_made_with_until_it_is_deleted(monkeypatch: 
         patch.setenv("MICLIP_API_KEY", made["key"])
         settings.cache_clear()
         wait_until(lambda: run("localize", "dog").exit_code == 0)
-        refused = run("steer", "create", "cli-not-allowed", "layer4:1*2")
+        refused = run("steer", "create", "cli-not-allowed", "layer4/1*2")
         assert (refused.exit_code, made["key"] in refused.stderr) == (1, False)
         assert "steer" in refused.stderr
     settings.cache_clear()
@@ -139,7 +140,7 @@ def test_an_unsteered_prediction_has_no_change_and_a_steered_one_has() -> None:
 
 
 def test_steering_by_hand_is_the_same_on_the_server_and_in_this_process() -> None:
-    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0", "--steer", "layer4:3+0.5")
+    arguments = ("predict", str(example_image()), "--steer", "layer4/12*0", "--steer", "layer4/3+0.5")
     remote, local = value_of(*arguments), value_of(*arguments, "--local")
     assert remote["applied"]["fingerprint"] == local["applied"]["fingerprint"] != ""
     for side in ("baseline", "steered"):
@@ -163,8 +164,57 @@ def test_a_policy_lives_from_create_to_delete() -> None:
     assert run("steer", "get", "cli-more-dogs").exit_code == 1
 
 
+def test_an_update_changes_what_is_given_alone() -> None:
+    made = value_of("steer", "create", "cli-updated", "dog=2.0", "--ttl", "3600", "--description", "kept")
+    try:
+        shared = value_of("steer", "update", "cli-updated", "--traffic-share", "0.5")
+        assert (shared["version"], shared["traffic_share"], shared["description"]) == (2, 0.5, "kept")
+        assert (shared["concept"]["text"], shared["edits"]) == ("dog", made["edits"])
+        edited = value_of("steer", "update", "cli-updated", "layer4/1*0", "layer4/2+0.5")
+        assert (edited["concept"], edited["traffic_share"], edited["ttl_seconds"]) == (None, 0.5, 3600)
+        assert [(edit["unit"], edit["op"]) for edit in edited["edits"]] == [(1, "scale"), (2, "add")]
+        stale = run("steer", "update", "cli-updated", "--ttl", "7", "--etag", made["etag"])
+        assert (stale.exit_code, "etag" in stale.stderr) == (1, True)
+        nothing = run("steer", "update", "cli-updated")
+        assert (nothing.exit_code, "Nothing to change" in nothing.stderr) == (1, True)
+        rows = run("steer", "list", "--csv").stdout.splitlines()
+        assert rows[0].startswith("policy,model,concept,edits")
+        assert [row for row in rows if row.startswith("cli-updated,emoji-resnet,,")]
+    finally:
+        value_of("steer", "delete", "cli-updated")
+
+
+def test_a_vocabulary_lives_from_create_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("fur\n\n smooth metal \n", encoding="utf-8")
+    made = value_of("vocabularies", "create", "cli-words", "water", "--file", str(tmp_path / "words.txt"))
+    try:
+        assert (made["vocabulary"], made["size"], made["builtin"]) == ("cli-words", 3, False)
+        listed = {each["vocabulary"]: each for each in value_of("vocabularies", "list")}
+        assert listed["cli-words"] == made == value_of("vocabularies", "show", "cli-words")
+        assert listed["emoji"]["builtin"] and listed["model-labels"]["size"] is None
+        (described,) = value_of("describe", "layer4/12", "--vocabulary", "cli-words")
+        assert {concept["concept"] for concept in described["concepts"]} == {"water", "fur", "smooth metal"}
+    finally:
+        assert value_of("vocabularies", "delete", "cli-words") == {"deleted": "cli-words"}
+    missing = run("vocabularies", "show", "cli-words")
+    assert (missing.exit_code, "emoji" in missing.stderr) == (1, True)
+
+
+def test_a_photograph_above_the_servers_limit_is_shrunk(tmp_path: Path) -> None:
+    with Image.open(example_image()) as drawing:
+        white = Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing.convert("RGBA"))
+        white.convert("RGB").resize((6000, 6000)).save(tmp_path / "large.jpg")
+    result = run("predict", str(tmp_path / "large.jpg"), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "shrunk to 2048×2048" in result.stderr
+    best = [
+        each["baseline"][0]["label"] for each in (json.loads(result.stdout), value_of("predict", str(example_image())))
+    ]
+    assert best[0] == best[1]
+
+
 def test_the_kill_switch_stops_edits_until_it_is_taken_back() -> None:
-    arguments = ("predict", str(example_image()), "--steer", "layer4:12*0")
+    arguments = ("predict", str(example_image()), "--steer", "layer4/12*0")
     try:
         assert [stop["reason"] for stop in value_of("steer", "stop", "a drill")] == ["a drill"]
         wait_until(lambda: value_of(*arguments)["applied"]["outcome"] == "stopped")
@@ -195,7 +245,7 @@ def test_changes_are_printed_as_they_happen_until_ctrl_c() -> None:
         assert watching.stdout and reading.stdout and watching.stderr and reading.stderr
         assert json.loads(watching.stdout.readline())["event"] == "snapshot"
         assert "olicies" in reading.stdout.readline()
-        value_of("steer", "create", "cli-watched", "layer4:12*0", "--ttl", "3600")
+        value_of("steer", "create", "cli-watched", "layer4/12*0", "--ttl", "3600")
         try:
             made = json.loads(watching.stdout.readline())
             assert (made["event"], made["policy"]["policy_id"], made["policy"]["version"]) == (

@@ -257,7 +257,7 @@ def test_commands_answer_the_same_with_a_server_and_without(command: Any) -> Non
         ("localize", "dog", "--layer", short),
         ("predict", image, "--steer", "dog=2", "--layer", short),
         ("predict", image, "--steer", "dog=2", "--layer", short, "--reconstruct"),
-        ("predict", image, "--steer", f"{short}:3*0", "--steer", "layer4:7+0.5"),
+        ("predict", image, "--steer", f"{short}/3*0", "--steer", "layer4/7+0.5"),
     ):
         assert _rounded(command(*arguments)) == _rounded(command(*arguments, "--local")), arguments
 
@@ -267,11 +267,11 @@ def test_the_command_line_makes_policies_of_features(command: Any, new_id: str) 
     assert [(edit["layer"], edit["reconstruct"]) for edit in made["edits"]] == [(NAME, True)] * 5
     shown = command("steer", "preview", f"policies/{new_id}")
     assert [unit["unit"] for unit in shown["units"]] == [f"{LAYER}/features/{edit['unit']}" for edit in made["edits"]]
-    by_hand = command("steer", "preview", "layer4@topk-512:3*0", "--target", "dog")
+    by_hand = command("steer", "preview", "layer4@topk-512/3*0", "--target", "dog")
     assert by_hand["edits"][0]["layer"] == NAME
     refused = command("steer", "preview", "dog=2.0", "--reconstruct")
     assert "policy.concept.reconstruct" in refused and "neuron" in refused
-    assert "--reconstruct" in command("steer", "preview", "layer4:3*0", "--reconstruct")
+    assert "--reconstruct" in command("steer", "preview", "layer4/3*0", "--reconstruct")
 
 
 def _rounded(value: Any) -> Any:

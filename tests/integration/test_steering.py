@@ -218,6 +218,18 @@ def test_a_preview_by_hand_has_no_evidence_and_one_of_an_unknown_concept_is_doub
     assert answers[1].evidence.doubtful
 
 
+def test_a_category_is_measured_on_the_labels_that_it_covers(wire: Any) -> None:
+    policy = pb.Policy(model=MODEL, concept=pb.ConceptSteering(text="fruit", scale=0, top_k=8, layers=[LAYER]))
+    answer = wire.call("steering/PreviewPolicy", pb.PreviewPolicyRequest(policy=policy))
+    covered = [share.label for share in answer.evidence.labels]
+    targets = answer.receipt.targets
+    assert len(targets) > 1
+    assert {target.label for target in targets} <= set(covered)
+    assert sum(target.share for target in targets) == pytest.approx(1)
+    assert sum(target.images for target in targets) == answer.receipt.target_images
+    assert answer.receipt.target_change < answer.receipt.random_target_change
+
+
 def test_a_preview_stores_nothing_and_repeats_itself(wire: Any) -> None:
     listing = pb.ListPoliciesRequest(page_size=1000)
     before = wire.call("steering/ListPolicies", listing).policies

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miclip.cli.policies import edit_text
 from miclip.cli.specs import (
     ConceptSteer,
     PolicySteer,
@@ -97,32 +98,77 @@ def test_what_is_no_range_is_refused(bad: str) -> None:
         ("hot dog = 0", ConceptSteer("hot dog", 0.0)),
         ("dog*-1", ConceptSteer("dog", -1.0)),
         ("1+1=2=3", ConceptSteer("1+1=2", 3.0)),
-        ("layer4:12*2", Edit("layer4", 12, Op.SCALE, 2.0)),
-        ("blocks.3:7+0.5", Edit("blocks.3", 7, Op.ADD, 0.5)),
-        ("layer4:7-0.5", Edit("layer4", 7, Op.ADD, -0.5)),
-        ("layer4:7+-.5e1", Edit("layer4", 7, Op.ADD, -5.0)),
-        ("layer4:7=0", Edit("layer4", 7, Op.CLAMP, 0.0)),
-        ("layer4@topk-512:7*2", Edit("layer4/dictionaries/topk-512", 7, Op.SCALE, 2.0)),
-        ("layer4/dictionaries/topk-512:7=0", Edit("layer4/dictionaries/topk-512", 7, Op.CLAMP, 0.0)),
+        ("layer4/12*2", Edit("layer4", 12, Op.SCALE, 2.0)),
+        ("layer4/12 ×2", Edit("layer4", 12, Op.SCALE, 2.0)),
+        ("layer4/12=0", Edit("layer4", 12, Op.CLAMP, 0.0)),
+        ("blocks.3/7+0.5", Edit("blocks.3", 7, Op.ADD, 0.5)),
+        ("layer4/7-0.5", Edit("layer4", 7, Op.ADD, -0.5)),
+        ("layer4/7+-.5e1", Edit("layer4", 7, Op.ADD, -5.0)),
+        ("layer4@topk-512/7*2", Edit("layer4/dictionaries/topk-512", 7, Op.SCALE, 2.0)),
+        ("layer4@topk-512/7-1e-3", Edit("layer4/dictionaries/topk-512", 7, Op.ADD, -0.001)),
+        ("layer4/dictionaries/topk-512/7=0", Edit("layer4/dictionaries/topk-512", 7, Op.CLAMP, 0.0)),
+        ("emoji-resnet/layer4/12*2", Edit("layer4", 12, Op.SCALE, 2.0)),
+        ("emoji-resnet/layer4@topk-512/7*2", Edit("layer4/dictionaries/topk-512", 7, Op.SCALE, 2.0)),
+        ("models/emoji-resnet/layers/layer4/units/12*2", Edit("layer4", 12, Op.SCALE, 2.0)),
+        (
+            "models/emoji-resnet/layers/layer4/dictionaries/topk-512/features/7=0",
+            Edit("layer4/dictionaries/topk-512", 7, Op.CLAMP, 0.0),
+        ),
+        ("AC/DC=2", ConceptSteer("AC/DC", 2.0)),
+        ("red 4/4 time=2", ConceptSteer("red 4/4 time", 2.0)),
+        ("score 4:3=2", ConceptSteer("score 4:3", 2.0)),
         ("policies/more-dogs", PolicySteer("more-dogs")),
     ],
 )
 def test_every_form_of_steering_is_understood(text: str, meaning: object) -> None:
-    assert parse_steer(text) == meaning
+    assert parse_steer(text, "emoji-resnet") == meaning
+
+
+@pytest.mark.parametrize("edit", [Edit("layer4", 12, Op.SCALE, 2.0), Edit("layer4/dictionaries/d", 0, Op.ADD, -0.5),
+                                  Edit("blocks.3", 7, Op.CLAMP, 0.0)])  # fmt: skip
+def test_an_edit_is_read_as_it_is_printed(edit: Edit) -> None:
+    assert parse_steer(edit_text(edit), "m") == edit
+
+
+def test_a_unit_of_another_model_is_refused_with_the_option_that_steers_it() -> None:
+    with pytest.raises(InvalidInput, match="Add --model emoji-vit"):
+        parse_steer("emoji-vit/blocks.3/7*2", "emoji-resnet")
+
+
+@pytest.mark.parametrize("value", ["layer4:12*2", "layer4@topk-512:7+0.5", "layer4:12=0"])
+def test_a_colon_before_the_unit_is_no_concept(value: str) -> None:
+    with pytest.raises(InvalidInput, match="a slash before the unit") as caught:
+        parse_steer(value, "m")
+    assert f'"{value.replace(":", "/")}"' in caught.value.message
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "dog", "dog=", "=2", "dog=nan", "dog=inf", "dog=1e999", "layer4:7*", "policies/", "policies/../x"]
+    "bad",
+    [
+        "",
+        "dog",
+        "dog=",
+        "=2",
+        "dog=nan",
+        "dog=inf",
+        "dog=1e999",
+        "layer4/7*",
+        "layer4/7*x",
+        "layer4/12",
+        "layer4/012*2",
+        "policies/",
+        "policies/../x",
+    ],
 )
 def test_what_is_no_steering_is_refused(bad: str) -> None:
     with pytest.raises(InvalidInput, match="--steer") as caught:
-        parse_steer(bad)
+        parse_steer(bad, "m")
     assert caught.value.allowed
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_either_steering_or_refused(text: str) -> None:
     try:
-        parse_steer(text)
+        parse_steer(text, "m")
     except InvalidInput as error:
         assert "--steer" in error.message

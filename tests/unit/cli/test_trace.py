@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from miclip.cli import trace
+from miclip.cli import output, trace
 from miclip.cli.app import app
 from miclip.cli.examples import example_image
 from miclip.cli.plot import plot_trace
@@ -17,23 +19,27 @@ from miclip.models.predictions import AppliedSteering, ImagePrediction, Predicti
 from miclip.retrieval.results import ImageTrace, LayerTrace, Provenance, TraceResult
 
 LABELS = (Prediction("dog", 0, 1.0, 0.9),)
-ROWS = {"a": [0.5, 0.1, 0.6], "b": [0.2, 0.3, 0.1], "c": [0.1, 0.4, 0.1]}
+ROWS = {"a": [0.5, 0.1, 0.6], "b": [0.2, 0.3, 0.1], "logits": [0.1, 0.4, 0.1]}
 
 
 class Backend:
     """Predicts "dog", and answers fixed scores of "dog", a concept that takes over at b, and one that never does."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: tuple[str, ...] = ()) -> None:
         self.asked: list[list[str]] = []
+        self.labels = labels
 
     def predict(self, images: list[bytes], **_: Any) -> PredictResult:
         return PredictResult((ImagePrediction(LABELS),), AppliedSteering("none"), {}, "")
 
     def trace(self, images: list[bytes], *, model: str, concepts: list[str], top_k: int) -> TraceResult:
         self.asked.append(concepts)
-        layers = tuple(LayerTrace(name, tuple(scores[: len(concepts)])) for name, scores in ROWS.items())
+        layers = tuple(
+            LayerTrace(name, tuple(scores[: len(concepts)]), "probability" if name == "logits" else "cosine")
+            for name, scores in ROWS.items()
+        )
         source = Provenance("atlases/x", "", "", "", (), (), "")
-        return TraceResult(tuple(concepts), (ImageTrace(layers, LABELS),), source, {})
+        return TraceResult(tuple(concepts), self.labels or tuple(concepts), (ImageTrace(layers, LABELS),), source, {})
 
 
 def ask(expected: str, *against: str) -> tuple[Any, Backend]:
@@ -68,14 +74,33 @@ def test_the_table_has_every_layer_and_concept_and_a_sentence_says_where(capsys:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "What a[b].png is about at each layer of m"
     assert lines[2].split() == ["a", "0.500", "0.100", "0.600", "bus"]
-    assert lines[4].split() == ["c", "0.100", "0.400", "0.100", "[red]cat"]
+    assert lines[4].split() == ["logits", "10.0", "%", "40.0", "%", "10.0", "%", "[red]cat"]
     assert lines[5].endswith("predicted: dog 90.0 %")
     assert lines[6] == '"[red]cat" takes over from "dog" at b and stays ahead.'
-    assert lines[7].startswith('"bus" does not take over: at c')
+    assert lines[7] == '"bus" does not take over: the model does not prefer it to "dog".'
+
+
+def test_a_concept_without_a_label_says_what_stands_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    backend = Backend(labels=("dog", "dog", "bus"))
+    trace.show(trace.ask(backend, "m", "a.png", b"", "dog", ["puppy", "bus"]))  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert 'm has no label "puppy": at the logits its nearest label, "dog", stands for it.' in said
+    assert 'At the logits "dog" stands for both "dog" and "puppy"' in said
+    assert 'has no label "bus"' not in said
+
+
+def test_a_sheet_has_a_row_a_layer_and_concept(capsys: pytest.CaptureFixture[str]) -> None:
+    value, _ = ask("dog", "cat, or not")
+    output.emit_csv(trace.csv_sheet(value))
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["layer"], row["concept"]) for row in rows[2:5]] == [
+        ("b", "dog"), ("b", "cat, or not"), ("logits", "dog")
+    ]  # fmt: skip
+    assert (rows[5]["measure"], float(rows[5]["score"])) == ("probability", 0.4)
 
 
 def test_a_concept_ahead_from_the_start_is_not_said_to_take_over() -> None:
-    said = trace.sentence("dog", trace.Takeover("cat", "a"), "a", "c")
+    said = trace.sentence("dog", trace.Takeover("cat", "a"), "a")
     assert said == '"cat" is ahead of "dog" from the first layer, a, on.'
 
 

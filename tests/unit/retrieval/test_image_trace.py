@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from miclip.atlas import Atlas, normalise
 from miclip.errors import InvalidInput, NotAligned
 from miclip.retrieval.attribution import mechanism_embeddings
-from miclip.retrieval.image_trace import layer_scores
+from miclip.retrieval.image_trace import image_traces, labels_of, layer_scores
 from miclip.retrieval.results import ImageTrace, LayerTrace
 from miclip.retrieval.search import AtlasSearcher
 
@@ -101,6 +101,31 @@ def test_an_images_scores_do_not_depend_on_its_company(atlas: Atlas) -> None:
     together = layer_scores(atlas, rows, concepts)
     alone = layer_scores(atlas, {"mid": rows["mid"][2:3]}, concepts[1:2])
     np.testing.assert_allclose(alone[0, 0, 0], together[2, 0, 1], atol=1e-6)
+
+
+def test_at_the_logits_the_order_is_that_of_the_prediction(atlas: Atlas) -> None:
+    """Of any image, whatever the encoder makes of its logits, and also where logits are not aligned."""
+    labels = tuple(atlas.manifest.labels)
+    activations = {name: atlas.layer(name).activations for name in ("mid", "logits")}
+    logits = atlas.layer("logits").activations.astype(np.float32)
+    for captured in (activations, {"mid": activations["mid"]}, {}):
+        traces = image_traces(atlas, captured, logits, atlas.label_embeddings, labels, len(labels))
+        for trace, row in zip(traces, logits, strict=True):
+            end = trace.layers[-1]
+            assert (end.layer, end.measure) == ("logits", "probability")
+            assert np.argsort(end.scores, kind="stable").tolist() == np.argsort(row, kind="stable").tolist()
+            assert max(end.scores) == pytest.approx(trace.predictions[0].probability, abs=1e-6)
+            best, second = trace.predictions[0].index, trace.predictions[1].index
+            assert trace.takeover(second, best) is not None
+            assert trace.takeover(best, second) is None
+        assert [layer.layer for layer in traces[0].layers] == [*(["mid"] if captured else []), "logits"]
+
+
+def test_a_concept_is_the_label_of_its_text_else_the_nearest(atlas: Atlas) -> None:
+    labels = list(atlas.manifest.labels)
+    cat, bus = labels.index("cat"), labels.index("bus")
+    vectors = atlas.label_embeddings[[bus, cat, bus]]
+    assert labels_of(atlas, [" Dog ", "a kitten", "bus"], vectors) == ("dog", "cat", "bus")
 
 
 def test_what_the_atlas_does_not_cover_is_refused(atlas: Atlas) -> None:

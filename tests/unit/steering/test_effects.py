@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miclip.steering.edits import Edit, Op
-from miclip.steering.effects import Measured, effect_of, measured_layers, norm_change, random_edits
+from miclip.steering.effects import Measured, effect_of, measured_layers, norm_change, random_edits, shown_target
 
 
 def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
@@ -14,9 +14,22 @@ def test_effects_are_means_of_means_over_the_images_of_each_label() -> None:
     after = before.probabilities.copy()
     after[0, 0], after[1, 0], after[2, 1] = 0.15, 0.05, 0.30
     effect = effect_of(before, Measured(after, {}), np.asarray([0, 0, 1, 2]))
-    assert effect.target(0) == pytest.approx(-0.15)
-    np.testing.assert_allclose(effect.others(0), [0.05, 0.0], atol=1e-7)  # label 3 is shown by no image
-    assert effect.specificity(0) == pytest.approx(1 - 0.025 / 0.15)
+    assert effect.target({0: 1.0}) == pytest.approx(-0.15)
+    np.testing.assert_allclose(effect.others({0: 1.0}), [0.05, 0.0], atol=1e-7)  # label 3 is shown by no image
+    assert effect.specificity({0: 1.0}) == pytest.approx(1 - 0.025 / 0.15)
+
+
+def test_labels_of_one_target_count_together_by_their_shares() -> None:
+    before = Measured(np.full((3, 4), 0.25, np.float32), {})
+    after = before.probabilities.copy()
+    after[0] = [0.05, 0.45, 0.25, 0.25]  # moves within the target
+    after[1] = [0.25, 0.05, 0.45, 0.25]  # leaves it
+    target = shown_target({0: 0.6, 1: 0.2, 3: 0.2}, np.asarray([0, 1, 2]))
+    assert target == pytest.approx({0: 0.75, 1: 0.25})
+    effect = effect_of(before, Measured(after, {}), np.asarray([0, 1, 2]), target)
+    assert effect.target(target) == pytest.approx(0.75 * 0.0 + 0.25 * -0.2)
+    assert effect.others(target).tolist() == [0.0]
+    assert shown_target({3: 1.0}, np.asarray([0, 1, 2])) == {}
 
 
 def test_the_norm_change_is_relative_to_the_typical_norm_and_of_the_worst_layer() -> None:

@@ -15,7 +15,7 @@ from miclip.models.predictions import Prediction, softmax, top_predictions
 from miclip.retrieval.image_trace import image_traces
 from miclip.retrieval.provenance import provenance
 from miclip.retrieval.search import AtlasSearcher
-from miclip.v1 import resources_pb2, retrieval_pb2
+from miclip.v1 import aligner_pb2, resources_pb2, retrieval_pb2
 from miclip.wire.activation import read_predictions, write_predictions
 from miclip.wire.aligner import read_embeddings, read_trace, write_embeddings, write_trace
 from miclip.wire.common import read_kind, read_provenance, short_names, write_kind, write_provenance
@@ -85,7 +85,8 @@ def test_the_record_of_a_unit_brings_thumbnails_where_they_are_asked_for(recipe:
 
 def test_traces_and_predictions(atlas: Atlas) -> None:
     activations = {name: atlas.layer(name).activations[:2].astype(np.float32) for name in atlas.neuron_layers}
-    for value in image_traces(atlas, activations, activations["logits"], atlas.label_embeddings[:3], 4):
+    labels, vectors = atlas.manifest.labels[:3], atlas.label_embeddings[:3]
+    for value in image_traces(atlas, activations, activations["logits"], vectors, labels, 4):
         assert read_trace(write_trace(atlas.manifest.model, value)) == single(value)
         assert read_predictions(write_predictions(value.predictions)) == single(value.predictions)
 
@@ -97,7 +98,8 @@ def test_provenance_and_embeddings(atlas: Atlas) -> None:
 
 
 def test_every_kind_has_the_value_that_its_name_has() -> None:
-    for enum in (resources_pb2.UnitEmbedding, resources_pb2.LocalizationMethod, resources_pb2.LayerKind):
+    enums = (resources_pb2.UnitEmbedding, resources_pb2.LocalizationMethod, resources_pb2.LayerKind)
+    for enum in (*enums, aligner_pb2.TraceMeasure):
         assert [write_kind(enum, read_kind(enum, value)) for value in range(len(short_names(enum)))] == [
             *range(len(enum.keys()))
         ]

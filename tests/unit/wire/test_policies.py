@@ -13,7 +13,7 @@ from miclip.evidence import Evidence, LabelShare
 from miclip.steering.changes import ChangeKind, PolicyChange
 from miclip.steering.edits import Edit, Op
 from miclip.steering.policy import ConceptSteering, Conditions, Policy, RequestedEdit, make_policy
-from miclip.steering.receipt import Receipt, UnitReceipt
+from miclip.steering.receipt import Receipt, TargetLabel, UnitReceipt
 from miclip.steering.stop import Stop
 from miclip.v1 import steering_pb2 as pb
 from miclip.wire.policies import read_change, read_policy, read_stop, write_change, write_policy, write_stop
@@ -153,5 +153,6 @@ def test_a_change_of_a_kind_of_a_newer_server_is_other() -> None:
 
 def test_a_receipt_comes_back_from_its_message() -> None:
     unit = UnitReceipt("models/m/layers/a/units/1", 0.5, 0.25, -0.125)
-    receipt = Receipt("dog", -0.1, 0.01, 0.9, 0.02, 0.03, 0.4, (unit,), 60, 16, 1.5, "drawings")
+    targets = (TargetLabel("dog", 0.75, 12, -0.5), TargetLabel("wolf", 0.25, 4, 0.25))
+    receipt = Receipt("dog", -0.1, 0.01, 0.9, 0.02, 0.03, 0.4, (unit,), 60, 16, 1.5, targets, "drawings")
     assert read_receipt(write_receipt(receipt)) == receipt

@@ -50,13 +50,14 @@ async def test_an_atlas_of_other_weights_is_refused(atlas: Atlas) -> None:
 async def test_predictions_are_the_softmax_of_the_logits_best_first(atlas: Atlas) -> None:
     captured = await capture(Activation(atlas), atlas, [b"1"], 8)  # type: ignore[arg-type]
     logits = atlas.layer("logits").activations[0].astype(float)
-    (answer,) = image_traces(atlas, captured.activations, captured.logits, atlas.label_embeddings, 3)
+    labels = atlas.manifest.labels
+    (answer,) = image_traces(atlas, captured.activations, captured.logits, atlas.label_embeddings, labels, 3)
     order = np.argsort(-logits)[:3]
     assert [one.index for one in answer.predictions] == order.tolist()
     assert [one.label for one in answer.predictions] == [atlas.manifest.labels[at] for at in order]
     expected = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose([one.probability for one in answer.predictions], expected[order], rtol=1e-5)
-    (everything,) = image_traces(atlas, captured.activations, captured.logits, atlas.label_embeddings, 1000)
+    (everything,) = image_traces(atlas, captured.activations, captured.logits, atlas.label_embeddings, labels, 1000)
     assert len(everything.predictions) == len(logits)
 
 

@@ -55,7 +55,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
     labels = Catalogue().load_target("emoji-resnet", "cpu").labels
-    images, shown = known_probes(model("emoji-resnet", labels), Settings()).images(3)
+    images, shown = known_probes(model("emoji-resnet", labels), Settings()).images([3])
     assert shown is not None
     assert len(images) == len(labels) + 15
     assert [shown.count(3), shown.count(4)] == [16, 1]
@@ -66,17 +66,17 @@ def test_a_bundled_model_is_measured_on_its_bundles_held_out_images() -> None:
 
 def test_a_model_of_most_of_a_bundles_labels_is_measured_on_its_images_too() -> None:
     labels = [*demo_labels()[10:20], "something else"]
-    images, shown = known_probes(model("mine", labels), Settings()).images(None)
+    images, shown = known_probes(model("mine", labels), Settings()).images(())
     assert (len(images), shown) == (10, list(range(10)))
 
 
 def test_an_own_model_is_measured_on_the_probe_set_of_its_atlas(aligned: activation_pb2.Model, photos: Path) -> None:
     probes = known_probes(aligned, Settings(probe_sets={"toy": photos}))
-    images, shown = probes.images(None)
+    images, shown = probes.images(())
     assert shown is None, "the model says what they show"
     assert len(images) == 112
     assert len({int(pixels(image)[0, 0, 0]) for image in images}) > 100, "spread over the set"
-    assert 112 < len(probes.images(2)[0]) <= 128
+    assert 112 < len(probes.images([2])[0]) <= 128
 
 
 def webp(red: int) -> bytes:
@@ -99,34 +99,34 @@ def held_out_atlas(recipe: Any, root: Path, shown: Any) -> activation_pb2.Model:
 @pytest.mark.parametrize("shown", ["known", "unknown"])
 def test_an_own_model_is_measured_on_the_held_out_images_of_its_atlas(recipe: Any, data_dir: Path, shown: str) -> None:
     probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", shown), Settings())
-    images, labels = probes.images(None)
+    images, labels = probes.images(())
     assert len(images) == 112
     assert labels == ([int(pixels(image)[0, 0, 0]) for image in images] if shown == "known" else None)
-    further, labels = probes.images(3)
+    further, labels = probes.images([3])
     assert 112 < len(further) <= 128 and sum(pixels(image)[0, 0, 0] == 3 for image in further) >= 16
-    assert ("labels of their own" in probes.source(3)) == (shown == "known")
-    assert ("unsteered model" in probes.source(3)) == (shown == "unknown")
-    assert "thumbnails" not in probes.source(3)
+    assert ("labels of their own" in probes.source([3])) == (shown == "known")
+    assert ("unsteered model" in probes.source([3])) == (shown == "unknown")
+    assert "thumbnails" not in probes.source([3])
 
 
 def test_thumbnails_show_a_target_that_no_held_out_image_shows(recipe: Any, data_dir: Path) -> None:
     probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", "known"), Settings())
-    images, labels = probes.images(5)
+    images, labels = probes.images([5])
     assert labels is not None and labels.count(5) == 1
     assert pixels(images[labels.index(5)])[0, 0, 0] == 200
-    assert "thumbnails" in probes.source(5)
+    assert "thumbnails" in probes.source([5])
 
 
 def test_held_out_images_come_before_those_that_the_alignment_used(recipe: Any, data_dir: Path, photos: Path) -> None:
     probes = known_probes(held_out_atlas(recipe, data_dir / "atlases", "known"), Settings(probe_sets={"toy": photos}))
-    assert "set aside" in probes.source(None)
+    assert "set aside" in probes.source(())
 
 
 def test_large_files_are_sent_small(aligned: activation_pb2.Model, photos: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8)
     Image.fromarray(noise).save(photos / "0.png")
     config = Settings(probe_sets={"toy": photos})
-    images, _ = known_probes(aligned, config).images(None)
+    images, _ = known_probes(aligned, config).images(())
     assert pixels(images[0]).shape == (384, 512, 3)
     assert sum(map(len, images[: config.max_images])) < config.max_message_bytes
 
@@ -135,7 +135,7 @@ def test_an_atlas_made_from_a_bundles_probe_set_needs_no_folder(recipe: Any, dat
     made = recipe(labels=tuple(f"part {n}" for n in range(8)))
     made.manifest["probe"]["set"] = "demo"
     made.images = list(demo_probe().names[: len(made.images)])
-    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings()).images(None)
+    images, _ = known_probes(model("toy", made.labels, made.write(data_dir / "atlases")), Settings()).images(())
     np.testing.assert_array_equal(pixels(images[0]), demo_probe().load(0, 1)[0].permute(1, 2, 0).numpy())
 
 
