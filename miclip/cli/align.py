@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miclip.cli import output
+from miclip.cli import output, verdict
 from miclip.cli.connect import client
 from miclip.cli.probe_images import ImageDir, Most, probe_images, skipped_value
 from miclip.cli.progress import progress_bar
@@ -93,7 +93,7 @@ def _here(
     inputs: Inputs, limit: int, chosen: dict[str, Any], activate: bool,
 ) -> dict[str, Any]:  # fmt: skip
     from miclip.alignment import align_model
-    from miclip.atlas import atlas_root
+    from miclip.atlas import atlas_root, locate_atlas, read_manifest
     from miclip.clips import choose_clip
 
     target = target_of(model, weights, labels, name, layers, inputs)
@@ -114,6 +114,7 @@ def _here(
     return {
         "model": target.name, "atlas": f"atlases/{atlas}", "active": activate, "clip_id": space.clip_id,
         "images": len(probe.names), "held_out": held_out_images(atlas), **skipped_value(probe),
+        **verdict.of_manifest(read_manifest(locate_atlas(atlas))),
     }  # fmt: skip
 
 
@@ -166,7 +167,8 @@ def _on_server(
         except KeyboardInterrupt:
             output.note(f"{created.name} goes on in the server, until miclip.client's cancel_alignment ends it.")
             raise typer.Exit(130) from None
-    return _ended(job, activate)
+        done = _ended(job, activate)
+        return done | verdict.of_message(connected.get_atlas(job.atlas))
 
 
 def _report(job: Alignment, report: Report) -> None:
@@ -189,5 +191,7 @@ def _show(value: dict[str, Any]) -> None:
     output.out.print(f"[bold green]Aligned[/] {model}: atlas {short}{', active' if value['active'] else ''}.")
     if held_out := value.get("held_out"):
         output.out.print(f"{held_out} of its {value['images']} images were set aside, to measure it on.")
+    for sentence in verdict.sentences(value):
+        output.out.print(output.text(sentence))
     local = "" if "alignment" in value else " --local"
     output.out.print(f"Try: [bold]miclip describe --model {model}{local}[/]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from miclip.cli import output
+from miclip.cli import output, verdict
 from miclip.errors import BadArtefact, NotAligned
 
 
@@ -21,7 +21,7 @@ def atlases(as_json: output.Json = False) -> None:
             "atlas": f"atlases/{atlas_id}", "model": manifest.model, "active": active, "bundled": is_bundled(atlas_id),
             "probe_set": manifest.probe.set, "images": manifest.probe.images, "views": manifest.probe.views,
             "layers": len(manifest.layers), "units": sum(layer.units for layer in manifest.layers),
-            "metrics": manifest.metrics, "clip_id": manifest.clip_id, "bytes": atlas_bytes(atlas_id),
+            **verdict.of_manifest(manifest), "clip_id": manifest.clip_id, "bytes": atlas_bytes(atlas_id),
         }  # fmt: skip
 
     values = [value(*pair) for pair in sorted(list_atlases().items(), key=lambda pair: (pair[1].model, pair[0]))]
@@ -29,9 +29,10 @@ def atlases(as_json: output.Json = False) -> None:
 
 
 def _show(values: list[dict[str, Any]]) -> None:
-    shown = output.table("atlas", "model", "active", "images", ">number", ">layers", ">units", ">MB")
+    shown = output.table("atlas", "model", "active", "images", ">number", ">layers", "keep labels", ">units", ">MB")
     for value in values:
-        cells = (value["images"], value["layers"], value["units"], f"{value['bytes'] / 1e6:.1f}")
+        kept = sum(promise["reached"] for promise in value["promises"].values())
+        cells = (value["images"], value["layers"], kept, value["units"], f"{value['bytes'] / 1e6:.1f}")
         shown.add_row(
             value["atlas"].removeprefix("atlases/")[:12], output.text(value["model"]),
             "[green]active[/]" if value["active"] else "", output.text(value["probe_set"]), *map(str, cells),

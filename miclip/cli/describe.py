@@ -13,31 +13,43 @@ from miclip.cli.backend import Backend, default_layer, layer_sizes
 from miclip.cli.connect import backend
 from miclip.cli.options import DEFAULT_MODEL, Layer, Local, Model, TopK
 from miclip.cli.progress import progress_bar
-from miclip.cli.specs import layer_argument, parse_ranges, parse_units, short_unit
+from miclip.cli.specs import layer_argument, parse_ranges, parse_units, short_layer, short_unit
 from miclip.errors import InvalidInput, NotFound
 from miclip.names import UnitName
 from miclip.progress import Progress, Report, Stage, StageKind
+from miclip.promise import Verdict, advice
 
 if TYPE_CHECKING:
-    from miclip.retrieval.results import Description
+    from miclip.retrieval.results import Description, ScoredConcept
 
 _BATCH = 1000
 _STRONGEST = 10
-_COLUMNS = ("unit", "means", ">score", ">effect", ">margin", ">null %", ">stable %", "then")
+_COLUMNS = ("unit", "drives", ">effect", ">sure %", "active for", ">by sd", "lowers", ">score", ">stable %", "then")
 _NARROW = 72  # characters, below which all columns would leave labels no room
 _NARROW_NOTE = """\
-score: cosine of unit and concept · effect: logits that the unit gives the concept · a wider terminal shows more
+effect: logits given to the concept · sure: how often that held on images left out · a wider terminal shows more
 """
 _NOTE = """\
-score: cosine of unit and concept · effect: logits that the unit gives the concept · margin: lead over the next · null:
-share of random directions beaten · stable: share of other encoders that agree
+drives: the concept whose logits the unit raises, by effect · sure: how often that held on images left out · active for:
+what excites the unit, by standard deviations · lowers: what it suppresses · score: cosine of unit and concept · stable:
+share of other encoders that agree · then: what it drives besides
 """
+_WHY = {
+    "effect": "drives nothing",
+    "chance": "no more than chance",
+    "promise": "abstains",
+    "confidence": "abstains",
+}
 
 _SHEET: dict[str, Callable[[Description], object]] = {
     "model": lambda each: each.name.model,
     "unit": lambda each: short_unit(each.name),
     "label": lambda each: each.concepts[0].concept,
     "abstained": lambda each: each.abstained,
+    "reason": lambda each: each.reason,
+    "confidence": lambda each: each.confidence,
+    "active_for": lambda each: _first(each.active_for),
+    "suppresses": lambda each: _first(each.suppresses),
     "score": lambda each: each.concepts[0].score,
     "effect": lambda each: each.concepts[0].causal_score,
     "margin": lambda each: each.margin,
@@ -103,10 +115,10 @@ def describe(
     with backend(local) as service:
         chosen = named_units(service, model, units) if units else units_of_layer(service, model, layer, ranges)
         with progress_bar() if len(chosen) > _BATCH else nullcontext() as report:
-            answers = ask(service, chosen, vocabulary, concepts or [], top_k, embedding, report)
+            answers, verdict = ask(service, chosen, vocabulary, concepts or [], top_k, embedding, report)
     if limit or not (units or layer or ranges):
         answers = strongest(answers, limit or _STRONGEST)
-    output.emit(answers, as_json, lambda: show(answers), output.sheet_of(_SHEET, answers) if as_csv else None)
+    output.emit(answers, as_json, lambda: show(answers, verdict), output.sheet_of(_SHEET, answers) if as_csv else None)
 
 
 def named_units(service: Backend, model: str, names: Sequence[str]) -> list[UnitName]:
@@ -133,8 +145,8 @@ def strongest(descriptions: Sequence[Description], limit: int) -> list[Descripti
     return sorted(descriptions, key=order)[:limit]
 
 
-def show(descriptions: Sequence[Description]) -> None:
-    """Print descriptions as a table."""
+def show(descriptions: Sequence[Description], verdict: Verdict | None = None) -> None:
+    """Print descriptions as a table, and what is promised of them."""
     models = ", ".join(sorted({description.name.model for description in descriptions}))
     columns, note = (_COLUMNS, _NOTE) if output.out.width >= _NARROW else (_COLUMNS[:4], _NARROW_NOTE)
     table = output.table(*columns)
@@ -142,18 +154,37 @@ def show(descriptions: Sequence[Description]) -> None:
     for description in descriptions:
         table.add_row(*_cells(description)[: len(columns)])
     output.show(f"What units of {models} mean", table, note)
+    for sentence in promised(descriptions, verdict):
+        output.out.print(f"[dim]{output.text(sentence)}[/]")
+
+
+def promised(descriptions: Sequence[Description], verdict: Verdict | None) -> list[str]:
+    """Return sentences that say what is promised of the layers of units, and why nothing is where labels abstain."""
+    layers = {each.name.layer: each.promise for each in descriptions if each.promise}
+    sentences = [f"{short_layer(layer)}: {promise}." for layer, promise in layers.items()]
+    reached = any(promise.reached for promise in layers.values())
+    if verdict and (not verdict.known or (layers and not reached)):
+        sentences.append(f"{verdict}. {advice(verdict, reached)}".strip())
+    return sentences
+
+
+def _first(concepts: Sequence[ScoredConcept]) -> str:
+    return concepts[0].concept if concepts else ""
 
 
 def _cells(description: Description) -> tuple[str, ...]:
     best, *rest = description.concepts
-    label, stability = output.text(best.concept), description.stability
+    label, stability, sure = output.text(best.concept), description.stability, description.confidence
+    excited = description.active_for[0].activation if description.active_for else None
     return (
         output.text(short_unit(description.name)),
-        f"[dim]({label}) abstains[/]" if description.abstained else f"[bold]{label}[/]",
-        output.number(best.score),
+        f"[dim]({label}) {_WHY[description.reason]}[/]" if description.reason else f"[bold]{label}[/]",
         output.number(best.causal_score),
-        output.number(description.margin),
-        output.number(description.null_percentile, 1),
+        output.number(None if sure is None else 100 * sure, 0),
+        output.text(_first(description.active_for)),
+        output.number(excited, 1),
+        output.text(_first(description.suppresses)),
+        output.number(best.score),
         output.number(None if stability is None else 100 * stability, 0),
         output.text(", ".join(concept.concept for concept in rest)),
     )
@@ -178,15 +209,17 @@ def ask(
     top_k: int,
     embedding: str,
     report: Report | None = None,
-) -> list[Description]:
-    """Describe units, in batches of one model and at most a thousand; the order stays."""
+) -> tuple[list[Description], Verdict | None]:
+    """Describe units, in batches of one model and at most a thousand; the order stays. The verdict: the last model's."""
     words = {"concepts": concepts} if concepts else {"vocabulary": vocabulary}
     answers: dict[UnitName, Description] = {}
+    verdict: Verdict | None = None
     for model in dict.fromkeys(unit.model for unit in units):
         mine = [unit for unit in dict.fromkeys(units) if unit.model == model]
         for start in range(0, len(mine), _BATCH):
             result = service.describe(mine[start : start + _BATCH], top_k=top_k, embedding=embedding or None, **words)
+            verdict = result.verdict
             answers.update({description.name: description for description in result.descriptions})
             if report:
                 report(Progress(Stage(StageKind.DESCRIPTIONS), len(answers), len(units)))
-    return [answers[unit] for unit in units]
+    return [answers[unit] for unit in units], verdict

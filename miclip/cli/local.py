@@ -19,7 +19,7 @@ from miclip.kinds import LocalizationMethod, UnitEmbedding
 from miclip.models.predictions import AppliedSteering, ImagePrediction, PredictResult, top_predictions
 from miclip.names import ModelName, UnitName, parse_unit
 from miclip.retrieval.image_trace import image_traces, labels_of
-from miclip.retrieval.provenance import promises_of, provenance
+from miclip.retrieval.provenance import provenance
 from miclip.retrieval.results import DEFAULT_TOP_K, DescribeResult, Description, LocalizeResult, TraceResult
 from miclip.retrieval.search import AtlasSearcher
 from miclip.retrieval.vocabulary import (
@@ -83,7 +83,6 @@ class LocalBackend:
         atlas = searcher.atlas
         return DescribeResult(
             tuple(answers[name] for name in names),
-            promises_of(atlas, layers),
             atlas.manifest.verdict,
             provenance(atlas, layers, words.sha256),
             {},

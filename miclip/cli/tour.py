@@ -37,7 +37,8 @@ def tour(local: Local = False, as_json: output.Json = False) -> None:
 
 def _clearest_unit(service: Backend, layer: str) -> Description:
     units = describe.units_of_layer(service, DEFAULT_MODEL, layer)
-    (best,) = describe.strongest(describe.ask(service, units, "model-labels", [], 3, ""), 1)
+    answers, _ = describe.ask(service, units, "model-labels", [], 3, "")
+    (best,) = describe.strongest(answers, 1)
     return best
 
 

@@ -19,7 +19,6 @@ from miclip.client.plan import (
 )
 from miclip.errors import InvalidInput
 from miclip.names import UnitName, parse_layer
-from miclip.promise import Promise
 from miclip.retrieval.results import DescribeResult, Description, LocalizeResult, UnitRecord, UnitStatistics
 from miclip.settings import settings
 from miclip.v1 import resources_pb2, retrieval_pb2
@@ -69,19 +68,18 @@ def describe(
     descriptions: list[Description] = []
     timings: dict[str, float] = {}
     provenance = read_provenance(resources_pb2.Provenance())
-    promises: dict[str, Promise] = {}
     verdict = None
     for start in range(0, len(names), settings().max_units):
         del request.units[:]
         request.units.extend(names[start : start + settings().max_units])
         response: retrieval_pb2.DescribeUnitsResponse = yield Rpc("retrieval", "DescribeUnits", request)
         provenance = read_provenance(response.provenance)
-        descriptions += [read_description(message, provenance.atlas) for message in response.descriptions]
-        promises.update(map(read_promise, response.promises))
+        promises = dict(map(read_promise, response.promises))
+        descriptions += [read_description(one, provenance.atlas, promises) for one in response.descriptions]
         verdict = read_verdict(response.verdict) if response.HasField("verdict") else None
         for stage, seconds in read_timings(response.timings).items():
             timings[stage] = timings.get(stage, 0.0) + seconds
-    return DescribeResult(tuple(descriptions), promises, verdict, provenance, timings)
+    return DescribeResult(tuple(descriptions), verdict, provenance, timings)
 
 
 def localize(

@@ -140,6 +140,7 @@ def judge(atlas: Atlas, layer: str, lists: Lists, vocabulary: Vocabulary, kept: 
             contrast=None if np.isnan(contrasts[row]) else float(contrasts[row]),
             stability=None if record.stability is None else float(record.stability[unit]),
             confidence=None if record.confidence is None else float(record.confidence[unit]),
+            promise=record.entry.promise,
             atlas=atlas.name,
         )
         for row, unit in enumerate(found.units)

@@ -105,6 +105,8 @@ class Description(OfUnit):
             label of the model's, 0 to 1; None where the atlas does not know it.
         confidence: How often the unit's label among the model's held on images left out, 0 to 1; None where the atlas
             does not know it.
+        promise: How often kept labels of its layer were right on images left out; None where that was not tried, and of
+            the logits, whose labels are the names of their classes.
         atlas: ``atlases/{sha256}`` of the atlas that answers.
     """
 
@@ -120,6 +122,7 @@ class Description(OfUnit):
     contrast: float | None
     stability: float | None
     confidence: float | None
+    promise: Promise | None
     atlas: str
 
 
@@ -129,15 +132,12 @@ class DescribeResult:
 
     Attributes:
         descriptions: One a unit, in the order asked.
-        promises: How often kept labels were right on images left out, by layer, without the model; of the layers asked
-            where that was tried. Not of the logits: their labels are the names of their classes.
         verdict: Whether the probe images can tell what units mean; None where the atlas does not know it.
         provenance: What the answer was computed from.
         timings: Seconds by stage.
     """
 
     descriptions: tuple[Description, ...]
-    promises: Mapping[str, Promise]
     verdict: Verdict | None
     provenance: Provenance
     timings: Mapping[str, float]

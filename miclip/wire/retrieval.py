@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from miclip.names import parse_layer, parse_unit
+from miclip.promise import Promise
 from miclip.retrieval.results import (
     Description,
     Localization,
@@ -26,6 +28,8 @@ from miclip.wire.common import (
     write_kind,
 )
 
+_NONE: Mapping[str, Promise] = MappingProxyType({})
+
 
 def write_description(value: Description) -> pb.UnitDescription:
     """What a unit means, as a message."""
@@ -46,10 +50,11 @@ def write_description(value: Description) -> pb.UnitDescription:
     )
 
 
-def read_description(message: pb.UnitDescription, atlas: str) -> Description:
-    """What a unit means, by the atlas ``atlases/{sha256}``."""
+def read_description(message: pb.UnitDescription, atlas: str, promises: Mapping[str, Promise] = _NONE) -> Description:
+    """What a unit means, by the atlas ``atlases/{sha256}`` with promises by layer."""
+    name = parse_unit(message.unit)
     return Description(
-        name=parse_unit(message.unit),
+        name=name,
         concepts=_read_concepts(message.concepts),
         active_for=_read_concepts(message.active_for),
         suppresses=_read_concepts(message.suppresses),
@@ -62,6 +67,7 @@ def read_description(message: pb.UnitDescription, atlas: str) -> Description:
         contrast=message.contrast if message.HasField("contrast") else None,
         stability=message.stability if message.HasField("stability") else None,
         confidence=message.confidence if message.HasField("confidence") else None,
+        promise=promises.get(name.layer),
         atlas=atlas,
     )
 
