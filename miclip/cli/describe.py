@@ -210,7 +210,7 @@ def ask(
     embedding: str,
     report: Report | None = None,
 ) -> tuple[list[Description], Verdict | None]:
-    """Describe units, in batches of one model and at most a thousand; the order stays. The verdict: the last model's."""
+    """Describe units, in batches of one model and at most a thousand; the order stays. Give the last verdict, too."""
     words = {"concepts": concepts} if concepts else {"vocabulary": vocabulary}
     answers: dict[UnitName, Description] = {}
     verdict: Verdict | None = None

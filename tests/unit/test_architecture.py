@@ -19,7 +19,7 @@ MOST_LINES = 350
 
 # from the ground up; a room imports rooms of lower floors, or of its own floor without a circle
 FLOORS = (
-    {"cpus", "errors", "evidence", "files", "kinds", "progress", "v1"},
+    {"cpus", "errors", "evidence", "promise", "files", "kinds", "progress", "v1"},
     {"_tracing", "local_server", "names", "row_store", "settings", "texts"},
     {"bundles", "images", "telemetry"},
     {"atlas", "probe_sets", "steering"},

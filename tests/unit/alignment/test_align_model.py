@@ -52,9 +52,13 @@ def test_an_atlas_holds_what_its_labels_are_judged_by(tmp_path: Path) -> None:
         layer = atlas.layer(name)
         assert all(getattr(layer, tensor) is not None for tensor in LABEL_TENSORS)
         assert layer.stability is not None and 0 <= layer.stability.min() <= layer.stability.max() <= 1
-        metrics = layer.entry.metrics
-        assert {"abstain_contrast", "label_precision", "label_coverage", "final_loss"} == set(metrics)
-        assert 0 <= metrics["label_precision"] <= 1 and 0 <= metrics["label_coverage"] <= 1
+        assert layer.confidence is not None and 0 <= layer.confidence.min() <= layer.confidence.max() <= 1
+        assert set(layer.entry.metrics) == {"final_loss"}
+        promise = layer.entry.promise
+        assert (promise is None) == (name == "logits")  # the units of the logits are those of their classes
+        assert promise is None or 0 <= promise.low <= promise.precision <= 1
+    verdict = atlas.manifest.verdict
+    assert verdict is not None and verdict.labels == len(COLOURS) and verdict.predicted <= verdict.labels
     recorded = atlas.manifest.settings
     assert recorded["label_seeds"] == settings().label_seeds
     assert recorded["localize_temperature"] == settings().temperature

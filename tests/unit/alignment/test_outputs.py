@@ -10,7 +10,7 @@ import torch
 from scipy.special import softmax
 
 from miclip.alignment import ActivationStore
-from miclip.alignment.outputs import OutputStore, mean_attributions, output_prototypes, wanted_passes
+from miclip.alignment.outputs import OutputStore, mean_by_label, output_prototypes, wanted_passes
 from miclip.evaluation.unseen import Subset
 from miclip.settings import settings
 from tests.unit.alignment.test_align_model import COLOURS, ColourClip, ColourProbe, colour_model
@@ -56,7 +56,9 @@ def test_an_output_that_no_image_is_predicted_as_has_effects(tmp_path: Path) -> 
     store = ActivationStore(tmp_path, model, ColourClip(), seen, ["1"])  # type: ignore[arg-type]
     store.fill()
     white = list(COLOURS).index("white")
-    assert not mean_attributions(store.read(), "1")[white].any()
+    record = store.read()
+    means = mean_by_label(record.attributions["1"], record.logits.argmax(axis=1), len(COLOURS))
+    assert not means[white].any()
     outputs = OutputStore(store, model, seen, ["1"])
     outputs.fill()
     found = outputs.effects("1")
@@ -67,4 +69,4 @@ def test_an_output_that_no_image_is_predicted_as_has_effects(tmp_path: Path) -> 
     direct = model.attribute(torch.stack(images), ["1"], classes=torch.full((len(rows),), white))[2]["1"].mean(dim=0)
     np.testing.assert_allclose(found[white], direct.numpy(), atol=1e-5)
     for colour in range(white):
-        np.testing.assert_allclose(found[colour], mean_attributions(store.read(), "1")[colour])
+        np.testing.assert_allclose(found[colour], means[colour])
