@@ -21,5 +21,5 @@ def judging_probe(model: TargetModel, clip: Clip, images: ProbeSet, layer: str, 
     return LayerProbe(
         "causal", np.asarray(record.activations[layer]), np.asarray(record.attributions[layer]),
         record.image_embeddings, record.logits.argmax(axis=1).astype(np.int64), np.arange(total),
-        np.ones(total, bool), clip.embed_texts(list(model.labels)),
+        np.ones(total, bool), record.logits, clip.embed_texts(list(model.labels)),
     )  # fmt: skip
