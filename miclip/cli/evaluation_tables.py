@@ -28,7 +28,8 @@ five units a query, % of the attribution that the best five carry on held-out im
 image tower · fresh: WordNet's, which nothing was trained on
 """
 _ENCODER_NOTE = """\
-points of carried attribution by which the default is ahead · best other: of all but the white boxes
+points of carried attribution by which the default is ahead · best other: of all but the white boxes, also of those that
+are told the classes (mean, |mean| and z-scored activation, Network Dissection)
 """
 _DESCRIPTION_NOTE = """\
 exact: the class's very name, %, of the classes whose name is in the vocabulary · clip, sentence: cosine of label and

@@ -28,6 +28,8 @@ PARTS = {"output_only": "output only", "random_encoder": "an untrained encoder"}
 """What the default is without its encoder: the lead over them is what the encoder adds."""
 ENOUGH = 5.0
 """Points that the default must be ahead of both for the encoder to pay."""
+LEVEL = 0.05
+"""Points within which two methods are level: they print as the same number."""
 OWN_LABEL = "default"
 _WINS = "a simple baseline wins"
 JUDGES = {"drives": "what units drive", "active": "what units are active for"}
@@ -66,7 +68,7 @@ def _labels(result: Result, target: Target, judge: str) -> Iterator[str]:
             continue
         places += 1
         best = max(others, key=lambda name: others[name])
-        if others[best] > shares[OWN_LABEL]:
+        if others[best] > shares[OWN_LABEL] + LEVEL:
             beaten = f"{others[best]:.1f} against {shares[OWN_LABEL]:.1f} %"
             lost.append(f"{place.title}: {result.method(best).title}, {beaten}")
     if places:
@@ -88,7 +90,7 @@ def _carried(result: Result, target: Target, kind: str) -> Iterator[str]:
             continue
         places += 1
         nearest = min(leads, key=lambda name: leads[name])
-        if leads[nearest] < 0:
+        if leads[nearest] < -LEVEL:
             lost.append(f"{place.title}: {result.method(nearest).title}, {-leads[nearest]:.1f} points ahead")
     if places:
         yield _sentence(f"Attribution carried by the units of {KINDS[kind]}", lost, places)

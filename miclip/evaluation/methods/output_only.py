@@ -30,7 +30,7 @@ def output_only(probe: ProbeData, texts: Float32) -> Float32:
 METHODS = (
     Method(
         "output_only",
-        "output only: text × class-mean attribution",
+        "output only (text × class-mean attribution)",
         "the text of a query",
         order=64,
         rank=by_text(output_only),
