@@ -38,7 +38,7 @@ from miclip.models.labels import imagenet_labels
 from miclip.models.loaders import as_target
 from miclip.models.target import TargetModel
 from miclip.models.weights import load_exactly
-from miclip.probe_sets import ProbeSet
+from miclip.alignment import ProbeSet
 from miclip.probe_sets.images import open_images
 from miclip.retrieval.search import AtlasSearcher
 
