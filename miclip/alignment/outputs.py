@@ -78,7 +78,7 @@ def wanted_passes(logits: NDArray[np.floating], images: int, passes: int) -> Wan
 
 
 class OutputStore:
-    """The passes that :func:`wanted_passes` asks for, on disk in the folder of the activation store whose images they use.
+    """The passes that :func:`wanted_passes` asks for, on disk in the activation store whose images they use.
 
     Args:
         activations: The finished activation store.
