@@ -78,7 +78,7 @@ def wanted_passes(logits: NDArray[np.floating], images: int, passes: int) -> Wan
 
 
 class OutputStore:
-    """The passes that :func:`wanted_passes` asks for, on disk beside the activation store whose images they use.
+    """The passes that :func:`wanted_passes` asks for, on disk in the activation store whose images they use.
 
     Args:
         activations: The finished activation store.
@@ -95,7 +95,7 @@ class OutputStore:
         config, self._record = settings(), activations.read()
         self._wanted = wanted_passes(self._record.logits, config.output_images, config.output_passes)
         inputs = [activations.directory.name, self._wanted.outputs.tolist(), self._wanted.rows.tolist()]
-        self._store = RowStore(activations.directory.parent, inputs, len(self._wanted.outputs), prefix="outputs-")
+        self._store = RowStore(activations.directory, inputs, len(self._wanted.outputs), prefix="outputs-")
 
     def fill(self, report: Report = silent, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Compute every output that is not done; returns early, keeping what is done, once ``cancelled``."""
