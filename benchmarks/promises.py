@@ -25,20 +25,19 @@ import torch
 from judged import judging_probe
 from numpy.typing import NDArray
 
-from miclip.alignment import AlignmentConfig, EncoderSettings, align_model
+from miclip.alignment import AlignmentConfig, EncoderSettings, ProbeSet, align_model
 from miclip.alignment.labels import driven_classes
 from miclip.atlas import Atlas
 from miclip.catalogue import load_clip, load_target
 from miclip.demo.concepts import HELD_OUT_STYLE
 from miclip.demo.probe import demo_probe, held_out
 from miclip.evaluation.unseen import Subset
-from miclip.models.families import build_family
+from miclip.models.families import Family, build_family
 from miclip.models.files import TargetSpec
 from miclip.models.labels import imagenet_labels
 from miclip.models.loaders import as_target
 from miclip.models.target import TargetModel
 from miclip.models.weights import load_exactly
-from miclip.alignment import ProbeSet
 from miclip.probe_sets.images import open_images
 from miclip.retrieval.search import AtlasSearcher
 
@@ -103,12 +102,20 @@ def demo(name: str, views: int, seed: int, store: Path) -> Iterator[tuple[str, K
         yield layer, replace(kept, right=(labels[:, None] == driven).any(axis=1))
 
 
+def _spec(source: str, family: Family, layers: int) -> TargetSpec:
+    """Return the card of a model with ImageNet's classes, and its last layers."""
+    return TargetSpec(
+        architecture=source, labels=imagenet_labels(), layers=family.layers[-layers:],
+        preprocessing=family.preprocessing, layout=family.layout,
+    )  # fmt: skip
+
+
 def random_model(source: str, seed: int) -> TargetModel:
     """Return a model of random weights."""
     torch.manual_seed(seed)
     labels = imagenet_labels()
     family = build_family(source, len(labels))
-    spec = TargetSpec(source, labels, family.layers[-2:], family.preprocessing, family.layout)
+    spec = _spec(source, family, 2)
     return as_target(f"random-{seed}", spec, family.module.eval(), "cpu")
 
 
@@ -123,7 +130,7 @@ def lite1() -> TargetModel:
     family = build_family(source, len(labels))
     names = list(family.module.state_dict())
     load_exactly(family.module, dict(zip(names, saved.values(), strict=True)), source)
-    spec = TargetSpec(source, labels, family.layers[-1:], family.preprocessing, family.layout)
+    spec = _spec(source, family, 1)
     return as_target("lite1", spec, family.module.eval(), "cpu")
 
 

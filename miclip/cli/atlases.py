@@ -29,7 +29,8 @@ def atlases(as_json: output.Json = False) -> None:
 
 
 def _show(values: list[dict[str, Any]]) -> None:
-    shown = output.table("atlas", "model", "active", "images", ">number", ">layers", "keep labels", ">units", ">MB")
+    shown = output.table("atlas", "model", "active", "images", ">number", ">layers", ">labelled", ">units", ">MB")
+    shown.columns[0].no_wrap = True  # an id is copied into the next command
     for value in values:
         kept = sum(promise["reached"] for promise in value["promises"].values())
         cells = (value["images"], value["layers"], kept, value["units"], f"{value['bytes'] / 1e6:.1f}")

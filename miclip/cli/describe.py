@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BATCH = 1000
 _STRONGEST = 10
 _COLUMNS = ("unit", "drives", ">effect", ">sure %", "active for", ">by sd", "lowers", ">score", ">stable %", "then")
-_NARROW = 72  # characters, below which all columns would leave labels no room
+_NARROW, _WIDE = 72, 116  # characters, below which more columns would leave labels no room
 _NARROW_NOTE = """\
 effect: logits given to the concept · sure: how often that held on images left out · a wider terminal shows more
 """
@@ -148,7 +148,8 @@ def strongest(descriptions: Sequence[Description], limit: int) -> list[Descripti
 def show(descriptions: Sequence[Description], verdict: Verdict | None = None) -> None:
     """Print descriptions as a table, and what is promised of them."""
     models = ", ".join(sorted({description.name.model for description in descriptions}))
-    columns, note = (_COLUMNS, _NOTE) if output.out.width >= _NARROW else (_COLUMNS[:4], _NARROW_NOTE)
+    shown = 4 if output.out.width < _NARROW else 7 if output.out.width < _WIDE else len(_COLUMNS)
+    columns, note = _COLUMNS[:shown], _NOTE if shown == len(_COLUMNS) else _NARROW_NOTE
     table = output.table(*columns)
     table.columns[0].no_wrap = True  # a name is copied into the next command
     for description in descriptions:

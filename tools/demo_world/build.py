@@ -91,7 +91,7 @@ DICTIONARIES = {
 }
 CLIP_NAME = "emoji-clip"
 CLIP_IMAGES = 300_000
-ATLAS_ROWS = 640
+ATLAS_ROWS = 512
 """Probe rows that the shipped atlases keep: one view of each image."""
 
 

@@ -1,4 +1,7 @@
-"""miclip's localisation with a neuron encoder that was never trained: what the training adds is the lead over this."""
+"""Localisation that reads the mechanism, by the trained neuron encoder and by one that was never trained.
+
+The default does not read it. Where it is read, the lead of the trained encoder over the other is what training adds.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from miclip.atlas import Atlas, LayerAtlas
 from miclip.evaluation.methods._data import LayerData
 from miclip.evaluation.methods._method import Asked, Method
 from miclip.evaluation.methods.searches import units_of
+from miclip.retrieval.results import LocalizationMix
 from miclip.retrieval.search import AtlasSearcher
+
+MIX = LocalizationMix(mechanism=0.5, input=0.0, output=0.5)
 
 
 class _RandomLayer:
@@ -50,9 +56,14 @@ class _RandomAtlas:
         return getattr(self._atlas, name)
 
 
-def _rank(data: LayerData, asked: Asked) -> NDArray[np.int64]:
+def _trained(data: LayerData, asked: Asked) -> NDArray[np.int64]:
+    searcher: AtlasSearcher = data.once(MIX, lambda: AtlasSearcher(data.searcher.atlas, MIX))
+    return units_of(searcher.localize(asked.texts, [data.layer], top_k=asked.top))
+
+
+def _untrained(data: LayerData, asked: Asked) -> NDArray[np.int64]:
     def searcher() -> AtlasSearcher:
-        return AtlasSearcher(cast(Atlas, _RandomAtlas(data.searcher.atlas, data.seed)), data.searcher.mix)
+        return AtlasSearcher(cast(Atlas, _RandomAtlas(data.searcher.atlas, data.seed)), MIX)
 
     untrained: AtlasSearcher = data.once(_RandomAtlas, searcher)
     return units_of(untrained.localize(asked.texts, [data.layer], top_k=asked.top))
@@ -60,11 +71,20 @@ def _rank(data: LayerData, asked: Asked) -> NDArray[np.int64]:
 
 METHODS = (
     Method(
+        "mechanism",
+        "mechanism and label",
+        "the text of a query",
+        order=65,
+        role="ours",
+        rank=_trained,
+        by_text_alone=True,
+    ),
+    Method(
         "random_encoder",
-        "attribution store, untrained encoder",
+        "the same, untrained encoder",
         "the text of a query",
         order=66,
-        rank=_rank,
+        rank=_untrained,
         by_text_alone=True,
     ),
 )

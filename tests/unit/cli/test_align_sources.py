@@ -86,7 +86,7 @@ def test_shards_and_a_clip_of_ones_own_in_one_command(weights: list[str], shards
     assert (made["model"], made["images"], made["skipped"]) == ("mine", COUNT, 1)
     assert made["skipped_images"] == ["s-1.tar/broken.jpg"]
     assert any(label in run("describe", "mine/logits/0", "--local").stdout for label in LABELS)
-    words = run("describe", "mine/logits/0", "-c", "fur", "-c", "a red car", "--local")
+    words = run("describe", "mine/logits/0", "-c", "fur", "-c", "a red car", "--local", "--json")
     assert "fur" in words.stdout and "a red car" in words.stdout
     assert run("localize", "a red car", "--model", "mine", "--local").exit_code == 0
     found = local.LocalBackend().localize("a red car", model="mine")

@@ -154,13 +154,18 @@ def test_describe_prints_one_json_array_in_the_order_asked(toy: str) -> None:
     assert set(answers[0]) == {
         "name",
         "concepts",
+        "active_for",
+        "suppresses",
         "margin",
         "null_percentile",
         "abstained",
+        "reason",
         "embedding",
         "ranking",
         "contrast",
         "stability",
+        "confidence",
+        "promise",
         "atlas",
     }
 
@@ -199,11 +204,11 @@ def test_a_layer_of_more_units_than_a_request_takes_is_described_in_several(toy:
     class Pages:
         def describe(self, units: list[UnitName], **_: Any) -> Any:
             asked.append(len(units))
-            return SimpleNamespace(descriptions=[SimpleNamespace(name=unit) for unit in units])
+            return SimpleNamespace(descriptions=[SimpleNamespace(name=unit) for unit in units], verdict=None)
 
     told: list[tuple[int, int]] = []
     units = [UnitName("m", "a", unit) for unit in range(2300)]
-    answers = describe.ask(
+    answers, _ = describe.ask(
         Pages(), units, "", [], 3, "", lambda now: told.append((now.done, now.total))  # type: ignore[arg-type]
     )  # fmt: skip
     assert [answer.name for answer in answers] == units

@@ -55,7 +55,8 @@ def test_two_methods_of_one_name_or_place_are_refused(example: str, tmp_path: Pa
 def test_the_order_and_the_roles_of_the_shipped_methods_are_these() -> None:
     assert named() == (
         "random", "shuffled", "mean_activation", "z_mean_activation", "absolute_activation", "clip_dissect",
-        "clip_dissect_attribution", "semanticlens", "semanticlens_attribution", "output_only", "random_encoder",
+        "clip_dissect_attribution", "semanticlens", "semanticlens_attribution", "output_only", "mechanism",
+        "random_encoder",
         "network_dissection", "filter", "signed_filter", "pattern", "causal", "attribution", "weight_x_activation",
         "oracle",
     )  # fmt: skip
@@ -99,7 +100,8 @@ def test_an_untrained_encoder_is_another_for_every_seed_and_leaves_the_atlas_as_
     ranked = [rank_units(LayerData(AtlasSearcher(atlas), "mid", seed), queries, texts, 5) for seed in (0, 1)]
     assert not np.array_equal(ranked[0]["random_encoder"], ranked[1]["random_encoder"])
     assert np.array_equal(ranked[0]["attribution"], ranked[1]["attribution"])
-    assert not np.array_equal(ranked[0]["random_encoder"], ranked[0]["attribution"])
+    assert np.array_equal(ranked[0]["mechanism"], ranked[1]["mechanism"])
+    assert not np.array_equal(ranked[0]["random_encoder"], ranked[0]["mechanism"])
     assert np.array_equal(atlas.layer("mid").encoder, trained)
 
 

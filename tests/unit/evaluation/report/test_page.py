@@ -224,17 +224,22 @@ def test_a_change_of_nothing_has_no_sign() -> None:
 
 def test_the_gallery_takes_even_steps_from_the_surest_to_the_least_sure_then_silent_ones() -> None:
     def unit(at: int) -> UnitDescription:
-        concept = ScoredConcept(0, "dog", 0.5, 0.1)
+        concept = ScoredConcept(0, "dog", 0.5, 0.1, 1.0)
         return UnitDescription(
             name=UnitName("m", "mid", at),
             concepts=(concept,),
+            active_for=(),
+            suppresses=(),
             margin=0.1,
             null_percentile=50.0,
             abstained=at % 4 == 0,
+            reason="" if at % 4 else "chance",
             embedding="causal",
             ranking="causal_score",
             contrast=float(at),
             stability=None,
+            confidence=None,
+            promise=None,
             atlas="atlases/a",
         )
 

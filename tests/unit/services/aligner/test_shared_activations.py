@@ -14,6 +14,7 @@ from PIL import Image
 
 from miclip.alignment import Cancelled, EncoderSettings
 from miclip.cli import align as command
+from miclip.cli.sources import Inputs
 from miclip.progress import Progress, Report, StageKind
 from miclip.settings import settings
 from services.aligner import worker
@@ -22,6 +23,7 @@ from tests.names import RESNET
 
 IMAGES, CHUNK = 80, 64
 LAYERS = ("logits",)
+SET_ASIDE = 10  # held out, of 80
 CHOSEN = {"steps": 2, "seed": 3}
 
 
@@ -46,7 +48,7 @@ def on_the_command_line(images: Path, monkeypatch: pytest.MonkeyPatch, report: R
         yield report
 
     monkeypatch.setattr(command, "progress_bar", bar)
-    made = command._here(RESNET, "", images, "", None, "", list(LAYERS), 0, CHOSEN, False)
+    made = command._here(RESNET, "", images, "", None, "", list(LAYERS), Inputs(), 0, CHOSEN, False)
     return str(made["atlas"]).removeprefix("atlases/")
 
 
@@ -90,7 +92,7 @@ def test_the_server_goes_on_with_what_the_command_line_began(images: Path, monke
         on_the_command_line(images, monkeypatch, interrupt)
     told = _Told()
     atlas = in_the_server(told)
-    assert passed(told.seen) == [IMAGES], "the first 64 images were done"
+    assert passed(told.seen) == [IMAGES - SET_ASIDE], "the first 64 images were done"
     again: list[Progress] = []
     assert on_the_command_line(images, monkeypatch, again.append) == atlas
     assert kinds(again) == {StageKind.ATLAS}, "all of the server's work is there"
@@ -101,7 +103,7 @@ def test_the_command_line_goes_on_with_what_the_server_began(images: Path, monke
         in_the_server(_Told(stop=True))
     seen: list[Progress] = []
     atlas = on_the_command_line(images, monkeypatch, seen.append)
-    assert passed(seen) == [IMAGES]
+    assert passed(seen) == [IMAGES - SET_ASIDE]
     told = _Told()
     assert in_the_server(told) == atlas
     assert kinds(told.seen) == {StageKind.ATLAS}
@@ -112,5 +114,5 @@ def test_both_keep_one_folder(images: Path, monkeypatch: pytest.MonkeyPatch) -> 
     one: Any = sorted(path.name for path in settings().activations_dir.iterdir())
     on_the_command_line(images, monkeypatch, lambda _now: None)
     assert sorted(path.name for path in settings().activations_dir.iterdir()) == one
-    assert len(one) == 1
+    assert len(one) == 2, "the images, and the same recoloured"
     assert {path.name for path in settings().data_dir.iterdir()} == {"activations", "atlases"}
