@@ -27,6 +27,8 @@ from miclip.progress import Report, Stage, StageKind, silent
 from miclip.row_store import RowStore
 from miclip.settings import settings
 
+LEAST_PASSES = 1024
+"""Further passes that any alignment may make; more only where it has more probe images."""
 _BLOCK = 128  # outputs whose weights are held at a time
 
 
@@ -93,7 +95,8 @@ class OutputStore:
     ) -> None:
         self._model, self._probe, self._layers, self._points = model, probe, tuple(layers), points
         config, self._record = settings(), activations.read()
-        self._wanted = wanted_passes(self._record.logits, config.output_images, config.output_passes)
+        passes = min(config.output_passes, max(LEAST_PASSES, len(self._record.logits)))
+        self._wanted = wanted_passes(self._record.logits, config.output_images, passes)
         inputs = [activations.directory.name, self._wanted.outputs.tolist(), self._wanted.rows.tolist()]
         self._store = RowStore(activations.directory, inputs, len(self._wanted.outputs), prefix="outputs-")
 

@@ -72,14 +72,15 @@ class Describer:
         _, found = self._vocabulary(vocabulary).search(vectors, max(count, shortlist, 2))
         nearest = self._candidates(layer, vocabulary, places, vectors, found).ranked(shortlist)
         by_name = vocabulary.fingerprint == self.labels.fingerprint
-        if by_name and kind is None and record.entry.kind == "logits":
+        named = by_name and kind is None and record.entry.kind == "logits"
+        if named:
             nearest = self._candidates(layer, vocabulary, places, vectors, nearest.led_by(places))
         null = self._null(layer, chosen, vocabulary) if null is None else null
         lists = Lists(
             nearest, self._active_for(layer, vocabulary, places, vectors, count),
             self._suppressed(layer, vocabulary, places, vectors, count),
         )  # fmt: skip
-        return judge(self.atlas, layer, lists, vocabulary, Kept(count, chosen, ranking, null, by_name))
+        return judge(self.atlas, layer, lists, vocabulary, Kept(count, chosen, ranking, null, by_name, named))
 
     def _active_for(self, layer: str, vocabulary: Vocabulary, units: Int64, vectors: Float32, count: int) -> Candidates:
         """Concepts on which units are most active, strongest first."""

@@ -99,6 +99,7 @@ class Kept:
         null: Percentiles 0 to 100 [101] of the best concept of random directions: contrasts where causal scores ranked
             the concepts, else cosines.
         of_model: Whether the concepts are the model's own labels.
+        named: Whether units are named by their class, as those of the logits are.
     """
 
     count: int
@@ -106,6 +107,7 @@ class Kept:
     ranking: Ranking
     null: Float32
     of_model: bool
+    named: bool = False
 
 
 def judge(atlas: Atlas, layer: str, lists: Lists, vocabulary: Vocabulary, kept: Kept) -> list[Description]:
@@ -158,14 +160,13 @@ def _reasons(
     """Why each unit's first concept is not to be trusted, the gravest reason; empty where it is."""
     verdict, promise = atlas.manifest.verdict, record.entry.promise
     unknown = verdict is not None and not verdict.known
-    named = kept.of_model and kept.ranking == "causal_score" and record.entry.kind == "logits"
     tried = promise is not None and record.confidence is not None and kept.ranking == "causal_score"
     reasons: list[AbstainReason] = []
     for row, unit in enumerate(found.units):
         chance = percentiles[row] < settings().abstain_percentile
         if unknown:
             reasons.append("promise")
-        elif named:  # a unit of the logits is the unit of its class
+        elif kept.named:
             reasons.append("")
         elif found.effects[row, 0] <= 0:
             reasons.append("effect")
