@@ -18,7 +18,8 @@ from miclip.wire.retrieval import read_description, write_description
 KEPT = Promise(wanted=0.85, reached=True, precision=0.91, low=0.88, coverage=0.5, confidence=0.5)
 MISSED = Promise(wanted=0.85, reached=False, precision=0.5, low=0.3, coverage=0.0, confidence=0.9)
 VERDICT = Verdict(
-    images=120, labels=8, predicted=8, judged=8, images_a_label=15, agreement=1.0, chance=0.125, p_value=0.0005, known=True
+    images=120, labels=8, predicted=8, judged=8, images_a_label=15, agreement=1.0, chance=0.125, p_value=0.0005,
+    known=True,
 )  # fmt: skip
 
 
@@ -52,10 +53,8 @@ def test_a_suppressor_is_named_as_such(made: Any, tmp_path: Path) -> None:
     made.tensors["mid"]["output_effects"][:, 5] = 0
     made.tensors["mid"]["output_effects"][2, 5] = -3
     effects = made.tensors["mid"]["output_effects"].astype(np.float32)
-    made.tensors["mid"]["effect_mean"][5], made.tensors["mid"]["effect_std"][5] = (
-        effects[:, 5].mean(),
-        effects[:, 5].std(),
-    )
+    made.tensors["mid"]["effect_mean"][5] = effects[:, 5].mean()
+    made.tensors["mid"]["effect_std"][5] = effects[:, 5].std()
     made.tensors["mid"]["null_contrast"][:] = np.linspace(0, 2, 101)
     (found,) = searcher_of(made, tmp_path).describe("mid", [5], searcher_of(made, tmp_path / "b").labels)
     assert found.suppresses[0].index == 2
