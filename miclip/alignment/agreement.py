@@ -58,4 +58,5 @@ def agreement(
 
 def known(p_value: float, labels: int, predicted: int) -> bool:
     """Whether a p-value of :func:`agreement` is beyond chance, for a number of labels and of those predicted."""
-    return p_value <= max(SIGNIFICANCE, _EASED / math.perm(labels, predicted))
+    dealings = min(math.perm(labels, predicted), DEALINGS)  # of many labels a number beyond all floats
+    return p_value <= max(SIGNIFICANCE, _EASED / dealings)

@@ -92,6 +92,7 @@ def show_receipt(receipt: Receipt) -> None:
     caption = (
         f"each label on the images that show it: {receipt.images} images, {receipt.target_images} of them of the target"
     )
+    caption += f": {receipt.measured_on}" if receipt.measured_on else ""
     table = output.table("probability of", ">policy", ">random units")
     targets = receipt.targets
     name = output.text(targets[0].label) if len(targets) == 1 else f"these {len(targets)} labels together"

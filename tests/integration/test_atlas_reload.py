@@ -159,9 +159,9 @@ def pickled(path: Path, manifest: dict[str, Any]) -> None:
         (flipped, "checksum"),
         (swapped, "bytes instead of"),
         (incomplete, "missing"),
-        (too_new, "schema version 3"),
+        (too_new, "schema version 4"),
         (foreign, "other weights"),
-        (other_clip, "another CLIP model"),
+        (other_clip, "is not known here"),
         (pickled, "safetensors"),
     ],
 )

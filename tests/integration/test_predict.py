@@ -69,10 +69,14 @@ def test_get_model_publishes_layers_labels_and_limits(wire: Any, server: Any, mo
 
 
 def test_list_models_pages_through_the_catalogue(wire: Any) -> None:
-    first = wire.call("activation/ListModels", pb.ListModelsRequest(page_size=1))
-    second = wire.call("activation/ListModels", pb.ListModelsRequest(page_size=1, page_token=first.next_page_token))
-    names = [model.name for page in (first, second) for model in page.models]
-    assert names == [f"models/{model}" for model in MODELS]
+    whole = [model.name for model in wire.call("activation/ListModels", pb.ListModelsRequest()).models]
+    paged, token = [], ""
+    while not paged or token:
+        page = wire.call("activation/ListModels", pb.ListModelsRequest(page_size=1, page_token=token))
+        assert len(page.models) == 1
+        paged, token = [*paged, page.models[0].name], page.next_page_token
+    assert paged == whole
+    assert {f"models/{model}" for model in MODELS} <= set(whole)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -99,7 +103,7 @@ def test_edits_that_change_nothing_leave_every_bit(wire: Any, dog: bytes, model:
     same = [
         [],
         [Edit(layer, 1, Op.SCALE, 1.0), Edit(layer, 2, Op.ADD, 0.0)],
-        [Edit(layer, 1, Op.SCALE, 2.0), Edit(layer, 1, Op.SCALE, 0.5)],
+        [Edit(layer, 2, Op.SCALE, 1.0), Edit(layer, 1, Op.ADD, 0.0), Edit(layer, 3, Op.SCALE, 1.0)],
     ]
     plain = wire.call("activation/Predict", pb.PredictRequest(model=f"models/{model}", images=[dog], top_k=1000))
     for edits in same:

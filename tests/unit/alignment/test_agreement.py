@@ -49,3 +49,4 @@ def test_of_few_labels_only_the_best_dealing_will_do() -> None:
     images = (prototypes[two] + 0.1 * np.random.default_rng(1).standard_normal(images.shape)).astype(np.float32)
     right, wrong = agreement(images, two, texts[:2])[2], agreement(images, 1 - two, texts[:2])[2]
     assert known(right, 2, 2) and not known(wrong, 2, 2)
+    assert known(0.005, 1000, 400) and not known(0.02, 1000, 400)
