@@ -36,7 +36,7 @@ from miclip.settings import settings
 
 LAYERS = {"emoji-resnet": ("layer3", "layer4", LOGITS), "emoji-vit": ("blocks.2", "norm", LOGITS)}
 PRECISIONS = (0.8, 0.85, 0.9)
-SHORTLISTS = (8, 16, 64, 128)
+SHORTLISTS = (8, 16, 32, 64)
 JUDGES = ("validation", "held out")
 
 Labels = tuple[NDArray[np.int64], NDArray[np.bool_]]

@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     output_passes: int = Field(default=8192, ge=0)
     """Further passes of single images that an alignment may make for such outputs; no more than it has images, or 1,024
     where it has fewer."""
-    describe_shortlist: int = Field(default=32, ge=1)
+    describe_shortlist: int = Field(default=128, ge=1)
     """Concepts nearest to a unit that are ranked by their causal score."""
     abstain_percentile: float = Field(default=95.0, ge=0, le=100)
     """A label that stands out less than this percentile of random directions abstains."""

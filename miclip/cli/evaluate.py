@@ -66,7 +66,7 @@ def evaluate(
     probe_images: ProbeDir = None,
     layers: Layers = None,
     limit: Most = VIEWS,
-    seeds: Seeds = 3,
+    seeds: Seeds = 2,
     directory: Directory = None,
     page: Page = None,
     as_json: output.Json = False,

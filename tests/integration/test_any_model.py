@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +58,9 @@ class Shell:
     folder: Path
     variables: dict[str, str]
 
-    def align(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def align(self, *arguments: str, images: str = "colours") -> subprocess.CompletedProcess[str]:
         """Align in a process of its own, as people do: nothing is registered or imported beforehand."""
-        command = [sys.executable, "-m", "miclip.cli.app", "align", *arguments, "--images", "colours"]
+        command = [sys.executable, "-m", "miclip.cli.app", "align", *arguments, "--images", images]
         variables = {**os.environ, **self.variables}
         return subprocess.run(command, cwd=self.folder, env=variables, capture_output=True, text=True, check=False)
 
@@ -80,9 +82,11 @@ class Own:
     id: str
     source: tuple[str, ...]
     layer: str
+    images: str = "colours"
 
 
 VIT = Own("my-vit", ("--model", "./my-vit/"), "vit.layernorm")
+SHARD = Own("shard-vit", (*VIT.source, "--id", "shard-vit"), VIT.layer, images="colours.tar")
 NETWORK = Own(
     "net-make_model",
     ("--model", "net.py:make_model", "--weights", "net.safetensors", "--labels", "labels.txt", "--size", "64"),
@@ -98,6 +102,18 @@ def draw(folder: Path) -> None:
             noise = np.random.default_rng(100 * label + number).integers(-25, 26, (70, 90, 3))
             pixels = (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+
+
+def pack(folder: Path, shard: Path) -> None:
+    """The same pictures as a WebDataset: samples of a picture and the place of its label."""
+    with tarfile.open(shard, "w") as tar:
+        for file in sorted(folder.rglob("*.png")):
+            label = list(COLOURS).index(file.parent.name)
+            key = f"{file.parent.name}-{file.stem}"
+            for name, data in ((f"{key}.png", file.read_bytes()), (f"{key}.cls", str(label).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
 
 
 def fit(head: nn.Linear, features: Tensor, labels: Tensor) -> None:
@@ -145,6 +161,7 @@ def shell(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A shell in a folder with both models and pictures."""
     folder = tmp_path_factory.mktemp("any-model")
     draw(folder / "colours")
+    pack(folder / "colours", folder / "colours.tar")
     files = sorted((folder / "colours").rglob("*.png"))
     labels = torch.tensor([list(COLOURS).index(file.parent.name) for file in files])
     pictures = [decode_image(file.read_bytes(), field="image") for file in files]
@@ -156,14 +173,16 @@ def shell(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Shell:
     return Shell(folder, {**server.environment, "MICLIP_ENDPOINT": "", "MICLIP_API_KEY": "", "HF_HUB_OFFLINE": "1"})
 
 
-@pytest.fixture(scope="module", params=[VIT, NETWORK], ids=lambda own: own.id)
+@pytest.fixture(scope="module", params=[VIT, NETWORK, SHARD], ids=lambda own: own.id)
 def aligned(request: pytest.FixtureRequest, shell: Shell) -> Own:
     """A model that one command aligned, with nothing said of layers, layout or normalisation."""
     own: Own = request.param
-    done = shell.align(*own.source, "--steps", "60", "--json")
+    done = shell.align(*own.source, "--steps", "60", "--json", images=own.images)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
-    assert (made["model"], made["active"]) == (own.id, True)
+    assert (made["model"], made["active"], made["images"]) == (own.id, True, EACH * len(COLOURS))
+    assert made["verdict"]["predicted"] == len(COLOURS)
+    assert set(made["promises"]) and "logits" not in made["promises"]
     return own
 
 
