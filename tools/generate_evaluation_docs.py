@@ -25,8 +25,8 @@ README_MODEL = "emoji-resnet"
 README_SECTIONS = ("labels", "carried")
 README_LABELS = ("default", "closed_vocabulary", "clip_dissect", "clip_dissect_attribution", "semanticlens",
                  "network_dissection", "filter")  # fmt: skip
-README_METHODS = ("random", "clip_dissect", "clip_dissect_attribution", "semanticlens", "output_only", "random_encoder",
-                  "filter", "attribution", "oracle")  # fmt: skip
+README_METHODS = ("random", "clip_dissect", "clip_dissect_attribution", "semanticlens", "output_only", "mechanism",
+                  "random_encoder", "filter", "attribution", "oracle")  # fmt: skip
 README_UNITS = ("neurons", "features")
 WIDTH = 170
 
