@@ -101,7 +101,7 @@ class EvaluationSettings:
 
     seeds: tuple[int, ...] = (0, 1)
     queries: Mapping[str, tuple[int, int]] = field(
-        default_factory=lambda: {NAMES: (128, 48), "fresh_synonyms": (64, 28), "fresh_categories": (32, 0)}
+        default_factory=lambda: {NAMES: (64, 24), "fresh_synonyms": (32, 14), "fresh_categories": (16, 0)}
     )
     other_views: int = 4
     other_classes: tuple[int, int] = (64, 16)
