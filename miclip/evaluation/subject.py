@@ -99,7 +99,7 @@ class EvaluationSettings:
         cost: Whether alignment and baselines are timed.
     """
 
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = (0,)
     queries: Mapping[str, tuple[int, int]] = field(
         default_factory=lambda: {NAMES: (64, 24), "fresh_synonyms": (32, 14), "fresh_categories": (16, 0)}
     )
