@@ -92,7 +92,8 @@ def test_an_alignment_runs_reports_and_writes_an_atlas(wire: Any, create: Any, p
     assert {one.state for one in seen[:-1]} <= {QUEUED, RUNNING}
     stages = list(dict.fromkeys(one.stage.split()[0] for one in seen if one.stage))
     assert stages[-1] == "atlas" and len(stages) > 1
-    assert set(stages) <= {"loading", "activations", "encoder", "labels", "atlas"}, "a short stage may go unseen"
+    known = {"loading", "activations", "outputs", "recoloured", "encoder", "labels", "atlas"}
+    assert set(stages) <= known, "a short stage may go unseen"
     assert all(one.done <= one.total for one in seen)
     assert seen == sorted(seen, key=lambda one: one.update_time.ToNanoseconds())
     atlas = wire.call("aligner/GetAtlas", pb.GetAtlasRequest(name=seen[-1].atlas)).atlas
