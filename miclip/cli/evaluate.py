@@ -77,7 +77,7 @@ def evaluate(
     the images that its alignment set aside. Every seed aligns anew. Labels are judged by what units drive and by what
     they are active for. For each query (a class's name; for the demo also tags and WordNet's synonyms, categories and
     definitions) the attribution that a method's five units carry is measured; for some queries they are doubled and
-    removed, too. The demo takes up to 25 minutes; Ctrl-C keeps what is done.
+    removed, too. The demo takes some minutes; Ctrl-C keeps what is done.
 
     Examples:
         miclip evaluate --report report.html
